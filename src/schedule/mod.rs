@@ -1,1 +1,30 @@
-//! Placeholder.
+//! Who runs what, and when: manager, sub-manager and worker as plain state machines.
+//!
+//! A message or a tick comes in with a timestamp, actions go out. Nothing here does I/O, reads a clock, spawns a
+//! thread or draws a random number. `README.md` beside this file is the protocol: messages, rules, reasons.
+
+mod family;
+mod held;
+mod manager;
+mod message;
+mod policy;
+mod pool;
+mod submanager;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod uplink;
+mod worker;
+
+pub use family::Violation;
+pub use manager::{Ending, Manager, ManagerAction, Settings, Shapes, Uniform};
+pub use message::{
+    Capacity, Down, EndedRun, Extent, FailedAttempt, Report, Section, Up, Work, WorkRange, decode, encode,
+};
+pub use policy::Policy;
+pub use submanager::{SubAction, SubManager};
+pub use tree::{NodeRanks, Place, Role, Tree};
+pub use worker::{AttemptEnd, TaskRun, Verdict, Worker, WorkerAction};
+
+/// A moment on one rank's own clock, in microseconds from a start of its choosing. Never compared across ranks.
+pub type Micros = u64;

@@ -1,0 +1,509 @@
+//! A parent and its children: what each child holds, how much more it may have, and what moves between them.
+//!
+//! Manager and sub-manager are this, plus where their own work comes from. See `README.md`, "Demand and lookahead" and
+//! "Recall".
+
+use super::held::Held;
+use super::message::{Capacity, Down, FailedAttempt, Report, WorkRange};
+use super::policy::{Durations, Policy};
+use super::pool::Pool;
+use crate::task::{BundleId, IndexRange, NodeId, Rank, Resources};
+use std::collections::BTreeMap;
+
+/// A rule of the protocol that does not hold; what the invariant checker found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+/// Messages on their way to children.
+pub(super) type ToChildren = Vec<(Rank, Down)>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Welcomed; its answer is out.
+    Expected,
+    /// There.
+    There,
+    /// Given up.
+    Lost,
+    /// It has said goodbye.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Child {
+    epoch: u32,
+    /// What it can run; `None` while it is not there: not yet, or given up.
+    capacity: Option<Capacity>,
+    /// Whether a welcome of this epoch is on its way.
+    invited: bool,
+    held: Held,
+    /// Cores of work that it may hold at the most: grows by doubling, so that a few short tasks at the start do not
+    /// call for a mountain of them.
+    limit: u64,
+    /// Cores of work not started, as it last said, plus what it was handed since.
+    unstarted: u64,
+    /// Cores asked back, while the answer is out.
+    recall: Option<u64>,
+    /// The family's progress when it was last asked: not asked again before there is some, lest work that fits
+    /// nowhere else travels to and fro.
+    asked_at: u64,
+    /// How far it has come.
+    stage: Stage,
+}
+
+/// The children of one parent, and the work that waits for them.
+#[derive(Debug)]
+pub(super) struct Family {
+    policy: Policy,
+    pace_us: u64,
+    children: BTreeMap<Rank, Child>,
+    pub(super) pool: Pool,
+    durations: Durations,
+    /// Cores of all children that are there.
+    cores: u64,
+    /// No work is handed out any more.
+    closed: bool,
+    /// Children are told to end.
+    ending: bool,
+    /// Events after which asking for work may succeed where it did not before.
+    progress: u64,
+    /// Protocol errors of children: reports of tasks that they did not hold.
+    strays: u64,
+}
+
+impl Family {
+    pub(super) fn new(policy: Policy, children: &[Rank]) -> Self {
+        let child = || Child {
+            epoch: 1,
+            capacity: None,
+            invited: false,
+            held: Held::default(),
+            limit: 0,
+            unstarted: 0,
+            recall: None,
+            asked_at: 0,
+            stage: Stage::Expected,
+        };
+        Self {
+            policy,
+            pace_us: policy.pace_us(children.len()),
+            children: children.iter().map(|rank| (*rank, child())).collect(),
+            pool: Pool::default(),
+            durations: Durations::default(),
+            cores: 0,
+            closed: false,
+            ending: false,
+            progress: 1,
+            strays: 0,
+        }
+    }
+
+    /// Opens every link.
+    pub(super) fn open(&mut self, out: &mut ToChildren) {
+        let ranks: Vec<Rank> = self.children.keys().copied().collect();
+        ranks.into_iter().for_each(|rank| self.welcome(rank, out));
+    }
+
+    fn welcome(&mut self, rank: Rank, out: &mut ToChildren) {
+        let pace_us = self.pace_us;
+        let child = self.children.get_mut(&rank).expect("a child is welcomed");
+        child.invited = true;
+        out.push((rank, Down::Welcome { epoch: child.epoch, pace_us }));
+    }
+
+    /// Begins anew under new epochs: what children held is forgotten, and they are told so.
+    pub(super) fn restart(&mut self, out: &mut ToChildren) {
+        self.pool.take_all();
+        self.closed = false;
+        self.cores = 0;
+        for child in self.children.values_mut() {
+            child.held.take_all();
+            child.epoch += 1;
+            child.capacity = None;
+            child.recall = None;
+            child.stage = Stage::Expected;
+        }
+        self.open(out);
+    }
+
+    /// Whether every child is there.
+    pub(super) fn complete(&self) -> bool {
+        self.children.values().all(|child| child.stage != Stage::Expected)
+    }
+
+    /// What all children that are there can run together.
+    pub(super) fn capacity(&self) -> Capacity {
+        let mut sum = Capacity {
+            total: Resources { cores: 0, gpus: 0 },
+            widest: Resources { cores: 0, gpus: 0 },
+            node: None,
+            horizon_us: 0,
+            workers: 0,
+        };
+        for (at, capacity) in self.children.values().filter_map(|child| child.capacity).enumerate() {
+            sum.total.cores += capacity.total.cores;
+            sum.total.gpus += capacity.total.gpus;
+            sum.widest.cores = sum.widest.cores.max(capacity.widest.cores);
+            sum.widest.gpus = sum.widest.gpus.max(capacity.widest.gpus);
+            sum.node = if at == 0 || sum.node == capacity.node { capacity.node } else { None };
+            sum.horizon_us = sum.horizon_us.max(capacity.horizon_us);
+            sum.workers += capacity.workers;
+        }
+        sum.horizon_us += self.policy.horizon_us(self.pace_us);
+        sum
+    }
+
+    /// A child answered its welcome. Returns whether it is (again) there.
+    pub(super) fn on_hello(&mut self, rank: Rank, epoch: u32, capacity: Capacity, out: &mut ToChildren) -> bool {
+        if !self.hears(rank, epoch, out) {
+            return false;
+        }
+        let child = self.children.get_mut(&rank).expect("hears() knows the child");
+        self.cores -= child.capacity.map_or(0, |known| u64::from(known.total.cores));
+        self.cores += u64::from(capacity.total.cores);
+        child.capacity = Some(capacity);
+        child.invited = false;
+        child.stage = Stage::There;
+        self.progress += 1;
+        child.limit = child.limit.max(u64::from(capacity.total.cores));
+        if self.ending {
+            out.push((rank, Down::End { epoch }));
+        }
+        true
+    }
+
+    /// Whether a word under this epoch counts. A child given up that speaks under an old one is told the new, once.
+    fn hears(&mut self, rank: Rank, epoch: u32, out: &mut ToChildren) -> bool {
+        let Some(child) = self.children.get(&rank) else { return false };
+        if epoch == child.epoch {
+            return true;
+        }
+        if child.capacity.is_none() && !child.invited {
+            self.welcome(rank, out);
+        }
+        false
+    }
+
+    /// A child reported. `None` when its word does not count. Otherwise the report, reduced to what the child held;
+    /// what it gave back is put before all that waits.
+    pub(super) fn on_report(
+        &mut self,
+        rank: Rank,
+        epoch: u32,
+        mut report: Report,
+        out: &mut ToChildren,
+    ) -> Option<Report> {
+        if !self.hears(rank, epoch, out) || self.children[&rank].capacity.is_none() {
+            return None;
+        }
+        let child = self.children.get_mut(&rank).expect("hears() knows the child");
+        let mut strays = 0;
+        for section in &mut report.sections {
+            section.runs.retain_mut(|run| {
+                let had: u64 = child.held.take(section.bundle, run.range).iter().map(|part| part.range.len()).sum();
+                strays += run.range.len() - had;
+                had == run.range.len()
+            });
+        }
+        report.sections.retain(|section| !section.runs.is_empty());
+        report.failed.retain_mut(|failed| match child.held.take(failed.task.work.bundle, failed.task.range)[..] {
+            [had] if had.range == failed.task.range => {
+                failed.task = had;
+                true
+            }
+            _ => {
+                strays += 1;
+                false
+            }
+        });
+        let given_back = std::mem::take(&mut report.returned);
+        for given in given_back {
+            // What the parent noted counts, not what the child says of the tasks' attempts.
+            let had = child.held.take(given.work.bundle, given.range);
+            strays += given.range.len() - had.iter().map(|part| part.range.len()).sum::<u64>();
+            report.returned.extend(had);
+        }
+        child.unstarted = report.unstarted_cores.min(child.held.cores());
+        if report.attempts > 0 {
+            self.progress += 1;
+            self.durations.add(report.attempt_cores, report.busy_core_us);
+            child.limit = child.limit.saturating_mul(2);
+        }
+        if let Some(capacity) = report.capacity {
+            self.cores -= child.capacity.map_or(0, |known| u64::from(known.total.cores));
+            self.cores += u64::from(capacity.total.cores);
+            child.capacity = Some(capacity);
+            child.limit = child.limit.max(u64::from(capacity.total.cores));
+        }
+        let target = self.target(rank);
+        let child = self.children.get_mut(&rank).expect("hears() knows the child");
+        // Growth stops at what is wanted now, so that one long task after many short ones does not leave it high.
+        child.limit = child.limit.min(target.max(child.capacity.map_or(0, |c| u64::from(c.total.cores))));
+        if report.recall_answered {
+            child.recall = None;
+        }
+        self.strays += strays;
+        Some(report)
+    }
+
+    /// Cores of work that the child should hold by what is known of durations, growth left aside.
+    fn target(&self, rank: Rank) -> u64 {
+        let Some(capacity) = self.children[&rank].capacity else { return 0 };
+        let horizon = capacity.horizon_us + self.policy.horizon_us(self.pace_us);
+        (f64::from(capacity.total.cores) * self.policy.held_per_core(horizon, self.durations.mean_us())).ceil() as u64
+    }
+
+    /// Cores of work that the child may be handed now.
+    fn credit(&self, rank: Rank) -> u64 {
+        let child = &self.children[&rank];
+        self.target(rank).min(child.limit).saturating_sub(child.held.cores())
+    }
+
+    /// Cores of work that the children may be handed now, all together.
+    pub(super) fn wanted(&self) -> u64 {
+        self.children.keys().map(|rank| self.credit(*rank)).sum()
+    }
+
+    /// Cores without work, as far as the parent knows.
+    pub(super) fn idle_cores(&self) -> u64 {
+        self.children.values().map(Self::idle).sum()
+    }
+
+    fn idle(child: &Child) -> u64 {
+        child.capacity.map_or(0, |c| u64::from(c.total.cores).saturating_sub(child.held.cores()))
+    }
+
+    /// Cores of work that children hold and have not started, as far as the parent knows.
+    pub(super) fn unstarted_cores(&self) -> u64 {
+        self.children.values().map(Self::unstarted).sum()
+    }
+
+    fn unstarted(child: &Child) -> u64 {
+        let cores = child.capacity.map_or(0, |c| u64::from(c.total.cores));
+        child.unstarted.min(child.held.cores().saturating_sub(cores))
+    }
+
+    /// Cores that the work held by children would take at once.
+    pub(super) fn held_cores(&self) -> u64 {
+        self.children.values().map(|child| child.held.cores()).sum()
+    }
+
+    /// Tasks that children hold.
+    pub(super) fn held_tasks(&self) -> u64 {
+        self.children.values().map(|child| child.held.tasks()).sum()
+    }
+
+    /// Hands work to the children that may have more, the emptiest first. `beyond` is what waits in cores besides the
+    /// pool, `most` how many more tasks may be out at once.
+    pub(super) fn supply(&mut self, beyond: u64, mut most: u64, out: &mut ToChildren) {
+        if self.closed || self.pool.is_empty() {
+            return;
+        }
+        let mut order: Vec<(u64, Rank)> = Vec::new();
+        for (&rank, child) in &self.children {
+            if let Some(capacity) = child.capacity
+                && capacity.total.cores > 0
+                && self.credit(rank) > 0
+            {
+                order.push((child.held.cores() * 1024 / u64::from(capacity.total.cores), rank));
+            }
+        }
+        order.sort_unstable();
+        for (_, rank) in order {
+            if most == 0 || self.pool.is_empty() {
+                break;
+            }
+            let handed = self.hand(rank, beyond, most, out);
+            most -= handed;
+        }
+    }
+
+    /// Hands one child its share, returns the number of tasks.
+    fn hand(&mut self, rank: Rank, beyond: u64, most: u64, out: &mut ToChildren) -> u64 {
+        let credit = self.credit(rank);
+        let child = &self.children[&rank];
+        let capacity = child.capacity.expect("only children that are there have credit");
+        // Near the end nobody takes more than a fair share of what is left, but work for an idle core is always fair.
+        let left = self.pool.cores() + beyond;
+        let fair = (left * u64::from(capacity.total.cores)).div_ceil(self.cores.max(1));
+        let share = credit.min(fair.max(Self::idle(child))).min(most);
+        let elsewhere = |node: NodeId| {
+            let here = |c: &Capacity| c.node == Some(node);
+            !here(&capacity) || self.children.values().filter_map(|c| c.capacity.as_ref()).all(here)
+        };
+        let fits = |need: Resources, avoid: Option<NodeId>| capacity.widest.fits(need) && avoid.is_none_or(elsewhere);
+        let ranges = self.pool.take(share, fits);
+        if ranges.is_empty() {
+            return 0;
+        }
+        let child = self.children.get_mut(&rank).expect("the child was just looked at");
+        for given in &ranges {
+            child.held.insert(*given);
+            child.unstarted += given.cores();
+        }
+        let tasks = ranges.iter().map(|given| given.range.len()).sum();
+        out.push((rank, Down::Hand { epoch: child.epoch, ranges }));
+        tasks
+    }
+
+    /// Where children have idle cores and nothing waits for them, asks others for work that they have not started.
+    pub(super) fn balance(&mut self, out: &mut ToChildren) {
+        if self.closed {
+            return;
+        }
+        let (mut idle, mut idle_children) = (0, 0);
+        for child in self.children.values().filter(|child| Self::idle(child) > 0) {
+            idle += Self::idle(child);
+            idle_children += child.capacity.map_or(0, |c| u64::from(c.total.cores));
+        }
+        let asked: u64 = self.children.values().filter_map(|child| child.recall).sum();
+        let mut missing = idle.saturating_sub(asked);
+        while missing > 0 {
+            let Some((rank, unstarted)) = self.richest() else { return };
+            let cores = self.children[&rank].capacity.map_or(1, |c| u64::from(c.total.cores));
+            // Idle cores first; what remains is shared in proportion to the cores, so that it is not asked for twice.
+            let urgent = missing.min(unstarted);
+            let shared = (unstarted - urgent) * idle_children / (idle_children + cores);
+            self.ask_back(rank, urgent + shared, out);
+            missing -= urgent;
+        }
+    }
+
+    /// The child with the most work not started that its own cores would not start before an answer is back.
+    fn richest(&self) -> Option<(Rank, u64)> {
+        let mean = self.durations.mean_us().unwrap_or(f64::INFINITY);
+        self.children
+            .iter()
+            .filter(|(_, child)| child.recall.is_none() && child.asked_at < self.progress)
+            .filter_map(|(rank, child)| {
+                let (unstarted, cores) = (Self::unstarted(child), child.capacity?.total.cores);
+                let starts_in_us = unstarted as f64 * mean / f64::from(cores.max(1));
+                (unstarted > 0 && starts_in_us > self.policy.round_trip_us as f64 / 2.0).then_some((*rank, unstarted))
+            })
+            .max_by_key(|(rank, unstarted)| (*unstarted, std::cmp::Reverse(*rank)))
+    }
+
+    fn ask_back(&mut self, rank: Rank, cores: u64, out: &mut ToChildren) {
+        let child = self.children.get_mut(&rank).expect("only a child is asked");
+        child.recall = Some(cores);
+        child.asked_at = self.progress;
+        out.push((rank, Down::Recall { epoch: child.epoch, cores }));
+    }
+
+    /// Asks children for so many cores of work that has not started, for the parent's own parent. Returns whether an
+    /// answer is out.
+    pub(super) fn ask_back_for_parent(&mut self, mut cores: u64, out: &mut ToChildren) -> bool {
+        self.progress += 1;
+        while cores > 0 {
+            let Some((rank, unstarted)) = self.richest() else { break };
+            let part = cores.min(unstarted);
+            self.ask_back(rank, part, out);
+            cores -= part;
+        }
+        self.recalling()
+    }
+
+    /// Whether an answer to a recall is out.
+    pub(super) fn recalling(&self) -> bool {
+        self.children.values().any(|child| child.recall.is_some())
+    }
+
+    /// Stops handing out, and tells every child to.
+    pub(super) fn drain(&mut self, grace_us: u64, out: &mut ToChildren) {
+        self.closed = true;
+        self.tell_all(out, |epoch| Down::Drain { epoch, grace_us });
+    }
+
+    /// Takes back what waits of the given tasks and tells the children that hold some of them.
+    pub(super) fn cancel(&mut self, bundle: BundleId, range: IndexRange, out: &mut ToChildren) -> Vec<WorkRange> {
+        let holds = |child: &Child| {
+            let overlaps = |w: WorkRange| w.range.start < range.end && range.start < w.range.end;
+            child.held.iter().any(|w| w.work.bundle == bundle && overlaps(w))
+        };
+        for (&rank, child) in self.children.iter().filter(|(_, child)| holds(child)) {
+            out.push((rank, Down::Cancel { epoch: child.epoch, bundle, range }));
+        }
+        self.pool.take_range(bundle, range)
+    }
+
+    /// Tells every child that is there to end; one that comes later is told then.
+    pub(super) fn end(&mut self, out: &mut ToChildren) {
+        self.closed = true;
+        self.ending = true;
+        self.tell_all(out, |epoch| Down::End { epoch });
+    }
+
+    fn tell_all(&self, out: &mut ToChildren, message: impl Fn(u32) -> Down) {
+        for (&rank, child) in self.children.iter().filter(|(_, child)| child.capacity.is_some()) {
+            out.push((rank, message(child.epoch)));
+        }
+    }
+
+    /// A child said goodbye.
+    pub(super) fn on_bye(&mut self, rank: Rank, epoch: u32) {
+        if let Some(child) = self.children.get_mut(&rank)
+            && child.epoch == epoch
+        {
+            child.stage = Stage::Gone;
+        }
+    }
+
+    /// Whether every child has said goodbye or was given up.
+    pub(super) fn all_gone(&self) -> bool {
+        self.children.values().all(|child| matches!(child.stage, Stage::Gone | Stage::Lost))
+    }
+
+    /// A child is given up. What it held may have been running: it comes back as crashed attempts.
+    pub(super) fn on_lost(&mut self, rank: Rank) -> Vec<FailedAttempt> {
+        let Some(child) = self.children.get_mut(&rank) else { return Vec::new() };
+        let node = child.capacity.and_then(|c| c.node);
+        self.cores -= child.capacity.take().map_or(0, |c| u64::from(c.total.cores));
+        child.epoch += 1;
+        child.stage = Stage::Lost;
+        child.invited = false;
+        child.recall = None;
+        child.unstarted = 0;
+        child.limit = 0;
+        self.progress += 1;
+        let held = child.held.take_all();
+        let one = |work, index| WorkRange { work, range: IndexRange::one(index) };
+        held.into_iter()
+            .flat_map(|given| (given.range.start..given.range.end).map(move |index| one(given.work, index)))
+            .map(|task| FailedAttempt { task, node, crashed: true })
+            .collect()
+    }
+
+    /// Everything that waits or is held, for the checks.
+    pub(super) fn everything(&self) -> impl Iterator<Item = WorkRange> + '_ {
+        self.pool.iter().chain(self.children.values().flat_map(|child| child.held.iter()))
+    }
+
+    /// Checks what must hold after every step.
+    pub(super) fn check(&self) -> Result<(), Violation> {
+        let cores: u64 = self.children.values().filter_map(|c| c.capacity).map(|c| u64::from(c.total.cores)).sum();
+        if cores != self.cores {
+            return Err(Violation(format!("{} cores counted, {cores} there", self.cores)));
+        }
+        if self.strays > 0 {
+            return Err(Violation(format!("{} tasks reported by a child that did not hold them", self.strays)));
+        }
+        for (rank, child) in &self.children {
+            if child.capacity.is_none() && child.held.tasks() > 0 {
+                return Err(Violation(format!("rank {rank} is not there and holds {} tasks", child.held.tasks())));
+            }
+            let most = child.limit.max(1) + 64;
+            let bound = self.policy.max_held_per_core * child.capacity.map_or(1, |c| u64::from(c.total.cores)) + most;
+            if child.held.cores() > bound {
+                return Err(Violation(format!("rank {rank} holds {} cores of work", child.held.cores())));
+            }
+        }
+        Ok(())
+    }
+
+    /// What one child holds, for the checks.
+    #[cfg(test)]
+    pub(super) fn held_by(&self, rank: Rank) -> Vec<WorkRange> {
+        self.children.get(&rank).map_or(Vec::new(), |child| child.held.iter().collect())
+    }
+}

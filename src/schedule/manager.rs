@@ -1,0 +1,436 @@
+//! The manager: where work comes from and outcomes end up; the root of the tree.
+
+use super::Micros;
+use super::family::{Family, ToChildren, Violation};
+use super::message::{Down, FailedAttempt, Report, Section, Up, Work, WorkRange};
+use super::policy::Policy;
+use crate::task::{BundleId, FailureDigest, IndexRange, OutcomeClass, RangeSet, Rank, Resources};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What the manager wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManagerAction {
+    /// Tell a child.
+    ToChild(Rank, Down),
+    /// Record in the ledger: these tasks ended, for the first time.
+    Record(Section),
+    /// Record in the ledger an outcome that no worker knows: lost, or cancelled before it ran.
+    RecordOwn {
+        /// The task's bundle.
+        bundle: BundleId,
+        /// The tasks.
+        range: IndexRange,
+        /// `Failed` stands for lost.
+        class: OutcomeClass,
+        /// Attempts made.
+        attempts: u32,
+    },
+    /// Failures, to be shown.
+    Failures(FailureDigest),
+    /// Every child has ended; the role is over.
+    Done,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// Every task has an outcome.
+    Complete,
+    /// The time of the run was up.
+    Walltime,
+    /// A signal.
+    Signal,
+    /// `myriarch stop`.
+    Stop,
+    /// More tasks failed than the user allows.
+    MaxFails,
+    /// The disk is full, or writing failed.
+    Disk,
+}
+
+/// Limits of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Ranks that a task may take with it before it counts as lost.
+    pub crash_limit: u32,
+    /// The run stops when more tasks than this have failed.
+    pub max_fails: Option<u64>,
+    /// Tasks out at once.
+    pub max_running: Option<u64>,
+    /// How long running tasks may go on when the run is stopped by the manager itself. Microseconds.
+    pub grace_us: u64,
+    /// Nodes that take part.
+    pub nodes: u32,
+}
+
+/// What tasks take, by position: how the manager learns of shapes without holding one for each task.
+pub trait Shapes: Send {
+    /// The end of the run of equal shape that starts at `range.start`, at most `range.end`, with that shape and the
+    /// further attempts allowed.
+    fn run_at(&self, range: IndexRange) -> (u64, Resources, u32);
+}
+
+/// All tasks alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Uniform {
+    /// What each takes.
+    pub resources: Resources,
+    /// Further attempts.
+    pub retries: u32,
+}
+
+impl Shapes for Uniform {
+    fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
+        (range.end, self.resources, self.retries)
+    }
+}
+
+struct Bundle {
+    tasks: u64,
+    shapes: Box<dyn Shapes>,
+    /// Not yet in the pool.
+    unfed: VecDeque<IndexRange>,
+    ended: RangeSet,
+    cancelled: RangeSet,
+}
+
+impl std::fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bundle").field("tasks", &self.tasks).field("ended", &self.ended.len()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Draining(Ending),
+    Ending(Ending),
+    Done(Ending),
+}
+
+/// The manager's state.
+#[derive(Debug)]
+pub struct Manager {
+    settings: Settings,
+    family: Family,
+    bundles: BTreeMap<BundleId, Bundle>,
+    unfed_tasks: u64,
+    failed: u64,
+    phase: Phase,
+    busy_core_us: u64,
+    /// Messages received, for the cost report.
+    messages: u64,
+}
+
+impl Manager {
+    /// A manager of these children.
+    pub fn new(policy: Policy, settings: Settings, children: &[Rank]) -> Self {
+        Self {
+            settings,
+            family: Family::new(policy, children),
+            bundles: BTreeMap::new(),
+            unfed_tasks: 0,
+            failed: 0,
+            phase: Phase::Running,
+            busy_core_us: 0,
+            messages: 0,
+        }
+    }
+
+    /// Adds a bundle of so many tasks, of which `ended` have an outcome already (`failed` of them counted against
+    /// max-fails); the others wait.
+    pub fn add_bundle(&mut self, id: BundleId, tasks: u64, ended: RangeSet, shapes: Box<dyn Shapes>) {
+        let unfed: VecDeque<IndexRange> = ended.missing(IndexRange::new(0, tasks)).into();
+        self.unfed_tasks += unfed.iter().map(|range| range.len()).sum::<u64>();
+        self.bundles.insert(id, Bundle { tasks, shapes, unfed, ended, cancelled: RangeSet::new() });
+    }
+
+    /// Opens the links to the children.
+    pub fn open(&mut self, now: Micros, out: &mut Vec<ManagerAction>) {
+        let mut down = ToChildren::new();
+        self.family.open(&mut down);
+        Self::send(down, out);
+        self.step(now, out);
+    }
+
+    fn send(down: ToChildren, out: &mut Vec<ManagerAction>) {
+        out.extend(down.into_iter().map(|(rank, message)| ManagerAction::ToChild(rank, message)));
+    }
+
+    /// A child's word.
+    pub fn on_child(&mut self, now: Micros, from: Rank, message: Up, out: &mut Vec<ManagerAction>) {
+        self.messages += 1;
+        let mut down = ToChildren::new();
+        match message {
+            Up::Hello { epoch, capacity } => {
+                self.family.on_hello(from, epoch, capacity, &mut down);
+            }
+            Up::Report { epoch, report } => {
+                if let Some(news) = self.family.on_report(from, epoch, report, &mut down) {
+                    self.on_news(news, out);
+                }
+            }
+            Up::Bye { epoch } => self.family.on_bye(from, epoch),
+        }
+        Self::send(down, out);
+        self.step(now, out);
+    }
+
+    fn on_news(&mut self, news: Report, out: &mut Vec<ManagerAction>) {
+        self.busy_core_us += news.busy_core_us;
+        for section in news.sections {
+            self.on_section(section, out);
+        }
+        if !news.digest.is_empty() {
+            out.push(ManagerAction::Failures(news.digest));
+        }
+        for failed in news.failed {
+            self.on_failed_attempt(failed, out);
+        }
+        for given in news.returned.into_iter().rev() {
+            self.put_back(given, out);
+        }
+    }
+
+    /// Tasks ended: the first outcome wins, a second changes nothing.
+    fn on_section(&mut self, mut section: Section, out: &mut Vec<ManagerAction>) {
+        let Some(bundle) = self.bundles.get_mut(&section.bundle) else { return };
+        let runs = std::mem::take(&mut section.runs);
+        for run in runs {
+            for new in bundle.ended.insert_new(run.range) {
+                if run.class == OutcomeClass::Failed {
+                    self.failed += new.len();
+                }
+                section.runs.push(super::EndedRun { range: new, class: run.class });
+            }
+        }
+        if !section.runs.is_empty() {
+            out.push(ManagerAction::Record(section));
+        }
+    }
+
+    /// An attempt failed that was not the last: the task waits again, unless it has crashed too often.
+    fn on_failed_attempt(&mut self, failed: FailedAttempt, out: &mut Vec<ManagerAction>) {
+        let mut task = failed.task;
+        if failed.crashed {
+            task.work.crashes += 1;
+        } else {
+            task.work.attempt += 1;
+        }
+        if failed.crashed && task.work.crashes >= self.settings.crash_limit {
+            self.end_own(task, OutcomeClass::Failed, out);
+            return;
+        }
+        task.work.avoid = failed.node.filter(|_| self.settings.nodes > 1);
+        self.put_back(task, out);
+    }
+
+    /// Puts work before all that waits; cancelled tasks end here.
+    fn put_back(&mut self, given: WorkRange, out: &mut Vec<ManagerAction>) {
+        let Some(bundle) = self.bundles.get(&given.work.bundle) else { return };
+        let part = |range: IndexRange| WorkRange { work: given.work, range };
+        let gone: Vec<_> = bundle.cancelled.overlapping(given.range).map(part).collect();
+        let kept: Vec<_> = bundle.cancelled.missing(given.range).into_iter().map(part).collect();
+        gone.into_iter().for_each(|given| self.end_own(given, OutcomeClass::Cancelled, out));
+        kept.into_iter().rev().for_each(|given| self.family.pool.push_front(given));
+    }
+
+    /// Ends tasks by the manager's own word.
+    fn end_own(&mut self, given: WorkRange, class: OutcomeClass, out: &mut Vec<ManagerAction>) {
+        let Some(bundle) = self.bundles.get_mut(&given.work.bundle) else { return };
+        for range in bundle.ended.insert_new(given.range) {
+            if class == OutcomeClass::Failed {
+                self.failed += range.len();
+            }
+            let attempts = given.work.attempt + given.work.crashes;
+            out.push(ManagerAction::RecordOwn { bundle: given.work.bundle, range, class, attempts });
+        }
+    }
+
+    /// A child is given up; what it held and may have been running waits again.
+    pub fn on_lost(&mut self, now: Micros, child: Rank, out: &mut Vec<ManagerAction>) {
+        for failed in self.family.on_lost(child).into_iter().rev() {
+            self.on_failed_attempt(failed, out);
+        }
+        self.step(now, out);
+    }
+
+    /// Takes tasks back: those that wait end as cancelled at once, those that are out when their children give them
+    /// back. One that ends first keeps its outcome.
+    pub fn cancel(&mut self, now: Micros, id: BundleId, range: IndexRange, out: &mut Vec<ManagerAction>) {
+        let Some(bundle) = self.bundles.get_mut(&id) else { return };
+        bundle.cancelled.insert(range);
+        self.feed_all_of(id);
+        let mut down = ToChildren::new();
+        for given in self.family.cancel(id, range, &mut down) {
+            self.end_own(given, OutcomeClass::Cancelled, out);
+        }
+        Self::send(down, out);
+        self.step(now, out);
+    }
+
+    /// Stops the run: no new tasks; running ones may go on for the grace time, then they are given back. A second call
+    /// may only shorten the grace.
+    pub fn drain(&mut self, now: Micros, why: Ending, grace_us: u64, out: &mut Vec<ManagerAction>) {
+        if let Phase::Ending(_) | Phase::Done(_) = self.phase {
+            return;
+        }
+        let why = if let Phase::Draining(first) = self.phase { first } else { why };
+        self.phase = Phase::Draining(why);
+        let mut down = ToChildren::new();
+        self.family.drain(grace_us, &mut down);
+        Self::send(down, out);
+        self.step(now, out);
+    }
+
+    /// Hands out, balances, and ends what has ended.
+    fn step(&mut self, now: Micros, out: &mut Vec<ManagerAction>) {
+        let mut down = ToChildren::new();
+        if self.phase == Phase::Running {
+            self.supply(&mut down);
+            if self.unfed_tasks == 0 {
+                self.family.balance(&mut down);
+            }
+        }
+        Self::send(down, out);
+        if self.phase == Phase::Running && self.settings.max_fails.is_some_and(|most| self.failed > most) {
+            return self.drain(now, Ending::MaxFails, self.settings.grace_us, out);
+        }
+        let complete = self.ended_tasks() == self.tasks();
+        let ending = match self.phase {
+            Phase::Running if complete => Some(Ending::Complete),
+            // Children that have not come yet hold nothing, so this waits for none of them.
+            Phase::Draining(why) if self.family.held_tasks() == 0 => {
+                Some(if complete { Ending::Complete } else { why })
+            }
+            _ => None,
+        };
+        if let Some(why) = ending {
+            self.phase = Phase::Ending(why);
+            let mut down = ToChildren::new();
+            self.family.end(&mut down);
+            Self::send(down, out);
+        }
+        if let Phase::Ending(why) = self.phase
+            && self.family.all_gone()
+        {
+            self.phase = Phase::Done(why);
+            out.push(ManagerAction::Done);
+        }
+    }
+
+    fn supply(&mut self, down: &mut ToChildren) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        self.feed(self.family.wanted());
+        let most = self.settings.max_running.map_or(u64::MAX, |most| most.saturating_sub(self.family.held_tasks()));
+        self.family.supply(self.unfed_tasks, most, down);
+    }
+
+    /// Moves work into the pool until so many cores' worth waits there: shapes are looked at no sooner than needed.
+    fn feed(&mut self, cores: u64) {
+        let ids: Vec<BundleId> = self.bundles.keys().copied().collect();
+        for id in ids {
+            while self.family.pool.cores() < cores && self.feed_run(id) {}
+        }
+    }
+
+    fn feed_all_of(&mut self, id: BundleId) {
+        while self.feed_run(id) {}
+    }
+
+    fn feed_run(&mut self, id: BundleId) -> bool {
+        let Some(bundle) = self.bundles.get_mut(&id) else { return false };
+        let Some(first) = bundle.unfed.front_mut() else { return false };
+        let (end, resources, retries) = bundle.shapes.run_at(*first);
+        let end = end.clamp(first.start + 1, first.end);
+        let range = IndexRange::new(first.start, end);
+        first.start = end;
+        if first.is_empty() {
+            bundle.unfed.pop_front();
+        }
+        self.unfed_tasks -= range.len();
+        let work = Work { bundle: id, resources, retries, attempt: 0, crashes: 0, avoid: None };
+        self.family.pool.push_back(WorkRange { work, range });
+        true
+    }
+
+    /// When `step` should be called next: the manager acts on words alone.
+    pub fn next_tick(&self) -> Option<Micros> {
+        None
+    }
+
+    /// Why the run ended, once it has.
+    pub fn ending(&self) -> Option<Ending> {
+        match self.phase {
+            Phase::Done(why) | Phase::Ending(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Why the run is being stopped, or was.
+    pub fn draining(&self) -> Option<Ending> {
+        match self.phase {
+            Phase::Draining(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Tasks of all bundles.
+    pub fn tasks(&self) -> u64 {
+        self.bundles.values().map(|bundle| bundle.tasks).sum()
+    }
+
+    /// Tasks that have an outcome.
+    pub fn ended_tasks(&self) -> u64 {
+        self.bundles.values().map(|bundle| bundle.ended.len()).sum()
+    }
+
+    /// Tasks that children hold.
+    pub fn held_tasks(&self) -> u64 {
+        self.family.held_tasks()
+    }
+
+    /// Cores of all children that are there.
+    pub fn cores(&self) -> u32 {
+        self.family.capacity().total.cores
+    }
+
+    /// Slot-time of all attempts that were reported: cores × microseconds.
+    pub fn busy_core_us(&self) -> u64 {
+        self.busy_core_us
+    }
+
+    /// Messages received from children.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Checks what must hold after every step: waiting + held by live children + ended = tasks, each once.
+    pub fn check(&self) -> Result<(), Violation> {
+        self.family.check()?;
+        for (id, bundle) in &self.bundles {
+            let mut seen = bundle.ended.clone();
+            let unfed = bundle.unfed.iter().copied();
+            let out = self.family.everything().filter(|w| w.work.bundle == *id).map(|w| w.range);
+            for range in unfed.chain(out) {
+                let new: u64 = seen.insert_new(range).iter().map(|part| part.len()).sum();
+                if new != range.len() {
+                    return Err(Violation(format!("{range:?} waits, is held or has ended more than once")));
+                }
+            }
+            if seen.len() != bundle.tasks {
+                return Err(Violation(format!("{} of {} tasks are nowhere", bundle.tasks - seen.len(), bundle.tasks)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What one child holds, for the checks.
+    #[cfg(test)]
+    pub(super) fn family(&self) -> &Family {
+        &self.family
+    }
+}

@@ -1,0 +1,258 @@
+//! The messages between a parent and its children. Everything on a link carries the link's epoch.
+
+use crate::task::{BundleId, FailureDigest, IndexRange, NodeId, OutcomeClass, Resources};
+use serde::{Deserialize, Serialize};
+
+/// What the tasks of a range have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Work {
+    /// Their bundle.
+    pub bundle: BundleId,
+    /// What each of them takes.
+    pub resources: Resources,
+    /// Further attempts that each may have after a failed first.
+    pub retries: u32,
+    /// Attempts that have failed so far.
+    pub attempt: u32,
+    /// Ranks lost so far while they may have been running.
+    pub crashes: u32,
+    /// The node where the last attempt failed; another is preferred.
+    pub avoid: Option<NodeId>,
+}
+
+/// A run of consecutive tasks on its way down, or back up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WorkRange {
+    /// What they have in common.
+    pub work: Work,
+    /// Which they are.
+    pub range: IndexRange,
+}
+
+impl WorkRange {
+    /// Cores that all tasks of the range would take at once.
+    pub fn cores(&self) -> u64 {
+        self.range.len() * u64::from(self.work.resources.cores)
+    }
+}
+
+/// What a child and all below it can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// All slots together.
+    pub total: Resources,
+    /// The widest task that some worker below can host.
+    pub widest: Resources,
+    /// The node, where all workers below are on one.
+    pub node: Option<NodeId>,
+    /// Time that the child needs to be supplied ahead, so that it can supply its own children. Microseconds.
+    pub horizon_us: u64,
+    /// Workers below.
+    pub workers: u32,
+}
+
+/// From parent to child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Down {
+    /// Opens the link, or opens it anew: the child forgets and kills what it had under an older epoch.
+    Welcome {
+        /// The link's epoch from now on.
+        epoch: u32,
+        /// The parent wants no more than about one report in this time. Microseconds.
+        pace_us: u64,
+    },
+    /// Tasks to run.
+    Hand {
+        /// The link's epoch.
+        epoch: u32,
+        /// The tasks, in the order in which to start them.
+        ranges: Vec<WorkRange>,
+    },
+    /// Give back work that has not started; answered by a report with `recall_answered`.
+    Recall {
+        /// The link's epoch.
+        epoch: u32,
+        /// How much, in cores.
+        cores: u64,
+    },
+    /// Give back what has not started of these, and kill what runs.
+    Cancel {
+        /// The link's epoch.
+        epoch: u32,
+        /// The bundle.
+        bundle: BundleId,
+        /// Which of its tasks.
+        range: IndexRange,
+    },
+    /// No new tasks: give back what has not started, and after the grace time what runs.
+    Drain {
+        /// The link's epoch.
+        epoch: u32,
+        /// How long running tasks may go on. Microseconds.
+        grace_us: u64,
+    },
+    /// No work will come any more: end.
+    End {
+        /// The link's epoch.
+        epoch: u32,
+    },
+}
+
+/// From child to parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Up {
+    /// Answers a welcome: the child is there and holds nothing.
+    Hello {
+        /// The epoch of the welcome.
+        epoch: u32,
+        /// What it can run.
+        capacity: Capacity,
+    },
+    /// What happened since the last report.
+    Report {
+        /// The link's epoch.
+        epoch: u32,
+        /// The news.
+        report: Report,
+    },
+    /// The last word: everything below has ended.
+    Bye {
+        /// The link's epoch.
+        epoch: u32,
+    },
+}
+
+/// Where a keeper has stored outcomes: bytes of one segment file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Extent {
+    /// Number of the segment, unique within a run's directory.
+    pub segment: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+/// Tasks that ended alike, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedRun {
+    /// Which.
+    pub range: IndexRange,
+    /// How.
+    pub class: OutcomeClass,
+}
+
+/// Ended tasks of one bundle whose records lie in one extent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// Their bundle.
+    pub bundle: BundleId,
+    /// Where their records are; `None` on the way to the keeper, or when nothing is recorded.
+    pub extent: Option<Extent>,
+    /// Which tasks, and how they ended.
+    pub runs: Vec<EndedRun>,
+}
+
+/// An attempt that failed and is not the last: the manager puts the task back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAttempt {
+    /// The task, a range of one, as it was handed down.
+    pub task: WorkRange,
+    /// Where it failed.
+    pub node: Option<NodeId>,
+    /// Whether it may have taken its rank or spawner with it: counts as a crash, not as an attempt.
+    pub crashed: bool,
+}
+
+/// News from a child, all of it together, so that what it says of its state fits what it says of its tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Tasks that ended for good.
+    pub sections: Vec<Section>,
+    /// Attempts that failed.
+    pub failed: Vec<FailedAttempt>,
+    /// Work given back, not started or stopped before its end.
+    pub returned: Vec<WorkRange>,
+    /// Whether this answers the recall that is outstanding.
+    pub recall_answered: bool,
+    /// Attempts that ended since the last report.
+    pub attempts: u64,
+    /// Cores that those attempts took, added up.
+    pub attempt_cores: u64,
+    /// Slot-time that they took: cores × microseconds.
+    pub busy_core_us: u64,
+    /// Cores without work.
+    pub idle_cores: u64,
+    /// Cores that the tasks not started would take.
+    pub unstarted_cores: u64,
+    /// Failures since the last report, grouped.
+    pub digest: FailureDigest,
+    /// Set when what the child can run has changed.
+    pub capacity: Option<Capacity>,
+}
+
+impl Report {
+    /// Adds the ended task to the last section, or opens one.
+    pub fn ended(&mut self, bundle: BundleId, range: IndexRange, class: OutcomeClass) {
+        if self.sections.last().is_none_or(|last| last.bundle != bundle || last.extent.is_some()) {
+            self.sections.push(Section { bundle, extent: None, runs: Vec::new() });
+        }
+        let runs = &mut self.sections.last_mut().expect("a section was just made sure of").runs;
+        match runs.last_mut() {
+            Some(last) if last.class == class && last.range.end == range.start => last.range.end = range.end,
+            _ => runs.push(EndedRun { range, class }),
+        }
+    }
+
+    /// Adds a section; where its extent follows the last one's, the two become one.
+    pub fn add_section(&mut self, section: Section) {
+        let joined = self.sections.last_mut().filter(|last| last.bundle == section.bundle).and_then(|last| {
+            match (&mut last.extent, section.extent) {
+                (None, None) => Some(&mut last.runs),
+                (Some(a), Some(b)) if a.segment == b.segment && a.offset + a.len == b.offset => {
+                    a.len += b.len;
+                    Some(&mut last.runs)
+                }
+                _ => None,
+            }
+        });
+        match joined {
+            Some(runs) => runs.extend(section.runs),
+            None => self.sections.push(section),
+        }
+    }
+
+    /// Puts the runs of each section in order and joins those that touch.
+    pub fn join_runs(&mut self) {
+        for section in &mut self.sections {
+            section.runs.sort_unstable_by_key(|run| run.range.start);
+            section.runs.dedup_by(|next, run| {
+                let joins = run.class == next.class && run.range.end == next.range.start;
+                if joins {
+                    run.range.end = next.range.end;
+                }
+                joins
+            });
+        }
+    }
+
+    /// Whether it holds something that a parent must hear.
+    pub fn has_news(&self) -> bool {
+        !self.sections.is_empty()
+            || !self.failed.is_empty()
+            || !self.returned.is_empty()
+            || self.recall_answered
+            || self.attempts > 0
+            || self.capacity.is_some()
+    }
+}
+
+/// The bytes of a message.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_stdvec(message).expect("messages hold nothing that cannot be written")
+}
+
+/// The message in the bytes. Fails on bytes that are no such message; never takes memory on the word of a length.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, postcard::Error> {
+    postcard::from_bytes(bytes)
+}

@@ -1,0 +1,258 @@
+//! A sub-manager: a child of its parent, a parent to its children; work goes through it down, reports up.
+
+use super::Micros;
+use super::family::{Family, ToChildren, Violation};
+use super::message::{Capacity, Down, Report, Up, WorkRange};
+use super::policy::Policy;
+use super::uplink::Uplink;
+use crate::task::{BundleId, IndexRange, RangeSet, Rank};
+use std::collections::BTreeMap;
+
+/// What a sub-manager wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubAction {
+    /// Tell the parent.
+    ToParent(Up),
+    /// Tell a child.
+    ToChild(Rank, Down),
+    /// Everything below has ended; the role is over.
+    Done,
+}
+
+/// The sub-manager's state.
+#[derive(Debug)]
+pub struct SubManager {
+    family: Family,
+    uplink: Uplink,
+    /// The last capacity that the parent was told; `None` before the first hello under this epoch.
+    told: Option<Capacity>,
+    /// Cores still to be found for the parent's recall, while children are asked for them.
+    owed: Option<u64>,
+    draining: bool,
+    /// What was cancelled: it goes up, not out again.
+    cancelled: BTreeMap<BundleId, RangeSet>,
+    ending: bool,
+    done: bool,
+}
+
+impl SubManager {
+    /// A sub-manager of these children.
+    pub fn new(policy: Policy, children: &[Rank]) -> Self {
+        Self {
+            family: Family::new(policy, children),
+            uplink: Uplink::default(),
+            told: None,
+            owed: None,
+            draining: false,
+            cancelled: BTreeMap::new(),
+            ending: false,
+            done: false,
+        }
+    }
+
+    /// Opens the links to the children.
+    pub fn open(&mut self, out: &mut Vec<SubAction>) {
+        let mut down = ToChildren::new();
+        self.family.open(&mut down);
+        Self::send(down, out);
+    }
+
+    fn send(down: ToChildren, out: &mut Vec<SubAction>) {
+        out.extend(down.into_iter().map(|(rank, message)| SubAction::ToChild(rank, message)));
+    }
+
+    /// The parent's word.
+    pub fn on_parent(&mut self, now: Micros, message: Down, out: &mut Vec<SubAction>) {
+        let own = self.uplink.epoch;
+        let current = |epoch: u32| epoch == own && own > 0;
+        let mut down = ToChildren::new();
+        match message {
+            Down::Welcome { epoch, pace_us } if epoch > own => {
+                if own > 0 {
+                    self.restart(&mut down);
+                }
+                self.uplink.open(now, epoch, pace_us);
+            }
+            Down::Hand { epoch, ranges } if current(epoch) => {
+                for given in ranges {
+                    if self.draining {
+                        self.give_back(given);
+                    } else {
+                        self.family.pool.push_back(given);
+                    }
+                }
+            }
+            Down::Recall { epoch, cores } if current(epoch) => self.on_recall(cores, &mut down),
+            Down::Cancel { epoch, bundle, range } if current(epoch) => {
+                self.cancelled.entry(bundle).or_default().insert(range);
+                let waiting = self.family.cancel(bundle, range, &mut down);
+                waiting.into_iter().for_each(|given| self.give_back(given));
+            }
+            Down::Drain { epoch, grace_us } if current(epoch) => {
+                self.draining = true;
+                let waiting = self.family.pool.take_all();
+                waiting.into_iter().for_each(|given| self.give_back(given));
+                self.family.drain(grace_us, &mut down);
+            }
+            Down::End { epoch } if current(epoch) => {
+                self.ending = true;
+                self.family.end(&mut down);
+            }
+            _ => {}
+        }
+        Self::send(down, out);
+        self.step(now, out);
+    }
+
+    fn restart(&mut self, down: &mut ToChildren) {
+        self.family.restart(down);
+        self.cancelled.clear();
+        (self.told, self.owed, self.draining, self.ending) = (None, None, false, false);
+    }
+
+    fn give_back(&mut self, given: WorkRange) {
+        self.uplink.report.returned.push(given);
+        self.uplink.hurry();
+    }
+
+    /// Gives back what waits here, and asks the children for the rest.
+    fn on_recall(&mut self, cores: u64, down: &mut ToChildren) {
+        let waiting = self.family.pool.take_last(cores);
+        let found: u64 = waiting.iter().map(WorkRange::cores).sum();
+        waiting.into_iter().for_each(|given| self.give_back(given));
+        let missing = cores.saturating_sub(found);
+        if missing > 0 && self.family.ask_back_for_parent(missing, down) {
+            self.owed = Some(missing);
+        } else {
+            self.answer_recall();
+        }
+    }
+
+    fn answer_recall(&mut self) {
+        self.owed = None;
+        self.uplink.report.recall_answered = true;
+        self.uplink.hurry();
+    }
+
+    /// A child's word.
+    pub fn on_child(&mut self, now: Micros, from: Rank, message: Up, out: &mut Vec<SubAction>) {
+        let mut down = ToChildren::new();
+        match message {
+            Up::Hello { epoch, capacity } => {
+                self.family.on_hello(from, epoch, capacity, &mut down);
+            }
+            Up::Report { epoch, report } => {
+                if let Some(news) = self.family.on_report(from, epoch, report, &mut down) {
+                    self.on_news(news);
+                }
+            }
+            Up::Bye { epoch } => self.family.on_bye(from, epoch),
+        }
+        Self::send(down, out);
+        self.step(now, out);
+    }
+
+    fn on_news(&mut self, mut news: Report) {
+        let answered = news.recall_answered;
+        for given in std::mem::take(&mut news.returned) {
+            self.place_returned(given);
+        }
+        let report = &mut self.uplink.report;
+        news.sections.into_iter().for_each(|section| report.add_section(section));
+        report.failed.append(&mut news.failed);
+        report.attempts += news.attempts;
+        report.attempt_cores += news.attempt_cores;
+        report.busy_core_us += news.busy_core_us;
+        report.digest.merge(news.digest);
+        if answered && self.owed.is_some() && !self.family.recalling() {
+            self.answer_recall();
+        }
+    }
+
+    /// Work that a child gave back: to the parent if it asked for it or it must not go out again, else to the pool.
+    fn place_returned(&mut self, given: WorkRange) {
+        let cancelled = self.cancelled.get(&given.work.bundle);
+        let recalled = self.owed.is_some_and(|owed| owed > 0);
+        if self.draining || recalled {
+            if let Some(owed) = &mut self.owed {
+                *owed = owed.saturating_sub(given.cores());
+            }
+            self.give_back(given);
+            return;
+        }
+        let Some(cancelled) = cancelled else { return self.family.pool.push_front(given) };
+        let part = |range: IndexRange| WorkRange { work: given.work, range };
+        let gone: Vec<_> = cancelled.overlapping(given.range).map(part).collect();
+        let kept: Vec<_> = cancelled.missing(given.range).into_iter().map(part).collect();
+        gone.into_iter().for_each(|given| self.give_back(given));
+        kept.into_iter().rev().for_each(|given| self.family.pool.push_front(given));
+    }
+
+    /// A child is given up: what it held may have been running, and the manager decides about each task.
+    pub fn on_lost(&mut self, now: Micros, child: Rank, out: &mut Vec<SubAction>) {
+        let lost = self.family.on_lost(child);
+        self.uplink.report.failed.extend(lost);
+        if self.owed.is_some() && !self.family.recalling() {
+            self.answer_recall();
+        }
+        self.uplink.hurry();
+        self.step(now, out);
+    }
+
+    /// Hands out, balances, and reports what is due. To be called when a tick is due.
+    pub fn step(&mut self, now: Micros, out: &mut Vec<SubAction>) {
+        let mut down = ToChildren::new();
+        self.family.supply(0, u64::MAX, &mut down);
+        self.family.balance(&mut down);
+        Self::send(down, out);
+        if self.uplink.epoch > 0 {
+            self.introduce(out);
+            self.uplink.supplied(self.held_cores());
+            let unstarted = self.family.pool.cores() + self.family.unstarted_cores();
+            let (held, idle) = (self.held_cores(), self.family.idle_cores());
+            out.extend(self.uplink.take(now, held, idle, unstarted).map(SubAction::ToParent));
+        }
+        if self.ending && !self.done && self.family.all_gone() {
+            self.done = true;
+            out.push(SubAction::ToParent(Up::Bye { epoch: self.uplink.epoch }));
+            out.push(SubAction::Done);
+        }
+    }
+
+    /// Says hello once every child is there, and tells the parent later when what they can run has changed.
+    fn introduce(&mut self, out: &mut Vec<SubAction>) {
+        let capacity = self.family.capacity();
+        match self.told {
+            None if self.family.complete() => {
+                self.told = Some(capacity);
+                out.push(SubAction::ToParent(Up::Hello { epoch: self.uplink.epoch, capacity }));
+            }
+            Some(told) if told != capacity => {
+                self.told = Some(capacity);
+                self.uplink.report.capacity = Some(capacity);
+                self.uplink.hurry();
+            }
+            _ => {}
+        }
+    }
+
+    fn held_cores(&self) -> u64 {
+        self.family.pool.cores() + self.family.held_cores()
+    }
+
+    /// When `step` should be called next, if nothing else happens.
+    pub fn next_tick(&self) -> Option<Micros> {
+        self.uplink.next_tick(self.held_cores(), self.family.idle_cores())
+    }
+
+    /// Checks what must hold after every step.
+    pub fn check(&self) -> Result<(), Violation> {
+        self.family.check()
+    }
+
+    /// Tasks that it holds, for the checks, by where they are.
+    #[cfg(test)]
+    pub(super) fn family(&self) -> &Family {
+        &self.family
+    }
+}

@@ -1,0 +1,117 @@
+//! How well slots are kept busy, and at what cost in messages.
+
+use super::cluster::{Cluster, Shape};
+use super::{Draws, depth, each_takes, one_core, run, settings};
+use crate::schedule::{Settings, Uniform};
+use crate::task::{OutcomeClass, Resources, Status};
+
+/// Zero-cost list scheduling: each task in order to the slot that is free first.
+fn list_schedule(durations: &[u64], slots: usize) -> u64 {
+    let mut free = vec![0u64; slots];
+    for duration in durations {
+        let first = free.iter_mut().min().expect("there is a slot");
+        *first += duration;
+    }
+    free.into_iter().max().unwrap_or(0)
+}
+
+#[test]
+fn ten_equal_tasks_for_each_slot_take_ten_rounds_at_every_depth() {
+    for levels in 1..=3 {
+        for task_us in [10_000, 1_000_000, 60_000_000] {
+            let done = run(&depth(levels), settings(), 160, 0, each_takes(task_us)).all_ended_once();
+            let rounds = done.last_end_us as f64 / task_us as f64;
+            assert!(rounds < 10.5, "{rounds} rounds of {task_us} µs at depth {levels}");
+        }
+    }
+}
+
+#[test]
+fn a_lognormal_tail_ends_within_five_percent_of_list_scheduling() {
+    let shapes = [
+        Shape { nodes: 1, ranks_per_node: 1, slots: 8, fan_out: 64 },
+        Shape { nodes: 1, ranks_per_node: 8, slots: 1, fan_out: 64 },
+        Shape { nodes: 4, ranks_per_node: 2, slots: 1, fan_out: 64 },
+        Shape { nodes: 4, ranks_per_node: 2, slots: 1, fan_out: 2 },
+    ];
+    for (seed, shape) in (1..=5).flat_map(|seed| shapes.iter().map(move |shape| (seed, shape))) {
+        let mut draws = Draws(seed);
+        let normal = |draws: &mut Draws| {
+            (-2.0 * (1.0 - draws.unit()).ln()).sqrt() * (std::f64::consts::TAU * draws.unit()).cos()
+        };
+        let durations: Vec<u64> = (0..1000).map(|_| (1e6 * normal(&mut draws).exp()) as u64).collect();
+        let ideal = list_schedule(&durations, 8);
+        let behaviour = Box::new(move |index: u64, _, _| (durations[index as usize], Status::Ok));
+        let done = run(shape, settings(), 1000, 0, behaviour).all_ended_once();
+        let ratio = done.last_end_us as f64 / ideal as f64;
+        assert!(ratio < 1.05, "seed {seed}, {} ranks a node: {ratio} of list scheduling", shape.ranks_per_node);
+    }
+}
+
+#[test]
+fn the_manager_hears_of_ranges_and_not_of_tasks() {
+    for levels in 1..=3 {
+        let done = run(&depth(levels), settings(), 100_000, 0, each_takes(10)).all_ended_once();
+        assert!(done.messages_to_manager * 100 < 100_000, "{} messages at depth {levels}", done.messages_to_manager);
+    }
+}
+
+#[test]
+fn short_tasks_keep_the_slots_busy() {
+    for levels in 1..=3 {
+        let done = run(&depth(levels), settings(), 160_000, 0, each_takes(1_000)).all_ended_once();
+        let efficiency = 10_000.0 * 1_000.0 / done.last_end_us as f64;
+        assert!(efficiency > 0.95, "{efficiency} at depth {levels}");
+    }
+}
+
+#[test]
+fn no_more_tasks_are_out_than_the_user_allows() {
+    let limited = Settings { max_running: Some(5), ..settings() };
+    let cluster = Cluster::new(&depth(2), Settings { nodes: 4, ..limited }, 200, one_core(0), each_takes(10_000));
+    let done = cluster.run(3_600_000_000).all_ended_once();
+    // 5 at a time: 40 rounds.
+    assert!(done.last_end_us >= 400_000, "{} µs", done.last_end_us);
+}
+
+#[test]
+fn wide_tasks_run_where_they_fit_and_are_not_starved() {
+    let shape = Shape { nodes: 2, ranks_per_node: 2, slots: 4, fan_out: 64 };
+    let wide = Uniform { resources: Resources { cores: 3, gpus: 0 }, retries: 0 };
+    let settings = Settings { nodes: 2, ..settings() };
+    let done = Cluster::new(&shape, settings, 40, wide, each_takes(100_000)).run(3_600_000_000).all_ended_once();
+    let rounds = done.last_end_us as f64 / 100_000.0;
+    assert!((10.0..11.0).contains(&rounds), "{rounds} rounds of 4 tasks at a time");
+}
+
+#[test]
+fn a_failed_attempt_is_tried_again_elsewhere() {
+    let shape = Shape { nodes: 2, ranks_per_node: 1, slots: 2, fan_out: 64 };
+    // Everything fails on node 1 (rank 1).
+    let behaviour =
+        Box::new(|_, _, rank: crate::task::Rank| (1_000, if rank.0 == 1 { Status::Exit(1) } else { Status::Ok }));
+    let done = run(&shape, settings(), 400, 1, behaviour).all_ended_once();
+    assert_eq!(done.class_count(OutcomeClass::Ok), 400);
+}
+
+#[test]
+fn a_task_that_always_fails_uses_its_attempts_and_no_more() {
+    let behaviour = Box::new(|index, _, _| (1_000, if index == 7 { Status::Exit(1) } else { Status::Ok }));
+    let done = run(&depth(2), settings(), 50, 3, behaviour).all_ended_once();
+    assert_eq!(done.started[&7], 4);
+    assert_eq!(done.class_count(OutcomeClass::Failed), 1);
+}
+
+#[test]
+fn too_many_failures_stop_the_run_early() {
+    let limited = Settings { max_fails: Some(10), ..settings() };
+    let behaviour = Box::new(|_, _, _| (10_000, Status::Exit(1)));
+    let mut done = run(&depth(2), limited, 10_000, 0, behaviour);
+    assert!(done.outcomes.len() < 200, "{} tasks ran", done.outcomes.len());
+    assert_eq!(done.manager().ending(), Some(crate::schedule::Ending::MaxFails));
+}
+
+#[test]
+fn a_run_of_no_tasks_ends() {
+    run(&depth(3), settings(), 0, 0, each_takes(1)).all_ended_once();
+}

@@ -1,0 +1,68 @@
+//! The child's end of a link: the report in the making, and when it is due.
+
+use super::Micros;
+use super::message::{Report, Up};
+
+/// The child's end of a link.
+#[derive(Debug, Default)]
+pub(super) struct Uplink {
+    /// The link's epoch; 0 before the first welcome.
+    pub(super) epoch: u32,
+    /// News that the parent has not heard.
+    pub(super) report: Report,
+    pace_us: u64,
+    last_us: Micros,
+    /// Cores of work held when last supplied or reported: at half of it the parent should know.
+    mark: u64,
+    /// The parent waits for this report.
+    urgent: bool,
+}
+
+impl Uplink {
+    /// Begins a new epoch: what was to be told under the old one is forgotten.
+    pub(super) fn open(&mut self, now: Micros, epoch: u32, pace_us: u64) {
+        *self = Self { epoch, pace_us, last_us: now, ..Self::default() };
+    }
+
+    /// More work came; so many cores of it are held now.
+    pub(super) fn supplied(&mut self, held_cores: u64) {
+        self.mark = self.mark.max(held_cores);
+    }
+
+    /// The next report must not wait.
+    pub(super) fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
+    /// When the report is due: at once when all work is gone or the parent waits for it, soon when cores are idle or
+    /// half of the work is gone, else at the pace.
+    fn due_at(&self, held_cores: u64, idle_cores: u64) -> Micros {
+        if self.urgent || held_cores == 0 {
+            0
+        } else if idle_cores > 0 || held_cores * 2 <= self.mark {
+            self.last_us + self.pace_us / 8
+        } else {
+            self.last_us + self.pace_us
+        }
+    }
+
+    /// When to look again, if there is anything to tell.
+    pub(super) fn next_tick(&self, held_cores: u64, idle_cores: u64) -> Option<Micros> {
+        (self.epoch > 0 && self.report.has_news()).then(|| self.due_at(held_cores, idle_cores))
+    }
+
+    /// The report, if it is due. `unstarted_cores` and the others describe the child's state now.
+    pub(super) fn take(&mut self, now: Micros, held_cores: u64, idle_cores: u64, unstarted_cores: u64) -> Option<Up> {
+        if self.next_tick(held_cores, idle_cores).is_none_or(|due| now < due) {
+            return None;
+        }
+        let mut report = std::mem::take(&mut self.report);
+        report.join_runs();
+        report.idle_cores = idle_cores;
+        report.unstarted_cores = unstarted_cores;
+        self.last_us = now;
+        self.mark = held_cores;
+        self.urgent = false;
+        Some(Up::Report { epoch: self.epoch, report })
+    }
+}

@@ -1,0 +1,352 @@
+//! A worker: runs what it is handed on its slots, in order, and reports how it ended.
+
+use super::Micros;
+use super::family::Violation;
+use super::message::{Capacity, Down, FailedAttempt, Up, Work, WorkRange};
+use super::uplink::Uplink;
+use crate::task::{BundleId, FailureGroup, IndexRange, NodeId, Resources, Status};
+use std::collections::{BTreeSet, VecDeque};
+
+/// What a worker wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerAction {
+    /// Start this attempt.
+    Start(TaskRun),
+    /// End the attempt that runs on this slot (its first, if it has several); it is given back.
+    Kill {
+        /// The slot.
+        slot: u32,
+    },
+    /// Tell the parent.
+    ToParent(Up),
+    /// Everything has ended; the role is over.
+    Done,
+}
+
+/// One attempt to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRun {
+    /// The task's range and history.
+    pub work: Work,
+    /// The task.
+    pub index: u64,
+    /// The slots that it takes.
+    pub slots: Vec<u32>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptEnd<'a> {
+    /// As the executor saw it.
+    pub status: &'a Status,
+    /// The worker had asked for its end.
+    pub killed: bool,
+    /// What ran it died, not the task alone.
+    pub crashed: bool,
+}
+
+/// What becomes of an attempt that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the task's outcome: record it with this status and number of attempts.
+    Final {
+        /// The task.
+        index: u64,
+        /// Its bundle.
+        bundle: BundleId,
+        /// How the task ended.
+        status: Status,
+        /// Attempts, this one included.
+        attempts: u32,
+    },
+    /// The task will be tried again, or was given back: nothing to record.
+    NotFinal,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    work: Work,
+    index: u64,
+    slots: Vec<u32>,
+    started_us: Micros,
+    /// Asked to end.
+    killed: bool,
+    /// Of an older epoch: nobody wants to know.
+    orphan: bool,
+}
+
+/// The worker's state.
+#[derive(Debug)]
+pub struct Worker {
+    node: NodeId,
+    total: Resources,
+    crash_limit: u32,
+    uplink: Uplink,
+    queue: VecDeque<WorkRange>,
+    queued_cores: u64,
+    free: BTreeSet<u32>,
+    free_gpus: u32,
+    running: Vec<Option<Running>>,
+    running_cores: u64,
+    /// No new tasks; what runs is given back at this time.
+    drain_at: Option<Micros>,
+    ending: bool,
+    done: bool,
+    /// Starting is held back: outputs wait to be sent.
+    paused: bool,
+}
+
+impl Worker {
+    /// A worker with so many slots (`total.cores`) on a node.
+    pub fn new(node: NodeId, total: Resources, crash_limit: u32) -> Self {
+        Self {
+            node,
+            total,
+            crash_limit,
+            uplink: Uplink::default(),
+            queue: VecDeque::new(),
+            queued_cores: 0,
+            free: (0..total.cores).collect(),
+            free_gpus: total.gpus,
+            running: vec![None; total.cores as usize],
+            running_cores: 0,
+            drain_at: None,
+            ending: false,
+            done: false,
+            paused: false,
+        }
+    }
+
+    /// The parent's word.
+    pub fn on_message(&mut self, now: Micros, message: Down, out: &mut Vec<WorkerAction>) {
+        let stale = |epoch: u32, own: u32| epoch != own || own == 0;
+        let own = self.uplink.epoch;
+        match message {
+            Down::Welcome { epoch, pace_us } if epoch > own => {
+                self.forget_all(out);
+                self.uplink.open(now, epoch, pace_us);
+                out.push(WorkerAction::ToParent(Up::Hello { epoch, capacity: self.capacity() }));
+            }
+            Down::Hand { epoch, ranges } if !stale(epoch, own) => {
+                for given in ranges {
+                    if self.drain_at.is_some() {
+                        self.give_back(given);
+                    } else {
+                        self.queued_cores += given.cores();
+                        self.queue.push_back(given);
+                    }
+                }
+                self.uplink.supplied(self.held_cores());
+            }
+            Down::Recall { epoch, cores } if !stale(epoch, own) => {
+                self.answer_recall(cores);
+            }
+            Down::Cancel { epoch, bundle, range } if !stale(epoch, own) => self.cancel(bundle, range, out),
+            Down::Drain { epoch, grace_us } if !stale(epoch, own) => {
+                let at = now.saturating_add(grace_us);
+                self.drain_at = Some(self.drain_at.map_or(at, |earlier| earlier.min(at)));
+                self.queued_cores = 0;
+                let queue = std::mem::take(&mut self.queue);
+                queue.into_iter().for_each(|given| self.give_back(given));
+            }
+            Down::End { epoch } if !stale(epoch, own) => self.ending = true,
+            _ => {}
+        }
+        self.step(now, out);
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity { total: self.total, widest: self.total, node: Some(self.node), horizon_us: 0, workers: 1 }
+    }
+
+    fn forget_all(&mut self, out: &mut Vec<WorkerAction>) {
+        self.queue.clear();
+        self.queued_cores = 0;
+        self.drain_at = None;
+        self.ending = false;
+        for running in self.running.iter_mut().flatten() {
+            if !running.killed {
+                out.push(WorkerAction::Kill { slot: running.slots[0] });
+            }
+            (running.killed, running.orphan) = (true, true);
+        }
+    }
+
+    fn give_back(&mut self, given: WorkRange) {
+        self.uplink.report.returned.push(given);
+        self.uplink.hurry();
+    }
+
+    /// Gives back what would have waited longest.
+    fn answer_recall(&mut self, mut cores: u64) {
+        while cores > 0 {
+            let Some(last) = self.queue.back_mut() else { break };
+            let each = u64::from(last.work.resources.cores.max(1));
+            let count = (cores / each).clamp(1, last.range.len());
+            last.range.end -= count;
+            let given = WorkRange { work: last.work, range: IndexRange::new(last.range.end, last.range.end + count) };
+            if last.range.is_empty() {
+                self.queue.pop_back();
+            }
+            self.queued_cores -= given.cores();
+            cores = cores.saturating_sub(given.cores());
+            self.give_back(given);
+        }
+        self.uplink.report.recall_answered = true;
+        self.uplink.hurry();
+    }
+
+    fn cancel(&mut self, bundle: BundleId, range: IndexRange, out: &mut Vec<WorkerAction>) {
+        let queue = std::mem::take(&mut self.queue);
+        for waiting in queue {
+            let (start, end) = (waiting.range.start.max(range.start), waiting.range.end.min(range.end));
+            if waiting.work.bundle != bundle || start >= end {
+                self.queue.push_back(waiting);
+                continue;
+            }
+            for (from, to) in [(waiting.range.start, start), (end, waiting.range.end)] {
+                if from < to {
+                    self.queue.push_back(WorkRange { work: waiting.work, range: IndexRange::new(from, to) });
+                }
+            }
+            let given = WorkRange { work: waiting.work, range: IndexRange::new(start, end) };
+            self.queued_cores -= given.cores();
+            self.give_back(given);
+        }
+        for running in self.running.iter_mut().flatten() {
+            if running.work.bundle == bundle && range.contains(running.index) && !running.killed {
+                running.killed = true;
+                out.push(WorkerAction::Kill { slot: running.slots[0] });
+            }
+        }
+    }
+
+    /// The attempt on this slot (its first, if it has several) ended.
+    ///
+    /// # Panics
+    /// When nothing runs there.
+    pub fn on_ended(&mut self, now: Micros, slot: u32, end: AttemptEnd<'_>) -> Verdict {
+        let running = self.running[slot as usize].take().expect("an attempt ends on the slot where it was started");
+        self.free.extend(running.slots.iter().copied());
+        self.free_gpus += running.work.resources.gpus;
+        self.running_cores -= u64::from(running.work.resources.cores);
+        if running.orphan {
+            return Verdict::NotFinal;
+        }
+        let task = WorkRange { work: running.work, range: IndexRange::one(running.index) };
+        let report = &mut self.uplink.report;
+        let cores = u64::from(running.work.resources.cores);
+        report.attempts += 1;
+        report.attempt_cores += cores;
+        report.busy_core_us += cores * (now - running.started_us);
+        let (status, last) = match end.status {
+            Status::Ok => (Status::Ok, true),
+            _ if running.killed && end.killed => {
+                self.give_back(task);
+                return Verdict::NotFinal;
+            }
+            _ if end.crashed => (Status::Lost, running.work.crashes + 1 >= self.crash_limit),
+            failed => (failed.clone(), running.work.attempt >= running.work.retries),
+        };
+        if !last {
+            report.failed.push(FailedAttempt { task, node: Some(self.node), crashed: end.crashed });
+            return Verdict::NotFinal;
+        }
+        report.ended(running.work.bundle, task.range, status.class());
+        Verdict::Final {
+            index: running.index,
+            bundle: running.work.bundle,
+            status,
+            attempts: running.work.attempt + running.work.crashes + 1,
+        }
+    }
+
+    /// Adds a failure to what the next report tells.
+    pub fn note_failure(&mut self, group: FailureGroup) {
+        self.uplink.report.digest.add(group);
+    }
+
+    /// Holds starting back, or lets it go on.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Starts what can be started and reports what is due. To be called after `on_ended` and when a tick is due.
+    pub fn step(&mut self, now: Micros, out: &mut Vec<WorkerAction>) {
+        if self.drain_at.is_some_and(|at| at <= now) || self.ending {
+            for running in self.running.iter_mut().flatten().filter(|running| !running.killed) {
+                running.killed = true;
+                out.push(WorkerAction::Kill { slot: running.slots[0] });
+            }
+        }
+        while !self.paused && self.start_next(now, out) {}
+        if let Some(report) = self.uplink.take(now, self.held_cores(), self.idle_cores(), self.queued_cores) {
+            out.push(WorkerAction::ToParent(report));
+        }
+        if self.ending && !self.done && self.running.iter().all(Option::is_none) {
+            self.done = true;
+            out.push(WorkerAction::ToParent(Up::Bye { epoch: self.uplink.epoch }));
+            out.push(WorkerAction::Done);
+        }
+    }
+
+    /// Starts the task at the head of the queue. A wide one waits for its slots and holds back what is behind it, so
+    /// that it is not starved.
+    fn start_next(&mut self, now: Micros, out: &mut Vec<WorkerAction>) -> bool {
+        let Some(first) = self.queue.front_mut() else { return false };
+        let need = first.work.resources;
+        if need.cores as usize > self.free.len() || need.gpus > self.free_gpus {
+            return false;
+        }
+        let (work, index) = (first.work, first.range.start);
+        first.range.start += 1;
+        if first.range.is_empty() {
+            self.queue.pop_front();
+        }
+        let slots: Vec<u32> = (0..need.cores).filter_map(|_| self.free.pop_first()).collect();
+        self.queued_cores -= u64::from(need.cores);
+        self.running_cores += u64::from(need.cores);
+        self.free_gpus -= need.gpus;
+        let started = Running { work, index, slots: slots.clone(), started_us: now, killed: false, orphan: false };
+        self.running[slots[0] as usize] = Some(started);
+        out.push(WorkerAction::Start(TaskRun { work, index, slots }));
+        true
+    }
+
+    fn held_cores(&self) -> u64 {
+        self.queued_cores + self.running_cores
+    }
+
+    fn idle_cores(&self) -> u64 {
+        u64::from(self.total.cores) - self.running_cores
+    }
+
+    /// When `step` should be called next, if nothing else happens.
+    pub fn next_tick(&self) -> Option<Micros> {
+        let report = self.uplink.next_tick(self.held_cores(), self.idle_cores());
+        let drain = self.drain_at.filter(|_| self.running.iter().flatten().any(|running| !running.killed));
+        report.into_iter().chain(drain).min()
+    }
+
+    /// What runs: slot, task and start, for progress reports.
+    pub fn running(&self) -> impl Iterator<Item = (u32, u64, Micros)> + '_ {
+        self.running.iter().flatten().map(|running| (running.slots[0], running.index, running.started_us))
+    }
+
+    /// Checks what must hold after every step.
+    pub fn check(&self) -> Result<(), Violation> {
+        let queued: u64 = self.queue.iter().map(WorkRange::cores).sum();
+        let taken: usize = self.running.iter().flatten().map(|running| running.slots.len()).sum();
+        if queued != self.queued_cores || taken + self.free.len() != self.total.cores as usize {
+            return Err(Violation(format!("worker miscounts: {queued} queued, {taken} taken, {:?} free", self.free)));
+        }
+        Ok(())
+    }
+
+    /// Tasks that it holds, for the checks: waiting, running or ended and not reported.
+    #[cfg(test)]
+    pub(super) fn holds(&self) -> Vec<u64> {
+        let running = self.running.iter().flatten().filter(|r| !r.orphan).map(|r| r.index);
+        self.queue.iter().flat_map(|w| w.range.start..w.range.end).chain(running).collect()
+    }
+}
