@@ -1,11 +1,44 @@
 //! What a task is: its identity, its template, the bundle that holds it, and how it ended.
 //!
 //! Nothing here knows of ranks that talk, of files in a run directory, or of processes.
+//!
+//! From the command line to a worker: `source` (with `scan`, `table`, `grid`) reads and checks what the user gave and
+//! finds its `placeholder`s, `write` puts it into a file with the `layout` that `bundle` maps, and `template` makes one
+//! `command` of it at a time.
 
+mod base64;
+mod bundle;
+mod command;
+mod compare;
+mod duration;
+mod grid;
 mod id;
+mod input_error;
+mod json;
+mod layout;
 mod outcome;
 mod ranges;
+mod placeholder;
+mod quoting;
+mod scan;
+mod source;
+mod table;
+mod template;
+mod write;
 
+pub use base64::{base64_decode, base64_encode};
+pub use bundle::{Bundle, BundleError, Shape};
+pub use command::{Command, Program};
+pub use compare::{first_difference, first_difference_outside};
+pub use duration::{DurationParseError, parse_duration};
+pub use grid::GridError;
 pub use id::{BundleId, IndexRange, NodeId, Rank, Resources};
+pub use input_error::{InputError, LineFault};
+pub use layout::Damage;
 pub use outcome::{Captured, FailureDigest, FailureGroup, Outcome, OutcomeClass, Status, StatusParseError};
 pub use ranges::RangeSet;
+pub use placeholder::PlaceholderError;
+pub use source::{Input, MAX_TASKS, Source, TemplateOptions, Written, write_bundle};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! A bundle: an immutable, indexed set of tasks in one flat file that is mapped, or in bytes that travelled. Nothing
+//! in it is believed before its length and checksum fit. Only files that Myriarch wrote are mapped: a file of the
+//! user's may shrink under the map and kill the process.
+
+use super::command::Command;
+use super::layout::{self, Damage, Entry, Header, RunRecord, Sections};
+use super::placeholder::SlotText;
+use super::template::{Kind, Template};
+use super::{IndexRange, Resources};
+use memmap2::Mmap;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the scheduler needs to know of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shape {
+    /// What it takes.
+    pub resources: Resources,
+    /// Further attempts after a failed one.
+    pub retries: u32,
+}
+
+/// A bundle that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The file cannot be opened, read or mapped.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is damaged or none of ours.
+    #[error("{}: {damage}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+    /// Bytes that came in a message are damaged.
+    #[error("a slice of a bundle: {damage}")]
+    Slice {
+        /// What is wrong with them.
+        damage: Damage,
+    },
+}
+
+enum Bytes {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// An immutable, indexed set of tasks. Holds all of them or, as a slice, the tasks of one range at their own positions.
+pub struct Bundle {
+    bytes: Bytes,
+    sections: Sections,
+    template: Template,
+    source: String,
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.held();
+        write!(f, "Bundle({:016x}, {}..{} of {} tasks)", self.id(), held.start, held.end, self.len())
+    }
+}
+
+impl Bundle {
+    /// Maps a bundle file and checks all of it: one pass over its bytes.
+    pub fn open(path: &Path) -> Result<Bundle, BundleError> {
+        let failed = |source| BundleError::Io { path: path.to_owned(), source };
+        let damaged = |damage| BundleError::File { path: path.to_owned(), damage };
+        let file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() < layout::HEADER_BYTES as u64 {
+            return Err(damaged(Damage::NoBundle));
+        }
+        // SAFETY: a bundle file is written under another name, synced, renamed and never changed or cut afterwards,
+        // so the mapped bytes stay as they are. Whoever damages files in a run's folder on purpose can end the run.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        Self::from_parts(Bytes::Mapped(map)).map_err(damaged)
+    }
+
+    /// A slice that travelled, or a whole bundle in memory.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Bundle, BundleError> {
+        Self::from_parts(Bytes::Owned(bytes)).map_err(|damage| BundleError::Slice { damage })
+    }
+
+    fn from_parts(bytes: Bytes) -> Result<Bundle, Damage> {
+        let sections = layout::check(bytes.as_slice())?;
+        let (source, template): (String, Template) = postcard::from_bytes(&bytes.as_slice()[sections.template.clone()])
+            .map_err(|_| Damage::Content { section: "template", why: "it cannot be read" })?;
+        let bundle = Bundle { bytes, sections, template, source };
+        if bundle.template.is_symbolic() == bundle.entries().is_empty() || bundle.held().is_empty() {
+            return Ok(bundle);
+        }
+        Err(Damage::Content { section: "index", why: "it does not fit the kind of the tasks" })
+    }
+
+    fn header(&self) -> &Header {
+        &self.sections.header
+    }
+
+    fn entries(&self) -> &[Entry] {
+        layout::entries(&self.bytes.as_slice()[self.sections.entries.clone()])
+    }
+
+    fn runs(&self) -> &[RunRecord] {
+        layout::run_records(&self.bytes.as_slice()[self.sections.runs.clone()])
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.bytes.as_slice()[self.sections.payload.clone()]
+    }
+
+    pub(super) fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// The positions held here: all of them, or those of the slice.
+    pub fn held(&self) -> IndexRange {
+        // `layout::check` has seen that they are in order.
+        IndexRange { start: self.header().start.get(), end: self.header().end.get() }
+    }
+
+    /// Whether the task is held here.
+    pub fn covers(&self, index: u64) -> bool {
+        self.held().contains(index)
+    }
+
+    /// Identity of the content: equal for equal tasks under equal options, wherever they came from. A slice keeps
+    /// that of the whole.
+    pub fn id(&self) -> u64 {
+        self.header().id.get()
+    }
+
+    /// Tasks of the whole bundle.
+    pub fn len(&self) -> u64 {
+        self.header().len.get()
+    }
+
+    /// Whether the whole bundle has no task.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What a user calls the task: the array's own number, otherwise the position.
+    pub fn label(&self, index: u64) -> u64 {
+        self.template.label(index)
+    }
+
+    /// The position of what a user calls a task.
+    pub fn position_of_label(&self, label: u64) -> Option<u64> {
+        self.template.position_of_label(label, self.len())
+    }
+
+    /// Line of the task in its source, from 1, where there are lines.
+    pub fn line(&self, index: u64) -> Option<u64> {
+        if matches!(self.template.kind, Kind::EachLine { has_lines: false, .. }) {
+            return None;
+        }
+        self.index_entry(index).map(|entry| index + 1 + u64::from(entry.skipped.get()))
+    }
+
+    /// Where the tasks came from, for messages: `tasks.txt`, `standard input`, `--array 0-99`.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    fn index_entry(&self, index: u64) -> Option<&Entry> {
+        let place = index.checked_sub(self.held().start)?;
+        self.entries().get(usize::try_from(place).ok()?)
+    }
+
+    /// The task's text, where it has one.
+    pub(super) fn entry(&self, index: u64) -> Option<&[u8]> {
+        let entry = self.index_entry(index)?;
+        let start = usize::try_from(entry.offset.get()).ok()?;
+        self.payload().get(start..start.checked_add(entry.length.get() as usize)?)
+    }
+
+    /// What the scheduler needs of a task.
+    ///
+    /// # Panics
+    /// When the task is not held here.
+    pub fn shape(&self, index: u64) -> Shape {
+        assert!(self.covers(index), "task {index} is not in {self:?}");
+        let runs = self.runs();
+        runs[runs.partition_point(|run| run.end.get() <= index)].shape()
+    }
+
+    /// The tasks of a range as runs of equal shape, at a cost that counts runs, not tasks.
+    ///
+    /// # Panics
+    /// When a task of the range is not held here.
+    pub fn shape_runs(&self, range: IndexRange) -> impl Iterator<Item = (IndexRange, Shape)> {
+        self.assert_holds(range);
+        let runs = self.runs();
+        let first = runs.partition_point(|run| run.end.get() <= range.start);
+        let mut start = range.start;
+        runs[first..].iter().map_while(move |run| {
+            let end = run.end.get().min(range.end);
+            let part = (start < end).then(|| IndexRange::new(start, end))?;
+            start = end;
+            Some((part, run.shape()))
+        })
+    }
+
+    fn assert_holds(&self, range: IndexRange) {
+        let held = self.held();
+        let within = range.is_empty() || (held.start <= range.start && range.end <= held.end);
+        assert!(within, "tasks {}..{} are not in {self:?}", range.start, range.end);
+    }
+
+    /// The most that any task of the whole bundle takes, of each resource.
+    pub fn max_resources(&self) -> Resources {
+        Resources { cores: self.header().max_cores.get(), gpus: self.header().max_gpus.get() }
+    }
+
+    /// What an attempt on that slot runs.
+    ///
+    /// # Panics
+    /// When the task is not held here.
+    pub fn command(&self, index: u64, slot: u32) -> Command {
+        assert!(self.covers(index), "task {index} is not in {self:?}");
+        self.template.command(index, self.entry(index), SlotText::Number(slot))
+    }
+
+    /// The keys of a task list that make this task again. `{%}` becomes `$MYRIARCH_SLOT` in a shell line.
+    ///
+    /// # Panics
+    /// When the task is not held here.
+    pub fn task_json(&self, index: u64) -> serde_json::Map<String, serde_json::Value> {
+        assert!(self.covers(index), "task {index} is not in {self:?}");
+        self.template.task_to_write(index, self.entry(index)).to_json()
+    }
+
+    /// A bundle in itself that holds only the tasks of a range, at their positions. Symbolic bundles give themselves.
+    ///
+    /// # Panics
+    /// When a task of the range is not held here.
+    pub fn extract(&self, range: IndexRange) -> Vec<u8> {
+        self.assert_holds(range);
+        if self.template.is_symbolic() || range == self.held() {
+            return self.bytes.as_slice().to_vec();
+        }
+        let place = |index: u64| (index - self.held().start) as usize;
+        let mut entries = match range.is_empty() {
+            true => Vec::new(),
+            false => self.entries()[place(range.start)..place(range.end)].to_vec(),
+        };
+        // Entries lie in the payload in their order.
+        let start = entries.first().map_or(0, |entry| entry.offset.get());
+        let end = entries.last().map_or(0, |entry| entry.offset.get() + u64::from(entry.length.get()));
+        for entry in &mut entries {
+            entry.offset -= start;
+        }
+        let runs: Vec<RunRecord> =
+            self.shape_runs(range).map(|(part, shape)| RunRecord::new(part.end, shape)).collect();
+        let mut header = *self.header();
+        header.start.set(range.start);
+        header.end.set(range.end);
+        let payload = &self.payload()[start as usize..end as usize];
+        layout::assemble(header, payload, &entries, &runs, &self.bytes.as_slice()[self.sections.template.clone()])
+    }
+}
+
+impl RunRecord {
+    pub(super) fn new(end: u64, shape: Shape) -> Self {
+        RunRecord {
+            end: end.into(),
+            cores: shape.resources.cores.into(),
+            gpus: shape.resources.gpus.into(),
+            retries: shape.retries.into(),
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        Shape { resources: Resources { cores: self.cores.get(), gpus: self.gpus.get() }, retries: self.retries.get() }
+    }
+}

@@ -1,0 +1,224 @@
+//! What all tasks of a bundle have in common, and how one task's command comes out of it. Knows nothing of files.
+
+use super::command::{Command, Program};
+use super::grid::{self, Axis};
+use super::json::{JsonTask, parse_task};
+use super::placeholder::{Pattern, SlotText, Values};
+use super::{Resources, bundle::Shape};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// The program that every task of a template runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ProgramPattern {
+    Argv(Vec<Pattern>),
+    Shell(Pattern),
+}
+
+/// Where a task's own part comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Kind {
+    /// The entry is a shell line.
+    Lines,
+    /// The entry is a JSON object.
+    Json,
+    /// No entry: the index is the task.
+    Array { first: u64, step: u64, program: ProgramPattern },
+    /// The entry is `{}`. `has_lines`: entries are lines of the source, not NUL-separated.
+    EachLine { has_lines: bool, program: ProgramPattern },
+    /// No entry: the position gives the values.
+    Grid { axes: Vec<(String, Axis)>, program: ProgramPattern },
+    /// The entry is one record of a table.
+    Table { columns: Vec<String>, delimiter: u8, program: ProgramPattern },
+}
+
+/// The common part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Template {
+    pub(super) kind: Kind,
+    pub(super) env: Vec<(Vec<u8>, Pattern)>,
+    pub(super) cwd: Option<Pattern>,
+    pub(super) stdin: Option<Pattern>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) shape: Shape,
+    /// `--cores` was given, so programs are told of it.
+    pub(super) tells_cores: bool,
+}
+
+impl Template {
+    /// Whether tasks have no entries, only positions.
+    pub(super) fn is_symbolic(&self) -> bool {
+        matches!(self.kind, Kind::Array { .. } | Kind::Grid { .. })
+    }
+
+    /// The user's index of a position.
+    pub(super) fn label(&self, position: u64) -> u64 {
+        match &self.kind {
+            Kind::Array { first, step, .. } => first.wrapping_add(step.wrapping_mul(position)),
+            _ => position,
+        }
+    }
+
+    /// The position of a user's index, if there is one below `len`.
+    pub(super) fn position_of_label(&self, label: u64, len: u64) -> Option<u64> {
+        let position = match &self.kind {
+            Kind::Array { first, step, .. } => {
+                let distance = label.checked_sub(*first)?;
+                (distance.checked_rem(*step)? == 0).then(|| distance / step)?
+            }
+            _ => label,
+        };
+        (position < len).then_some(position)
+    }
+
+    /// Whether two templates make the same program, directory, input and variables out of equal entries. Limits and
+    /// resources may differ.
+    pub(super) fn runs_the_same(&self, other: &Template) -> bool {
+        (&self.kind, &self.env, &self.cwd, &self.stdin) == (&other.kind, &other.env, &other.cwd, &other.stdin)
+    }
+
+    /// What the scheduler needs of a JSON task.
+    pub(super) fn json_shape(&self, task: &JsonTask) -> Shape {
+        let resources = Resources {
+            cores: task.cores.unwrap_or(self.shape.resources.cores),
+            gpus: task.gpus.unwrap_or(self.shape.resources.gpus),
+        };
+        Shape { resources, retries: task.retries.unwrap_or(self.shape.retries) }
+    }
+
+    /// The command of one task.
+    pub(super) fn command(&self, position: u64, entry: Option<&[u8]>, slot: SlotText) -> Command {
+        let (task, label) = self.task(position, entry, slot);
+        let shape = self.json_shape(&task);
+        let tells_cores = self.tells_cores || task.cores.is_some();
+        let mut env = task.env;
+        if tells_cores && !env.iter().any(|(name, _)| name == b"OMP_NUM_THREADS") {
+            env.push((b"OMP_NUM_THREADS".to_vec(), shape.resources.cores.to_string().into_bytes()));
+        }
+        Command {
+            program: task.program,
+            env,
+            cwd: task.cwd,
+            stdin: task.stdin,
+            timeout: task.timeout,
+            resources: shape.resources,
+            entry: entry.map(|entry| entry[..entry.len().min(Command::ENTRY_BYTES)].to_vec()),
+            label,
+        }
+    }
+
+    /// The keys of a task list that make this task again under no other options.
+    pub(super) fn task_to_write(&self, position: u64, entry: Option<&[u8]>) -> JsonTask {
+        let (mut task, _) = self.task(position, entry, SlotText::Variable);
+        let shape = self.json_shape(&task);
+        let tells_cores = self.tells_cores || task.cores.is_some();
+        task.cores = (tells_cores || shape.resources.cores != 1).then_some(shape.resources.cores);
+        task.gpus = (shape.resources.gpus != 0).then_some(shape.resources.gpus);
+        task.retries = (shape.retries != 0).then_some(shape.retries);
+        task
+    }
+
+    /// One task with the template's values under its own, and its label.
+    fn task(&self, position: u64, entry: Option<&[u8]>, slot: SlotText) -> (JsonTask, u64) {
+        let label = self.label(position);
+        let values = self.values(position, label, entry, slot);
+        let entry = entry.unwrap_or_default();
+        let own = match &self.kind {
+            // A line was parsed when the bundle was written, and checksums say that it is still that line; should it
+            // fail all the same, the empty command is a task that cannot be started, with its reason.
+            Kind::Json => parse_task(entry).ok(),
+            Kind::Lines => Some(JsonTask::of(Program::Shell(entry.to_vec()))),
+            Kind::Array { program, .. }
+            | Kind::EachLine { program, .. }
+            | Kind::Grid { program, .. }
+            | Kind::Table { program, .. } => Some(JsonTask::of(program.fill(&values))),
+        };
+        let mut task = own.unwrap_or_else(|| JsonTask::of(Program::Argv(Vec::new())));
+        let own_env = std::mem::take(&mut task.env);
+        for (name, value) in self.env.iter().map(|(name, value)| (name.clone(), value.fill(&values))).chain(own_env) {
+            match task.env.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, place)) => *place = value,
+                None => task.env.push((name, value)),
+            }
+        }
+        task.cwd = task.cwd.or_else(|| self.cwd.as_ref().map(|cwd| cwd.fill(&values)));
+        task.stdin = task.stdin.or_else(|| self.stdin.as_ref().map(|stdin| stdin.fill(&values)));
+        task.timeout = task.timeout.or(self.timeout);
+        (task, label)
+    }
+
+    fn values<'a>(&'a self, position: u64, label: u64, entry: Option<&'a [u8]>, slot: SlotText) -> Values<'a> {
+        let entry = entry.unwrap_or_default();
+        let whole = match &self.kind {
+            Kind::EachLine { .. } => Cow::Borrowed(entry),
+            _ => Cow::Owned(label.to_string().into_bytes()),
+        };
+        let columns = match &self.kind {
+            Kind::Grid { axes, .. } => grid::values_at(axes, position),
+            Kind::Table { delimiter, .. } if self.uses_columns() => super::table::fields(entry, *delimiter),
+            _ => Vec::new(),
+        };
+        Values { whole, columns, slot }
+    }
+
+    /// All patterns in it.
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let program = match &self.kind {
+            Kind::Lines | Kind::Json => &[],
+            Kind::Array { program, .. }
+            | Kind::EachLine { program, .. }
+            | Kind::Grid { program, .. }
+            | Kind::Table { program, .. } => program.patterns(),
+        };
+        program.iter().chain(self.env.iter().map(|(_, value)| value)).chain(&self.cwd).chain(&self.stdin)
+    }
+
+    fn uses_columns(&self) -> bool {
+        self.patterns().any(Pattern::uses_columns)
+    }
+}
+
+impl ProgramPattern {
+    fn patterns(&self) -> &[Pattern] {
+        match self {
+            ProgramPattern::Argv(words) => words,
+            ProgramPattern::Shell(line) => std::slice::from_ref(line),
+        }
+    }
+
+    fn fill(&self, values: &Values<'_>) -> Program {
+        match self {
+            ProgramPattern::Shell(line) => Program::Shell(line.fill(values)),
+            ProgramPattern::Argv(words)
+                if values.slot == SlotText::Variable && words.iter().any(Pattern::uses_slot) =>
+            {
+                let mut line = Vec::new();
+                for (at, word) in words.iter().enumerate() {
+                    if at > 0 {
+                        line.push(b' ');
+                    }
+                    word.fill_as_shell_word(values, &mut line);
+                }
+                Program::Shell(line)
+            }
+            ProgramPattern::Argv(words) => Program::Argv(words.iter().map(|word| word.fill(values)).collect()),
+        }
+    }
+}
+
+impl JsonTask {
+    /// A task that says nothing but what it runs.
+    fn of(program: Program) -> JsonTask {
+        JsonTask {
+            program,
+            env: Vec::new(),
+            cwd: None,
+            stdin: None,
+            timeout: None,
+            cores: None,
+            gpus: None,
+            retries: None,
+        }
+    }
+}
