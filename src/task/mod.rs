@@ -2,8 +2,10 @@
 //!
 //! Nothing here knows of ranks that talk, of files in a run directory, or of processes.
 
+mod command;
 mod id;
 mod outcome;
 
+pub use command::{Command, Program};
 pub use id::{BundleId, IndexRange, NodeId, Rank, Resources};
 pub use outcome::{Captured, FailureDigest, FailureGroup, Outcome, OutcomeClass, Status, StatusParseError};
