@@ -4,6 +4,8 @@
 
 mod id;
 mod outcome;
+mod ranges;
 
 pub use id::{BundleId, IndexRange, NodeId, Rank, Resources};
 pub use outcome::{Captured, FailureDigest, FailureGroup, Outcome, OutcomeClass, Status, StatusParseError};
+pub use ranges::RangeSet;
