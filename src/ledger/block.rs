@@ -227,7 +227,7 @@ pub struct Records<'a> {
     left: u32,
 }
 
-fn take<'a, T: FromBytes>(rest: &mut &'a [u8]) -> Result<T, LedgerError> {
+fn take<T: FromBytes>(rest: &mut &[u8]) -> Result<T, LedgerError> {
     let (value, after) = T::read_from_prefix(rest).map_err(|_| LedgerError::Block("a record is cut off"))?;
     *rest = after;
     Ok(value)
@@ -371,7 +371,7 @@ impl BlockBuilder {
             self.header.node = outcome.node.into();
         }
         let (kind, code, text) = encode_status(&outcome.status);
-        let text = &text[..text.floor_char_boundary(STATUS_TEXT_BYTES)];
+        let text = cut_text(text, STATUS_TEXT_BYTES);
         let narrow = self.narrow(outcome, kind);
         let mut head = narrow.unwrap_or(Head { flags: WIDE, status: kind, ..Head::new_zeroed() });
         let (out, err) = (&outcome.stdout, &outcome.stderr);
@@ -432,6 +432,12 @@ impl BlockBuilder {
         }
         bytes
     }
+}
+
+/// The text's beginning, no longer than so many bytes, without a half character.
+pub(crate) fn cut_text(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
 }
 
 fn wide(outcome: &Outcome) -> Wide {

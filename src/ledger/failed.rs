@@ -1,5 +1,6 @@
 //! `failed.jsonl`: one object per failed task, which `run` takes as a task list.
 
+use super::block::cut_text;
 use super::error::LedgerError;
 use super::files::beside;
 use super::read::{Reader, Selection, Streams};
@@ -33,7 +34,7 @@ pub fn last_line(stderr: &[u8]) -> String {
     // Bytes that are no UTF-8 take more room when they are made visible: cut again behind that.
     let line = &end[start..];
     let text = String::from_utf8_lossy(&line[..line.len().min(FailureDigest::LINE_BYTES)]);
-    text[..text.floor_char_boundary(FailureDigest::LINE_BYTES)].to_owned()
+    cut_text(&text, FailureDigest::LINE_BYTES).to_owned()
 }
 
 /// The last lines, at most [`STDERR_TAIL_BYTES`] of them; where a single line is longer, its end.
@@ -59,22 +60,27 @@ pub fn write_failed_jsonl(
     path: &Path,
 ) -> Result<u64, LedgerError> {
     let temporary = beside(path);
-    let written = write_all(reader, task_json, label, line, &temporary)
-        .and_then(|count| std::fs::rename(&temporary, path).map(|()| count));
-    written.map_err(|e| {
+    let write = || {
+        let mut out = BufWriter::new(File::create(&temporary)?);
+        let count = write_failed_to(&mut out, reader, task_json, label, line)?;
+        out.into_inner().map_err(|e| e.into_error())?;
+        std::fs::rename(&temporary, path)?;
+        Ok(count)
+    };
+    write().map_err(|e| {
         let _ = std::fs::remove_file(&temporary);
         LedgerError::io("write", path)(e)
     })
 }
 
-fn write_all(
+/// As [`write_failed_jsonl`], to anywhere.
+pub fn write_failed_to(
+    mut out: impl Write,
     reader: &Reader,
     task_json: impl Fn(u64) -> Map<String, Value>,
     label: impl Fn(u64) -> u64,
     line: impl Fn(u64) -> Option<u64>,
-    path: &Path,
 ) -> std::io::Result<u64> {
-    let mut out = BufWriter::new(File::create(path)?);
     let mut positions = reader.state().failed.iter().flat_map(|range| range.start..range.end);
     let mut count = 0;
     for outcome in reader.outcomes(Selection::FAILED, Streams::STDERR) {
@@ -96,7 +102,6 @@ fn write_all(
         out.write_all(b"\n")?;
         count += 1;
     }
-    out.into_inner().map_err(|e| e.into_error())?;
     Ok(count)
 }
 
