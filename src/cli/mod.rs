@@ -1,5 +1,12 @@
 //! The command line: one file per sub-command. Loose arguments become one checked value before anything runs.
 
+pub mod dir;
+pub mod failed;
+pub mod output;
+pub mod status;
+pub mod stop;
+pub mod tasks;
+
 use clap::{Parser, Subcommand};
 
 /// Exit status: all tasks ended well.

@@ -1,1 +1,44 @@
-//! Placeholder.
+//! The ledger: the durable account of which tasks have ended, and how.
+//!
+//! Workers put outcomes into *blocks*; the keeper of a node appends them to its *segment*; rank 0 writes into its
+//! *journal* which runs of tasks have ended and which extent of which segment holds their records. A record counts
+//! only if the journal points to it. A start reads the journal of the start before it, adopts whole blocks that it
+//! does not point to yet, and begins a journal of its own.
+//!
+//! Nothing here knows of ranks that talk, of the scheduler, or of processes.
+
+mod appender;
+mod block;
+mod dir;
+mod error;
+mod failed;
+mod files;
+mod journal;
+mod load;
+mod owner;
+mod read;
+mod replay;
+mod segment;
+mod state;
+mod summary;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod wake;
+
+pub use block::{BlockBuilder, BlockHeader, RecordView, StreamView, read_block};
+pub use dir::{RunDir, RunDirError};
+pub use error::LedgerError;
+pub use failed::{STDERR_TAIL_BYTES, last_line, stderr_tail, write_failed_jsonl, write_failed_to};
+pub use files::write_atomically;
+pub use journal::{EndedRun, JournalWriter, Record};
+pub use load::{Loaded, load};
+pub use owner::{Owner, OwnerError, OwnerRecord, OwnerState, Patience};
+pub use read::{Outcomes, Reader, Selection, Streams};
+pub use segment::{Extent, SegmentWriter};
+pub use state::{Counts, LedgerState, StartInfo};
+pub use summary::{EndedBy, LongTask, Progress, RunState, Summary};
+#[cfg(test)]
+pub(crate) use testing::eventually as eventually_for_tests;
+pub use wake::Wake;

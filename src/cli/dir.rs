@@ -1,0 +1,221 @@
+//! What the commands share that read a run's folder: finding it, what users call its tasks, and writing to standard
+//! output when nobody reads on.
+
+use crate::ledger::{Reader, RunDir};
+use anyhow::Context;
+use serde_json::{Map, Value};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+/// The run to look at.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct DirArg {
+    /// The run's folder [default: the latest run, ./myriarch-runs/last]
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+impl DirArg {
+    /// The run's folder; it must hold a run.
+    pub fn find(self) -> anyhow::Result<RunDir> {
+        Ok(RunDir::default_or_last(self.dir)?)
+    }
+
+    /// The run, opened for reading. Damage in its journal is told on standard error.
+    pub fn open(self) -> anyhow::Result<OpenRun> {
+        let dir = self.find()?;
+        let reader = Reader::open(&dir)?;
+        if let Some(damage) = reader.damage() {
+            eprintln!("myriarch: {damage}; what follows there is not shown (run --resume recovers it)");
+        }
+        let names = Names::open(&dir, reader.tasks())?;
+        Ok(OpenRun { dir, reader, names })
+    }
+}
+
+/// A run that is read.
+#[derive(Debug)]
+pub struct OpenRun {
+    /// Its folder.
+    pub dir: RunDir,
+    /// Its outcomes.
+    pub reader: Reader,
+    /// What users call its tasks.
+    pub names: Names,
+}
+
+/// What users call the tasks of a run: positions are for the inside.
+#[derive(Debug)]
+pub struct Names {
+    tasks: u64,
+}
+
+impl Names {
+    /// The names in the bundle of this run, which has so many tasks.
+    pub fn open(_dir: &RunDir, tasks: u64) -> anyhow::Result<Self> {
+        Ok(Self { tasks })
+    }
+
+    /// The index that users know.
+    pub fn label(&self, position: u64) -> u64 {
+        position
+    }
+
+    /// The task that users mean.
+    pub fn position(&self, label: u64) -> anyhow::Result<u64> {
+        anyhow::ensure!(self.tasks > 0, "the run has not said yet which tasks it has");
+        let (first, last) = (self.label(0), self.label(self.tasks - 1));
+        let position = (label < self.tasks).then_some(label);
+        position.with_context(|| format!("there is no task {label}: the tasks are {first} to {last}"))
+    }
+
+    /// The task's line in its source.
+    pub fn line(&self, _position: u64) -> Option<u64> {
+        None
+    }
+
+    /// Where the tasks came from, for messages.
+    pub fn source(&self) -> Option<&str> {
+        None
+    }
+
+    /// The keys of a task list that say this task.
+    pub fn task_json(&self, _position: u64) -> Map<String, Value> {
+        Map::new()
+    }
+
+    /// The task with its place, as messages name it: `task 8123 (tasks.txt:8124)`.
+    pub fn describe(&self, position: u64) -> String {
+        let label = self.label(position);
+        match (self.source(), self.line(position)) {
+            (Some(source), Some(line)) => format!("task {label} ({source}:{line})"),
+            _ => format!("task {label}"),
+        }
+    }
+}
+
+/// Writes to standard output, buffered. Whoever reads it may stop reading, as `head` does: that is no error.
+pub fn print(write: impl FnOnce(&mut dyn Write) -> anyhow::Result<i32>) -> anyhow::Result<i32> {
+    let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+    let written = write(&mut out).and_then(|status| {
+        out.flush()?;
+        Ok(status)
+    });
+    match written {
+        Err(e) if is_closed_pipe(&e) => {
+            // What is left in the buffer has no reader either.
+            let _ = out.into_parts();
+            Ok(super::EXIT_OK)
+        }
+        other => other,
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+        io.or(json) == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// A moment as people and programs read it: `2026-11-21T09:42:11.123456Z`.
+///
+/// Days to dates as in Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+pub fn utc(unix_us: u64) -> String {
+    let (seconds, us) = (unix_us / 1_000_000, unix_us % 1_000_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z")
+}
+
+/// Text on one line of a listing.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::ledger::{BlockBuilder, EndedRun, Extent, JournalWriter, Record, SegmentWriter, Wake, load};
+    use crate::task::{Captured, IndexRange, Outcome, Status};
+    use std::time::Duration;
+
+    /// A run of which these tasks have ended, in this order.
+    pub fn run_with(tasks: u64, outcomes: &[Outcome]) -> (tempfile::TempDir, RunDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(Some(&folder.path().join("run"))).unwrap();
+        let loaded = load(&dir).unwrap();
+        let wake = Wake::new().unwrap();
+        let sync = Duration::from_secs(3600);
+        let mut segment = SegmentWriter::new(&dir.segments(), 0, sync, wake.clone());
+        let mut block = BlockBuilder::new(1, 0);
+        outcomes.iter().for_each(|o| block.push(o));
+        let extent: Option<Extent> = (!block.is_empty()).then(|| segment.append(block.finish()));
+        segment.finish().unwrap();
+        let mut journal = JournalWriter::start(&dir, 1, &loaded, sync, wake).unwrap();
+        let nodes = vec!["n0".to_owned(), "n1".to_owned()];
+        let start = Record::Start { generation: 1, started_unix_us: 0, tasks, nodes, first_segment: 0, segments: 1 };
+        journal.append(&start).unwrap();
+        let runs = outcomes.iter().map(|o| EndedRun { range: IndexRange::one(o.index), class: o.status.class() });
+        journal.append(&Record::Ended { round: 0, extent, runs: runs.collect() }).unwrap();
+        journal.finish().unwrap();
+        (folder, dir)
+    }
+
+    /// One outcome.
+    pub fn outcome(index: u64, status: Status, stdout: &[u8], stderr: &[u8]) -> Outcome {
+        Outcome {
+            index,
+            status,
+            attempts: 2,
+            started_unix_us: 1_795_254_131_250_000,
+            duration_us: 1_500_000,
+            rank: 3,
+            node: 1,
+            stdout: Captured::whole(stdout.to_vec()),
+            stderr: Captured::whole(stderr.to_vec()),
+        }
+    }
+
+    /// The run as commands see it.
+    pub fn open(dir: &RunDir) -> OpenRun {
+        DirArg { dir: Some(dir.path().to_owned()) }.open().unwrap()
+    }
+
+    /// What a command writes, and its exit status.
+    pub fn written(write: impl FnOnce(&mut dyn Write) -> anyhow::Result<i32>) -> (String, i32) {
+        let mut out = Vec::new();
+        let status = write(&mut out).unwrap();
+        (String::from_utf8(out).unwrap(), status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_in_utc() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(utc(951_782_400_000_000), "2000-02-29T00:00:00.000000Z");
+        assert_eq!(utc(1_795_254_131_250_000), "2026-11-21T09:42:11.250000Z");
+        assert_eq!(utc(4_107_542_399_999_999), "2100-02-28T23:59:59.999999Z");
+    }
+
+    #[test]
+    fn a_reader_that_stops_reading_is_no_error() {
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(print(|_| Err(closed().into())).unwrap(), super::super::EXIT_OK);
+        assert_eq!(print(|_| Err(anyhow::Error::from(serde_json::Error::io(closed())))).unwrap(), 0);
+        assert!(print(|_| anyhow::bail!("something else")).is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! The files that others may rely on while a run goes on and after it: `summary.json` and `progress.json`.
+
+use super::dir::RunDir;
+use super::error::LedgerError;
+use super::files::write_atomically;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// Why a start of a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndedBy {
+    /// Every task has an outcome.
+    Complete,
+    /// The walltime ran out.
+    Walltime,
+    /// A signal asked for it.
+    Signal,
+    /// `myriarch stop` asked for it.
+    Stop,
+    /// Too many tasks failed.
+    MaxFails,
+    /// A file could not be written, mostly for lack of room.
+    Disk,
+}
+
+impl fmt::Display for EndedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EndedBy::Complete => "complete",
+            EndedBy::Walltime => "walltime",
+            EndedBy::Signal => "signal",
+            EndedBy::Stop => "stop",
+            EndedBy::MaxFails => "max-fails",
+            EndedBy::Disk => "disk",
+        })
+    }
+}
+
+/// `summary.json`: written at every end of a start. Counts cover the whole bundle; time, rate and utilisation cover
+/// this start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Tasks of the bundle.
+    pub tasks: u64,
+    /// Ended well.
+    pub ok: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Cancelled.
+    pub cancelled: u64,
+    /// Without an outcome.
+    pub unfinished: u64,
+    /// Why this start ended.
+    pub ended_by: EndedBy,
+    /// First hand-out to last record, seconds.
+    pub wall_seconds: f64,
+    /// Tasks that ended in this start, per second of `wall_seconds`.
+    pub tasks_per_second: f64,
+    /// Slot-time spent in tasks, of all slot-time; 0 to 1.
+    pub utilisation: f64,
+    /// Ranks of this start.
+    pub ranks: u32,
+    /// Nodes of this start.
+    pub nodes: u32,
+    /// Slots of this start.
+    pub slots: u64,
+    /// The run's exit status, which launchers lose.
+    pub exit_status: i32,
+}
+
+impl Summary {
+    /// Reads the summary; none when the run has not ended yet.
+    pub fn read(dir: &RunDir) -> Result<Option<Self>, LedgerError> {
+        read_json(&dir.summary())
+    }
+
+    /// Writes the summary.
+    pub fn write(&self, dir: &RunDir) -> Result<(), LedgerError> {
+        write_json(&dir.summary(), self)
+    }
+}
+
+/// What a run is doing, as `progress.json` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// Not all ranks have joined yet.
+    Starting,
+    /// Tasks run.
+    Running,
+    /// No new tasks are started; running ones get their grace time.
+    Draining,
+    /// This start has ended.
+    Ended,
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RunState::Starting => "starting",
+            RunState::Running => "running",
+            RunState::Draining => "draining",
+            RunState::Ended => "ended",
+        })
+    }
+}
+
+/// A task that has been running for long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LongTask {
+    /// The index, as users know it.
+    pub index: u64,
+    /// Where it runs.
+    pub node: String,
+    /// For how long so far.
+    pub seconds: f64,
+}
+
+/// `progress.json`: rewritten every few seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What the run is doing.
+    pub state: RunState,
+    /// When this was written, seconds since the Unix epoch.
+    pub updated_unix: f64,
+    /// Tasks of the bundle.
+    pub tasks: u64,
+    /// Ended well.
+    pub ok: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Cancelled.
+    pub cancelled: u64,
+    /// Without an outcome; those that run are among them.
+    pub unfinished: u64,
+    /// Running now, as far as rank 0 has heard.
+    pub running: u64,
+    /// Since the first hand-out of this start, seconds.
+    pub wall_seconds: f64,
+    /// Tasks ended per second, lately.
+    pub tasks_per_second: f64,
+    /// Slot-time spent in tasks, of all slot-time; 0 to 1.
+    pub utilisation: f64,
+    /// Ranks of this start.
+    pub ranks: u32,
+    /// Nodes of this start.
+    pub nodes: u32,
+    /// Slots of this start.
+    pub slots: u64,
+    /// The longest-running tasks, longest first.
+    pub longest: Vec<LongTask>,
+}
+
+impl Progress {
+    /// Reads the progress; none before the first was written.
+    pub fn read(dir: &RunDir) -> Result<Option<Self>, LedgerError> {
+        read_json(&dir.progress())
+    }
+
+    /// Writes the progress.
+    pub fn write(&self, dir: &RunDir) -> Result<(), LedgerError> {
+        write_json(&dir.progress(), self)
+    }
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, LedgerError> {
+    let bytes = match std::fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(LedgerError::io("read", path))?,
+    };
+    let wrong = |e: serde_json::Error| LedgerError::Damaged { path: path.to_owned(), offset: 0, what: e.to_string() };
+    serde_json::from_slice(&bytes).map(Some).map_err(wrong)
+}
+
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), LedgerError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| LedgerError::io("write", path)(e.into()))?;
+    bytes.push(b'\n');
+    write_atomically(path, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_has_the_keys_that_others_rely_on() {
+        let summary = Summary {
+            tasks: 10,
+            ok: 6,
+            failed: 1,
+            cancelled: 1,
+            unfinished: 2,
+            ended_by: EndedBy::MaxFails,
+            wall_seconds: 2.5,
+            tasks_per_second: 3.2,
+            utilisation: 0.9,
+            ranks: 4,
+            nodes: 2,
+            slots: 8,
+            exit_status: 3,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(Some(&folder.path().join("run"))).unwrap();
+        assert_eq!(Summary::read(&dir).unwrap(), None);
+        summary.write(&dir).unwrap();
+        assert_eq!(Summary::read(&dir).unwrap(), Some(summary));
+        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.summary()).unwrap()).unwrap();
+        assert_eq!((&value["ended_by"], &value["exit_status"]), (&"max-fails".into(), &3.into()));
+        assert_eq!(value.as_object().unwrap().len(), 13);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+}
