@@ -67,7 +67,8 @@ fn launcher_of(library: MpiLibrary) -> String {
         MpiLibrary::Other => "",
     };
     let named = format!("mpiexec.{suffix}");
-    let is_there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(&named).exists());
+    let is_there =
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(&named).exists());
     if is_there { named } else { "mpiexec".to_owned() }
 }
 
@@ -154,7 +155,11 @@ fn rank_side() {
     let mut fabric = match MpiFabric::start() {
         Ok(fabric) => Box::new(fabric),
         Err(error @ StartError::WrongLauncher { .. }) if role == "start" => {
-            let verb = if error.is_ours_to_tell() { format!("told {}: {error}", error.exit_status()) } else { format!("silent {}", error.exit_status()) };
+            let verb = if error.is_ours_to_tell() {
+                format!("told {}: {error}", error.exit_status())
+            } else {
+                format!("silent {}", error.exit_status())
+            };
             report(&std::process::id().to_string(), &verb);
             return;
         }
@@ -234,8 +239,8 @@ fn go_on_without_rank_2(fabric: &mut MpiFabric) {
         leave_at_once();
     }
     std::thread::sleep(Duration::from_millis(300));
-    let mut heard = 0;
     if me == Rank::MANAGER {
+        let mut heard = 0;
         for round in 0..ROUNDS {
             for peer in 1..4 {
                 fabric.send(0, Rank(peer), vec![round as u8; 2000]);
@@ -268,7 +273,6 @@ fn go_on_without_rank_2(fabric: &mut MpiFabric) {
                     fabric.wait(&mut Vec::new(), Duration::from_millis(50)).unwrap();
                 }
             }
-            heard += 1;
         }
     }
 }

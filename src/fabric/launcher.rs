@@ -143,7 +143,9 @@ impl Environment {
         let open_mpi = "start mpirun with --enable-recovery (Open MPI 5: --rtos RECOVERABLE,CONTINUOUS)";
         let hydra = "start mpiexec with -disable-auto-cleanup";
         match self.launcher() {
-            Launcher::OpenMpi { recovery: Some(true) } | Launcher::Hydra { auto_cleanup_disabled: Some(true) } => Survives,
+            Launcher::OpenMpi { recovery: Some(true) } | Launcher::Hydra { auto_cleanup_disabled: Some(true) } => {
+                Survives
+            }
             Launcher::OpenMpi { recovery: Some(false) } => Ends(open_mpi.to_owned()),
             Launcher::OpenMpi { recovery: None } => Unknown(open_mpi.to_owned()),
             Launcher::Hydra { auto_cleanup_disabled: Some(false) } => Ends(hydra.to_owned()),

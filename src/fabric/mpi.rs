@@ -227,11 +227,8 @@ impl Fabric for MpiFabric {
                 return Ok(Woken::Message);
             }
             let left = at_most.saturating_sub(start.elapsed());
-            let woken = if left.is_zero() {
-                poll::poll(descriptors, Duration::ZERO)?
-            } else {
-                self.pause(descriptors, left)?
-            };
+            let woken =
+                if left.is_zero() { poll::poll(descriptors, Duration::ZERO)? } else { self.pause(descriptors, left)? };
             if woken {
                 self.idle.reset();
                 return Ok(Woken::Descriptor);

@@ -93,9 +93,7 @@ impl Comm {
 
     fn return_errors(&self) -> Result<(), FabricError> {
         // SAFETY: a valid communicator, and a constant of the library.
-        checked("MPI_Comm_set_errhandler", unsafe {
-            ffi::MPI_Comm_set_errhandler(self.raw, ffi::RSMPI_ERRORS_RETURN)
-        })
+        checked("MPI_Comm_set_errhandler", unsafe { ffi::MPI_Comm_set_errhandler(self.raw, ffi::RSMPI_ERRORS_RETURN) })
     }
 
     /// Splits by colour, in the order of `key`; without a colour this process joins none. Collective.
@@ -225,7 +223,8 @@ impl Comm {
         let counts = lengths.iter().map(|length| count_of(*length)).collect::<Result<_, _>>()?;
         let bytes = mine.len();
         let mut transfer = Transfer::of(mine, bytes);
-        let parts = transfer.parts.insert(Box::new(Parts { counts, offsets, all: vec![0; total] }));
+        // One byte too many, so that the address is never that of an empty vector (see `Transfer::of`).
+        let parts = transfer.parts.insert(Box::new(Parts { counts, offsets, all: vec![0; total + 1] }));
         // SAFETY: all memory lives in `transfer`, which frees it only when MPI is done with it; at the root `all` has
         // room for the parts at their offsets, elsewhere it is not looked at.
         let code = unsafe {
@@ -257,7 +256,9 @@ impl Arrived {
 }
 
 impl Transfer {
-    fn of(buffer: Vec<u8>, bytes: usize) -> Self {
+    fn of(mut buffer: Vec<u8>, bytes: usize) -> Self {
+        // The address of an empty vector without memory is 1, which is MPI_IN_PLACE to Open MPI.
+        buffer.reserve_exact(usize::from(buffer.capacity() == 0));
         // SAFETY: a constant that rsmpi's C part initialises at load time.
         let raw = unsafe { ffi::RSMPI_REQUEST_NULL };
         Self { raw, buffer, bytes, parts: None, done: false }
