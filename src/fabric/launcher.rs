@@ -1,6 +1,7 @@
 //! What the launcher of this process says in the environment: how many ranks it started, and whether the others would
 //! survive the loss of one. Reads the environment and the parents' command lines; calls no MPI and runs without it.
 
+use super::StartError;
 use std::env;
 use std::fmt;
 use std::fs;
@@ -73,9 +74,46 @@ pub fn under_launcher() -> bool {
     Environment::of_this_process().launcher() != Launcher::None
 }
 
+/// What started this process.
+pub fn launcher() -> Launcher {
+    Environment::of_this_process().launcher()
+}
+
+/// Whether the other ranks go on when one dies, as far as it can be seen from here.
+pub fn loss_survival() -> LossSurvival {
+    Environment::of_this_process().loss_survival()
+}
+
+/// For a start without MPI.
+///
+/// # Errors
+/// A launcher has started several processes ([`StartError::WrongLauncher`]): each would do all of the work.
+pub fn refuse_launcher() -> Result<(), StartError> {
+    match Environment::of_this_process().broken_promise(1) {
+        Some(promise) => Err(promise.broken(1, "no MPI".to_owned())),
+        None => Ok(()),
+    }
+}
+
+impl Promise {
+    /// The error of a start that found only so many ranks.
+    pub(super) fn broken(self, found: u32, library: String) -> StartError {
+        StartError::WrongLauncher {
+            launcher: format!("{} ({}={})", self.launcher, self.variable, self.ranks),
+            promised: self.ranks,
+            found,
+            library,
+            number: self.number,
+        }
+    }
+}
+
+/// Finds the value of a variable.
+type Lookup = Box<dyn Fn(&str) -> Option<String>>;
+
 /// The variables of a process, and the command lines of its parents: what a launcher can be recognised by.
 pub(super) struct Environment {
-    variable: Box<dyn Fn(&str) -> Option<String>>,
+    variable: Lookup,
     parents: Vec<Vec<String>>,
 }
 
@@ -143,8 +181,10 @@ impl Environment {
         let open_mpi = "start mpirun with --enable-recovery (Open MPI 5: --rtos RECOVERABLE,CONTINUOUS)";
         let hydra = "start mpiexec with -disable-auto-cleanup";
         match self.launcher() {
-            Launcher::OpenMpi { recovery: Some(true) } | Launcher::Hydra { auto_cleanup_disabled: Some(true) } => {
-                Survives
+            Launcher::OpenMpi { recovery: Some(true) } => Survives,
+            // When Hydra reaps a process that a signal killed it kills the rest of its node, in most cases.
+            Launcher::Hydra { auto_cleanup_disabled: Some(true) } => {
+                Unknown("ranks of other nodes go on, those of the same node may be ended too".to_owned())
             }
             Launcher::OpenMpi { recovery: Some(false) } => Ends(open_mpi.to_owned()),
             Launcher::OpenMpi { recovery: None } => Unknown(open_mpi.to_owned()),

@@ -82,7 +82,9 @@ fn the_flag_that_keeps_survivors_is_seen_in_the_variables_or_at_the_launcher() {
     assert!(survives(with(&recovery, &[])));
 
     let proxy: &[&str] = &["/usr/bin/hydra_pmi_proxy", "--control-port", "n1:1"];
-    assert!(survives(with(HYDRA, &[proxy, &["mpiexec.hydra", "-disable-auto-cleanup", "-n", "3", "x"]])));
+    let kept = with(HYDRA, &[proxy, &["mpiexec.hydra", "-disable-auto-cleanup", "-n", "3", "x"]]);
+    assert_eq!(kept.launcher(), Launcher::Hydra { auto_cleanup_disabled: Some(true) });
+    assert!(matches!(kept.loss_survival(), LossSurvival::Unknown(_)), "only on other nodes");
     let plain = with(HYDRA, &[proxy, &["/usr/bin/mpiexec.mpich", "-n", "3", "x"]]);
     assert!(matches!(plain.loss_survival(), LossSurvival::Ends(_)));
     let remote = with(HYDRA, &[proxy, &["sshd"]]);

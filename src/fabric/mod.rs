@@ -11,14 +11,15 @@ mod idle;
 mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
-mod poll;
+mod system;
 mod threads;
 
 pub use error::{FabricError, StartError};
 pub use host::{HostIdentity, host_identity};
-pub use launcher::{Launcher, LossSurvival, Promise, under_launcher};
+pub use launcher::{Launcher, LossSurvival, Promise, launcher, loss_survival, refuse_launcher, under_launcher};
 #[cfg(feature = "mpi")]
 pub use mpi::{MpiEnvironment, MpiFabric, MpiLibrary, ThreadLevel, environment};
+pub use system::leave;
 pub use threads::ThreadFabric;
 
 use crate::task::Rank;
@@ -101,6 +102,6 @@ pub trait Fabric {
 
     /// Collective: ends it, after what was sent has been taken up; a message that its receiver has not fetched by then
     /// is dropped. When a rank was `lost` it returns at once. Says whether the process may end in the ordinary way; if
-    /// not, the caller leaves with `_exit`, rank 0 last.
+    /// not, the caller ends it with [`leave`], rank 0 last.
     fn finish(self: Box<Self>, lost: bool) -> bool;
 }

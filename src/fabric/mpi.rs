@@ -14,7 +14,7 @@ pub use environment::{MpiEnvironment, MpiLibrary, ThreadLevel, environment};
 use super::error::{check_levels, check_size};
 use super::idle::{Idle, Step};
 use super::launcher::{Environment, Launcher};
-use super::{Fabric, FabricError, MAX_MESSAGE_BYTES, Received, StartError, Woken, poll};
+use super::{Fabric, FabricError, MAX_MESSAGE_BYTES, Received, StartError, Woken, system};
 use crate::task::Rank;
 use calls::{Comm, Transfer};
 use level::{Level, Traffic};
@@ -65,13 +65,7 @@ impl MpiFabric {
                 all.free()?;
                 drop(ManuallyDrop::into_inner(universe));
             }
-            return Err(StartError::WrongLauncher {
-                launcher: format!("{} ({}={})", promise.launcher, promise.variable, promise.ranks),
-                promised: promise.ranks,
-                found: size,
-                library: environment::short_version(&calls::library_version()),
-                number: promise.number,
-            });
+            return Err(promise.broken(size, environment::short_version(&calls::library_version())));
         }
         Ok(MpiFabric {
             rank,
@@ -126,9 +120,9 @@ impl MpiFabric {
             Step::Spin => std::hint::spin_loop(),
             Step::Yield => {
                 std::thread::yield_now();
-                return Ok(!descriptors.is_empty() && poll::poll(descriptors, Duration::ZERO)?);
+                return Ok(!descriptors.is_empty() && system::poll(descriptors, Duration::ZERO)?);
             }
-            Step::Sleep(pause) => return Ok(poll::poll(descriptors, pause.min(at_most))?),
+            Step::Sleep(pause) => return Ok(system::poll(descriptors, pause.min(at_most))?),
         }
         Ok(false)
     }
@@ -217,7 +211,7 @@ impl Fabric for MpiFabric {
     }
 
     fn wait(&mut self, descriptors: &mut Vec<libc::pollfd>, at_most: Duration) -> Result<Woken, FabricError> {
-        poll::clear(descriptors);
+        system::clear(descriptors);
         let start = Instant::now();
         loop {
             if self.ready.is_none() {
@@ -227,8 +221,11 @@ impl Fabric for MpiFabric {
                 return Ok(Woken::Message);
             }
             let left = at_most.saturating_sub(start.elapsed());
-            let woken =
-                if left.is_zero() { poll::poll(descriptors, Duration::ZERO)? } else { self.pause(descriptors, left)? };
+            let woken = if left.is_zero() {
+                system::poll(descriptors, Duration::ZERO)?
+            } else {
+                self.pause(descriptors, left)?
+            };
             if woken {
                 self.idle.reset();
                 return Ok(Woken::Descriptor);

