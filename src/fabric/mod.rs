@@ -1,1 +1,107 @@
-//! Placeholder.
+//! What carries messages between ranks: MPI, or threads of one process. One trait, and both held to one conformance
+//! suite (`tests/fabric_*.rs`), so that a caller never asks which one it has.
+//!
+//! Nothing here knows what a message says. A message is a string of bytes that goes from one rank to another within a
+//! *family* of a *level* of the tree: a parent and its children. Messages of one pair and level keep their order.
+
+mod error;
+mod host;
+#[cfg(feature = "mpi")]
+mod idle;
+mod launcher;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod system;
+mod threads;
+
+pub use error::{FabricError, StartError};
+pub use host::{HostIdentity, host_identity};
+pub use launcher::{Launcher, LossSurvival, Promise, launcher, loss_survival, refuse_launcher, under_launcher};
+#[cfg(feature = "mpi")]
+pub use mpi::{MpiEnvironment, MpiFabric, MpiLibrary, ThreadLevel, environment};
+pub use system::leave;
+pub use threads::ThreadFabric;
+
+use crate::task::Rank;
+use std::time::Duration;
+
+/// The largest message, 1 GiB. More than that is a mistake of the sender: bulk data goes through files.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 30;
+
+/// A message that has arrived: the level of the tree, the rank that sent it, and what it says.
+pub type Received = (u8, Rank, Vec<u8>);
+
+/// Why [`Fabric::wait`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// A message is there: `receive` returns it.
+    Message,
+    /// At least one of the descriptors has something; see its `revents`.
+    Descriptor,
+    /// Time is up, or a signal was handled meanwhile.
+    TimeUp,
+}
+
+/// Moves messages between the ranks of one run.
+///
+/// The collective calls (`gather`, `broadcast`, `connect`, `finish`) are made by every rank in the same order. The
+/// first three belong to the start, when no rank may be missing yet. Waiting in them sleeps, as `wait` does.
+pub trait Fabric {
+    /// This rank.
+    fn rank(&self) -> Rank;
+
+    /// How many ranks there are.
+    fn size(&self) -> u32;
+
+    /// Collective: rank 0 gets what every rank gave, in the order of ranks; the others get `None`.
+    ///
+    /// # Errors
+    /// All parts together exceed [`MAX_MESSAGE_BYTES`], or a rank is gone.
+    fn gather(&mut self, mine: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, FabricError>;
+
+    /// Collective: every rank gets what rank 0 gave. The others' `from_manager` is ignored.
+    ///
+    /// # Errors
+    /// Rank 0 gave nothing, or more than [`MAX_MESSAGE_BYTES`]; or it is gone.
+    fn broadcast(&mut self, from_manager: Option<Vec<u8>>) -> Result<Vec<u8>, FabricError>;
+
+    /// Collective, once: joins the families. For each level of the tree, the parent whose family this rank belongs to
+    /// at that level (a parent belongs to its own family), or `None` where it belongs to none.
+    ///
+    /// # Errors
+    /// It was called before, there are more than 255 levels, or a rank is gone.
+    fn connect(&mut self, levels: &[Option<Rank>]) -> Result<(), FabricError>;
+
+    /// Sends a message to a rank of this rank's family at that level, itself included. Never blocks, and never fails
+    /// for a peer that is gone: its messages are kept until [`Fabric::abandon`] or the end.
+    ///
+    /// # Panics
+    /// The level has no such family, `to` is not in it, or the message exceeds [`MAX_MESSAGE_BYTES`]: the caller's
+    /// mistakes.
+    fn send(&mut self, level: u8, to: Rank, message: Vec<u8>);
+
+    /// The next message, if there is one. Never blocks; fair among levels.
+    ///
+    /// # Errors
+    /// Only what makes the fabric useless as a whole, never the loss of a peer.
+    fn receive(&mut self) -> Result<Option<Received>, FabricError>;
+
+    /// Bytes of messages that were sent and that the receivers' side has not taken up yet.
+    fn unsent_bytes(&self) -> u64;
+
+    /// Gives a peer up, at all levels: what still waits for it is dropped, and what is under way no longer counts as
+    /// unsent. Messages sent to it later are sent as ever, in case that it comes back.
+    fn abandon(&mut self, peer: Rank);
+
+    /// Sleeps until a message may be there, one of the descriptors has something (its `revents` says so; all
+    /// `revents` are cleared first), or time is up. Costs next to nothing when ranks outnumber cores.
+    ///
+    /// # Errors
+    /// As `receive`, or the descriptors cannot be polled.
+    fn wait(&mut self, descriptors: &mut Vec<libc::pollfd>, at_most: Duration) -> Result<Woken, FabricError>;
+
+    /// Collective: ends it, after what was sent has been taken up; a message that its receiver has not fetched by then
+    /// is dropped. When a rank was `lost` it returns at once. Says whether the process may end in the ordinary way; if
+    /// not, the caller ends it with [`leave`], rank 0 last.
+    fn finish(self: Box<Self>, lost: bool) -> bool;
+}

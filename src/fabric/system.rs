@@ -1,0 +1,40 @@
+//! The system calls of the fabrics: waiting for file descriptors, and leaving. Knows nothing of messages.
+
+use std::io;
+use std::time::Duration;
+
+/// Waits until a descriptor has something or `at_most` is over, and says whether one has. A handled signal ends the
+/// wait early, as if time were up.
+pub(super) fn poll(descriptors: &mut [libc::pollfd], at_most: Duration) -> io::Result<bool> {
+    let limit = libc::timespec {
+        tv_sec: libc::time_t::try_from(at_most.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(at_most.subsec_nanos()),
+    };
+    // SAFETY: the pointer and the count describe one slice that is borrowed mutably for the whole call, `limit` lives
+    // until it returns, and a null signal mask leaves the mask alone.
+    let found = unsafe {
+        libc::ppoll(descriptors.as_mut_ptr(), descriptors.len() as libc::nfds_t, &raw const limit, std::ptr::null())
+    };
+    if found >= 0 {
+        return Ok(found > 0);
+    }
+    let error = io::Error::last_os_error();
+    for descriptor in descriptors {
+        descriptor.revents = 0;
+    }
+    if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) }
+}
+
+/// Clears what an earlier poll found, so that a return for another reason leaves nothing stale.
+pub(super) fn clear(descriptors: &mut [libc::pollfd]) {
+    for descriptor in descriptors {
+        descriptor.revents = 0;
+    }
+}
+
+/// Ends this process at once. No exit handler runs: an MPI library that waits there for a rank that is lost would hang.
+/// What is buffered must have been written before.
+pub fn leave(status: i32) -> ! {
+    // SAFETY: `_exit` takes any number and touches no memory of this process.
+    unsafe { libc::_exit(status) }
+}
