@@ -145,7 +145,7 @@ pub fn one_line(text: &str) -> String {
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
-    use crate::ledger::{BlockBuilder, EndedRun, Extent, JournalWriter, Record, SegmentWriter, Wake, load};
+    use crate::ledger::{BlockBuilder, JournalWriter, Record, SegmentWriter, Wake, load};
     use crate::task::{Captured, IndexRange, Outcome, Status};
     use std::time::Duration;
 

@@ -3,7 +3,8 @@
 
 use super::dir::{DirArg, print};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED};
-use crate::ledger::{EndedBy, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, Summary};
+use crate::ledger::{OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, Summary};
+use crate::task::EndedBy;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

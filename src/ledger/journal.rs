@@ -9,10 +9,9 @@ use super::dir::RunDir;
 use super::error::LedgerError;
 use super::files::sync_folder;
 use super::load::Loaded;
-use super::segment::Extent;
-use super::summary::EndedBy;
 use super::wake::Wake;
-use crate::task::{IndexRange, OutcomeClass};
+use crate::task::{EndedBy, EndedRun, Extent};
+use crate::task::IndexRange;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -25,15 +24,6 @@ pub(crate) const MAGIC: &[u8; 8] = b"MYRJRN1\n";
 const FRAME_BYTES: usize = 8;
 /// Largest record.
 const RECORD_BYTES: usize = 64 * 1024 * 1024;
-
-/// Consecutive tasks that ended alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndedRun {
-    /// Their positions.
-    pub range: IndexRange,
-    /// How they ended.
-    pub class: OutcomeClass,
-}
 
 /// One record of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,10 +4,11 @@
 
 use super::dir::RunDir;
 use super::error::LedgerError;
-use super::journal::{EndedRun, Record, Scan, Tail};
+use super::journal::{Record, Scan, Tail};
 use super::replay::Replay;
-use super::segment::{Extent, SegmentFile, list_segments};
+use super::segment::{SegmentFile, list_segments};
 use super::state::LedgerState;
+use crate::task::{EndedRun, Extent};
 use crate::task::{IndexRange, OutcomeClass, RangeSet};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -32,13 +32,13 @@ pub use dir::{RunDir, RunDirError};
 pub use error::LedgerError;
 pub use failed::{STDERR_TAIL_BYTES, last_line, stderr_tail, write_failed_jsonl, write_failed_to};
 pub use files::write_atomically;
-pub use journal::{EndedRun, JournalWriter, Record};
+pub use journal::{JournalWriter, Record};
 pub use load::{Loaded, load};
 pub use owner::{Owner, OwnerError, OwnerRecord, OwnerState, Patience};
 pub use read::{Outcomes, Reader, Selection, Streams};
-pub use segment::{Extent, SegmentWriter};
+pub use segment::SegmentWriter;
 pub use state::{Counts, LedgerState, StartInfo};
-pub use summary::{EndedBy, LongTask, Progress, RunState, Summary};
+pub use summary::{LongTask, Progress, RunState, Summary};
 #[cfg(test)]
 pub(crate) use testing::eventually as eventually_for_tests;
 pub use wake::Wake;

@@ -7,8 +7,9 @@ use super::error::LedgerError;
 use super::journal::Tail;
 use super::load::replay_journal;
 use super::replay::{Location, Replay};
-use super::segment::{Extent, SegmentFile, segment_path};
+use super::segment::{SegmentFile, segment_path};
 use super::state::{Counts, LedgerState};
+use crate::task::Extent;
 use crate::task::{Captured, IndexRange, Outcome, OutcomeClass, Status};
 use std::collections::{BTreeMap, HashMap};
 

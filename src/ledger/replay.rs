@@ -2,9 +2,9 @@
 //!
 //! Needed by readers and at a start; a running manager keeps only the account.
 
-use super::journal::{EndedRun, Record};
-use super::segment::Extent;
+use super::journal::Record;
 use super::state::LedgerState;
+use crate::task::{EndedRun, Extent};
 use crate::task::{IndexRange, OutcomeClass, RangeSet};
 
 /// Extents are joined up to this size when a journal is shortened: finding one task reads at most so much.

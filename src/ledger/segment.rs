@@ -6,7 +6,7 @@ use super::appender::{Appender, Opened};
 use super::block::BlockHeader;
 use super::error::LedgerError;
 use super::wake::Wake;
-use serde::{Deserialize, Serialize};
+use crate::task::Extent;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -15,30 +15,6 @@ use std::time::Duration;
 
 /// Subfolders over which segments are spread.
 const FOLDERS: u32 = 100;
-
-/// Where blocks lie: consecutive bytes of one segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Extent {
-    /// Number of the segment, unique in DIR.
-    pub segment: u32,
-    /// First byte.
-    pub offset: u64,
-    /// Bytes.
-    pub len: u64,
-}
-
-impl Extent {
-    /// One past the last byte. Saturates, so that a damaged extent lies outside of every file.
-    pub fn end(self) -> u64 {
-        self.offset.saturating_add(self.len)
-    }
-
-    /// Both as one, where `next` begins where `self` ends.
-    pub fn join(self, next: Extent) -> Option<Extent> {
-        (self.segment == next.segment && self.end() == next.offset)
-            .then(|| Extent { len: self.len.saturating_add(next.len), ..self })
-    }
-}
 
 /// Where a segment lies below the folder of segments.
 pub(crate) fn segment_path(segments: &Path, segment: u32) -> PathBuf {

@@ -1,7 +1,7 @@
 //! Which tasks have ended, and how: rank 0's account in memory. Range sets, nothing per task, no files.
 
-use super::journal::{EndedRun, Record};
-use super::summary::EndedBy;
+use super::journal::Record;
+use crate::task::{EndedBy, EndedRun};
 use crate::task::{IndexRange, OutcomeClass, RangeSet};
 
 /// Ranges in one record that reopens tasks.

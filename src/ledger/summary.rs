@@ -3,42 +3,12 @@
 use super::dir::RunDir;
 use super::error::LedgerError;
 use super::files::write_atomically;
+use crate::task::EndedBy;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::path::Path;
-
-/// Why a start of a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EndedBy {
-    /// Every task has an outcome.
-    Complete,
-    /// The walltime ran out.
-    Walltime,
-    /// A signal asked for it.
-    Signal,
-    /// `myriarch stop` asked for it.
-    Stop,
-    /// Too many tasks failed.
-    MaxFails,
-    /// A file could not be written, mostly for lack of room.
-    Disk,
-}
-
-impl fmt::Display for EndedBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            EndedBy::Complete => "complete",
-            EndedBy::Walltime => "walltime",
-            EndedBy::Signal => "signal",
-            EndedBy::Stop => "stop",
-            EndedBy::MaxFails => "max-fails",
-            EndedBy::Disk => "disk",
-        })
-    }
-}
 
 /// `summary.json`: written at every end of a start. Counts cover the whole bundle; time, rate and utilisation cover
 /// this start.

@@ -4,7 +4,7 @@ use super::Micros;
 use super::family::{Family, ToChildren, Violation};
 use super::message::{Down, FailedAttempt, Report, Section, Up, Work, WorkRange};
 use super::policy::Policy;
-use crate::task::{BundleId, FailureDigest, IndexRange, OutcomeClass, RangeSet, Rank, Resources};
+use crate::task::{BundleId, EndedBy, EndedRun, FailureDigest, IndexRange, OutcomeClass, RangeSet, Rank, Resources};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What the manager wants done.
@@ -29,24 +29,6 @@ pub enum ManagerAction {
     Failures(FailureDigest),
     /// Every child has ended; the role is over.
     Done,
-}
-
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ending {
-    /// Every task has an outcome.
-    Complete,
-    /// The time of the run was up.
-    Walltime,
-    /// A signal.
-    Signal,
-    /// `myriarch stop`.
-    Stop,
-    /// More tasks failed than the user allows.
-    MaxFails,
-    /// The disk is full, or writing failed.
-    Disk,
 }
 
 /// Limits of a run.
@@ -104,9 +86,9 @@ impl std::fmt::Debug for Bundle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    Draining(Ending),
-    Ending(Ending),
-    Done(Ending),
+    Draining(EndedBy),
+    Ending(EndedBy),
+    Done(EndedBy),
 }
 
 /// The manager's state.
@@ -202,7 +184,7 @@ impl Manager {
                 if run.class == OutcomeClass::Failed {
                     self.failed += new.len();
                 }
-                section.runs.push(super::EndedRun { range: new, class: run.class });
+                section.runs.push(EndedRun { range: new, class: run.class });
             }
         }
         if !section.runs.is_empty() {
@@ -272,7 +254,7 @@ impl Manager {
 
     /// Stops the run: no new tasks; running ones may go on for the grace time, then they are given back. A second call
     /// may only shorten the grace.
-    pub fn drain(&mut self, now: Micros, why: Ending, grace_us: u64, out: &mut Vec<ManagerAction>) {
+    pub fn drain(&mut self, now: Micros, why: EndedBy, grace_us: u64, out: &mut Vec<ManagerAction>) {
         if let Phase::Ending(_) | Phase::Done(_) = self.phase {
             return;
         }
@@ -295,14 +277,14 @@ impl Manager {
         }
         Self::send(down, out);
         if self.phase == Phase::Running && self.settings.max_fails.is_some_and(|most| self.failed > most) {
-            return self.drain(now, Ending::MaxFails, self.settings.grace_us, out);
+            return self.drain(now, EndedBy::MaxFails, self.settings.grace_us, out);
         }
         let complete = self.ended_tasks() == self.tasks();
         let ending = match self.phase {
-            Phase::Running if complete => Some(Ending::Complete),
+            Phase::Running if complete => Some(EndedBy::Complete),
             // Children that have not come yet hold nothing, so this waits for none of them.
             Phase::Draining(why) if self.family.held_tasks() == 0 => {
-                Some(if complete { Ending::Complete } else { why })
+                Some(if complete { EndedBy::Complete } else { why })
             }
             _ => None,
         };
@@ -363,7 +345,7 @@ impl Manager {
     }
 
     /// Why the run ended, once it has.
-    pub fn ending(&self) -> Option<Ending> {
+    pub fn ending(&self) -> Option<EndedBy> {
         match self.phase {
             Phase::Done(why) | Phase::Ending(why) => Some(why),
             _ => None,
@@ -371,7 +353,7 @@ impl Manager {
     }
 
     /// Why the run is being stopped, or was.
-    pub fn draining(&self) -> Option<Ending> {
+    pub fn draining(&self) -> Option<EndedBy> {
         match self.phase {
             Phase::Draining(why) => Some(why),
             _ => None,

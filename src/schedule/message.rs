@@ -1,6 +1,6 @@
 //! The messages between a parent and its children. Everything on a link carries the link's epoch.
 
-use crate::task::{BundleId, FailureDigest, IndexRange, NodeId, OutcomeClass, Resources};
+use crate::task::{BundleId, EndedRun, Extent, FailureDigest, IndexRange, NodeId, OutcomeClass, Resources};
 use serde::{Deserialize, Serialize};
 
 /// What the tasks of a range have in common.
@@ -120,26 +120,6 @@ pub enum Up {
         /// The link's epoch.
         epoch: u32,
     },
-}
-
-/// Where a keeper has stored outcomes: bytes of one segment file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Extent {
-    /// Number of the segment, unique within a run's directory.
-    pub segment: u32,
-    /// First byte.
-    pub offset: u64,
-    /// Number of bytes.
-    pub len: u64,
-}
-
-/// Tasks that ended alike, for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndedRun {
-    /// Which.
-    pub range: IndexRange,
-    /// How.
-    pub class: OutcomeClass,
 }
 
 /// Ended tasks of one bundle whose records lie in one extent.

@@ -17,10 +17,8 @@ mod uplink;
 mod worker;
 
 pub use family::Violation;
-pub use manager::{Ending, Manager, ManagerAction, Settings, Shapes, Uniform};
-pub use message::{
-    Capacity, Down, EndedRun, Extent, FailedAttempt, Report, Section, Up, Work, WorkRange, decode, encode,
-};
+pub use manager::{Manager, ManagerAction, Settings, Shapes, Uniform};
+pub use message::{Capacity, Down, FailedAttempt, Report, Section, Up, Work, WorkRange, decode, encode};
 pub use policy::Policy;
 pub use submanager::{SubAction, SubManager};
 pub use tree::{NodeRanks, Place, Role, Tree};

@@ -6,6 +6,7 @@
 //! finds its `placeholder`s, `write` puts it into a file with the `layout` that `bundle` maps, and `template` makes one
 //! `command` of it at a time.
 
+mod account;
 mod base64;
 mod bundle;
 mod command;
@@ -17,15 +18,16 @@ mod input_error;
 mod json;
 mod layout;
 mod outcome;
-mod ranges;
 mod placeholder;
 mod quoting;
+mod ranges;
 mod scan;
 mod source;
 mod table;
 mod template;
 mod write;
 
+pub use account::{EndedBy, EndedRun, Extent};
 pub use base64::{base64_decode, base64_encode};
 pub use bundle::{Bundle, BundleError, Shape};
 pub use command::{Command, Program};
@@ -36,8 +38,8 @@ pub use id::{BundleId, IndexRange, NodeId, Rank, Resources};
 pub use input_error::{InputError, LineFault};
 pub use layout::Damage;
 pub use outcome::{Captured, FailureDigest, FailureGroup, Outcome, OutcomeClass, Status, StatusParseError};
-pub use ranges::RangeSet;
 pub use placeholder::PlaceholderError;
+pub use ranges::RangeSet;
 pub use source::{Input, MAX_TASKS, Source, TemplateOptions, Written, write_bundle};
 
 #[cfg(test)]

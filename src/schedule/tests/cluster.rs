@@ -2,10 +2,10 @@
 //! by the invariant checks.
 
 use crate::schedule::{
-    AttemptEnd, Down, Ending, Manager, ManagerAction, NodeRanks, Policy, Role, Settings, SubAction, SubManager, Tree,
-    Uniform, Up, Verdict, Worker, WorkerAction,
+    AttemptEnd, Down, Manager, ManagerAction, NodeRanks, Policy, Role, Settings, SubAction, SubManager, Tree, Uniform,
+    Up, Verdict, Worker, WorkerAction,
 };
-use crate::task::{BundleId, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Status};
+use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Status};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
@@ -339,7 +339,7 @@ impl Cluster {
             Event::Drain { grace_us } => {
                 let mut out = Vec::new();
                 let now = self.now;
-                self.manager().drain(now, Ending::Stop, grace_us, &mut out);
+                self.manager().drain(now, EndedBy::Stop, grace_us, &mut out);
                 self.manager_actions(out);
             }
             Event::Cancel { range } => {

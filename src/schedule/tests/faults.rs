@@ -2,8 +2,8 @@
 
 use super::cluster::{Cluster, Shape};
 use super::{Draws, depth, each_takes, one_core, rank, settings};
-use crate::schedule::{Capacity, Down, Ending, Manager, ManagerAction, Policy, Report, Settings, Uniform, Up};
-use crate::task::{BundleId, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Status};
+use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Settings, Uniform, Up};
+use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Status};
 use proptest::prelude::*;
 
 #[test]
@@ -14,7 +14,7 @@ fn a_drain_gives_back_what_did_not_run_and_fails_nothing() {
         let mut cluster = Cluster::new(&shape, settings, 1_000, one_core(0), each_takes(100_000));
         cluster.drain_at(350_000, 20_000);
         let mut done = cluster.run(10_000_000);
-        assert_eq!(done.manager().ending(), Some(Ending::Stop));
+        assert_eq!(done.manager().ending(), Some(EndedBy::Stop));
         assert_eq!(done.class_count(OutcomeClass::Failed), 0);
         let ended = done.outcomes.len();
         assert!((32..=64).contains(&ended), "{ended} tasks ended at depth {levels}");

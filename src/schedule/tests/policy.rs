@@ -108,7 +108,7 @@ fn too_many_failures_stop_the_run_early() {
     let behaviour = Box::new(|_, _, _| (10_000, Status::Exit(1)));
     let mut done = run(&depth(2), limited, 10_000, 0, behaviour);
     assert!(done.outcomes.len() < 200, "{} tasks ran", done.outcomes.len());
-    assert_eq!(done.manager().ending(), Some(crate::schedule::Ending::MaxFails));
+    assert_eq!(done.manager().ending(), Some(crate::task::EndedBy::MaxFails));
 }
 
 #[test]
