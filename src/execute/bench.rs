@@ -93,3 +93,14 @@ pub fn executor_rate(spawner: Spawner, slots: &[SlotCores], seconds: f64) -> Res
     }
     Ok(count as f64 / start.elapsed().as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_rates_are_measured() {
+        assert!(spawn_ceiling(2, 0.05).unwrap() > 1.0);
+        assert!(executor_rate(Spawner::prepare().unwrap(), &[None, None], 0.05).unwrap() > 1.0);
+    }
+}

@@ -26,9 +26,15 @@ const LAUNCHER_PREFIXES: &[&str] = &[
 ];
 
 /// Whole names of the same kind. Open MPI takes a SLURM_STEP_ID for a sign that srun started the program as a rank;
-/// Slurm's PMI library takes its rank from SLURM_PROCID.
-const LAUNCHER_NAMES: &[&str] =
-    &["MPI_UNIVERSE_SIZE", "SLURM_MPI_TYPE", "SLURM_PROCID", "SLURM_STEPID", "SLURM_STEP_ID"];
+/// Slurm's PMI library takes its rank from SLURM_PROCID; Hydra names the rank's own node in the one of MPICH's settings.
+const LAUNCHER_NAMES: &[&str] = &[
+    "MPIR_CVAR_CH3_INTERFACE_HOSTNAME",
+    "MPI_UNIVERSE_SIZE",
+    "SLURM_MPI_TYPE",
+    "SLURM_PROCID",
+    "SLURM_STEPID",
+    "SLURM_STEP_ID",
+];
 
 /// Names with one of those prefixes that are the user's own: settings that an MPI program inside a task needs too.
 const KEPT_PREFIXES: &[&str] = &["MPIR_CVAR_", "OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"];
@@ -153,6 +159,7 @@ mod tests {
             "MPI_LOCALRANKID",
             "HYDI_CONTROL_FD",
             "MPIR_X",
+            "MPIR_CVAR_CH3_INTERFACE_HOSTNAME",
             "SLURM_PMIX_MAPPING",
             "SLURM_STEP_ID",
             "SLURM_PROCID",
