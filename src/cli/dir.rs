@@ -147,6 +147,7 @@ pub(super) mod testing {
     use super::*;
     use crate::ledger::{BlockBuilder, JournalWriter, Record, SegmentWriter, Wake, load};
     use crate::task::{Captured, IndexRange, Outcome, Status};
+    use crate::task::{EndedRun, Extent};
     use std::time::Duration;
 
     /// A run of which these tasks have ended, in this order.

@@ -227,7 +227,7 @@ fn a_background_child_holds_neither_task_nor_pipes_and_dies_with_it() {
     let mut executor = executor();
     let ended = run(&mut executor, &marked(line("sleep 1000 & sleep 1000 & echo started; exit 5"), &mark));
     assert_eq!((ended.status, text(&ended.stdout)), (Status::Exit(5), "started\n"));
-    assert_eq!(with_mark(&mark), []);
+    assert_eq!(with_mark(&mark), [0u32; 0]);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_child_that_never_stops_printing_does_not_hold_the_end_of_its_task() {
     let mut executor = executor_of(&[None], Settings { max_output: 100, ..Settings::default() });
     let ended = run(&mut executor, &marked(line("yes & sleep 0.1; exit 1"), &mark));
     assert_eq!(ended.status, Status::Exit(1));
-    assert_eq!(with_mark(&mark), []);
+    assert_eq!(with_mark(&mark), [0u32; 0]);
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_daemon_in_a_session_of_its_own_dies_with_its_task() {
         "setsid sleep 1000 & setsid sh -c 'trap \"\" TERM HUP; (setsid sleep 1000 & ) ; sleep 1000' & sleep 0.2";
     let ended = run(&mut executor, &marked(line(daemons), &mark));
     assert_eq!(ended.status, Status::Ok);
-    assert_eq!(with_mark(&mark), []);
+    assert_eq!(with_mark(&mark), [0u32; 0]);
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_time_limit_ends_the_group_and_what_ignores_it() {
     assert_eq!((ended.status, ended.killed), (Status::Timeout, false));
     assert_eq!(text(&ended.stdout), "up\n");
     assert!(ended.duration_us >= 500_000, "limit and grace have passed: {}", ended.duration_us);
-    assert_eq!(with_mark(&mark), []);
+    assert_eq!(with_mark(&mark), [0u32; 0]);
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_kill_is_marked_and_the_slot_serves_on() {
     let ended: BTreeMap<u32, Ended> = wait_for(&mut executor, 2).into_iter().map(|end| (end.slot, end)).collect();
     assert_eq!((&ended[&0].status, ended[&0].killed), (&Status::Exit(3), true));
     assert_eq!((&ended[&1].status, ended[&1].killed), (&Status::Signal(9), true));
-    assert_eq!(with_mark(&mark), []);
+    assert_eq!(with_mark(&mark), [0u32; 0]);
     executor.kill(0, Duration::ZERO);
     let next = run(&mut executor, &line("echo next"));
     assert_eq!((next.status, next.killed), (Status::Ok, false), "a kill of nothing does not hit what comes next");
@@ -353,7 +353,7 @@ fn shutdown_kills_what_runs() {
     executor.start(&[0], &marked(line("trap '' TERM; setsid sleep 1000 & while :; do sleep 1000; done"), &mark), 1);
     wait_until("it runs", || with_mark(&mark).len() >= 3);
     executor.shutdown();
-    assert_eq!(with_mark(&mark), []);
+    assert_eq!(with_mark(&mark), [0u32; 0]);
 }
 
 /// Plays the rank for `nothing_outlives_a_rank_that_is_killed`, in a process of its own; without its variable no test.

@@ -10,8 +10,8 @@ use super::error::LedgerError;
 use super::files::sync_folder;
 use super::load::Loaded;
 use super::wake::Wake;
-use crate::task::{EndedBy, EndedRun, Extent};
 use crate::task::IndexRange;
+use crate::task::{EndedBy, EndedRun, Extent};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -274,6 +274,7 @@ fn write_snapshot(path: &Path, loaded: &Loaded) -> Result<(File, u64), LedgerErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::OutcomeClass;
     use proptest::prelude::*;
 
     pub(crate) fn any_record() -> impl Strategy<Value = Record> {

@@ -16,6 +16,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    #[cfg(test)]
     pub(super) fn tasks(&self) -> u64 {
         self.tasks
     }
