@@ -6,6 +6,7 @@ pub mod output;
 pub mod status;
 pub mod stop;
 pub mod tasks;
+pub mod run;
 
 use clap::{Parser, Subcommand};
 

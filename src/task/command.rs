@@ -37,6 +37,20 @@ impl Command {
     /// Bytes kept of a line or row in `entry`. Linux refuses to start a program with a variable of 128 KiB or more.
     pub const ENTRY_BYTES: usize = 64 << 10;
 
+    /// The program that is started first, where that can be told by looking: the first word of an argv, or of a shell
+    /// line whose first word is plain and none of the shell's own.
+    pub fn program_name(&self) -> Option<&[u8]> {
+        let line = match &self.program {
+            Program::Argv(words) => return words.first().map(Vec::as_slice),
+            Program::Shell(line) => line.trim_ascii_start(),
+        };
+        let length = line.iter().position(|&byte| !quoting::is_plain(byte)).unwrap_or(line.len());
+        let ends_there =
+            matches!(line.get(length), None | Some(b' ' | b'\t' | b'\n' | b';' | b'|' | b'&' | b'<' | b'>'));
+        let name = &line[..length];
+        (length > 0 && ends_there && !quoting::is_shell_own(name)).then_some(name)
+    }
+
     /// The command as a person could type it into a shell, for `--dry-run`. Bytes that are not UTF-8 are replaced.
     pub fn to_text(&self) -> String {
         let mut text = Vec::new();

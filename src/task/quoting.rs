@@ -79,6 +79,66 @@ pub(super) fn quote_word(value: &[u8], out: &mut Vec<u8>) {
     out.push(b'\'');
 }
 
+/// Commands that a shell has in itself, those of bash too.
+const BUILTINS: [&[u8]; 51] = [
+    b".",
+    b":",
+    b"alias",
+    b"bg",
+    b"break",
+    b"builtin",
+    b"caller",
+    b"cd",
+    b"command",
+    b"compgen",
+    b"complete",
+    b"continue",
+    b"declare",
+    b"dirs",
+    b"disown",
+    b"echo",
+    b"enable",
+    b"eval",
+    b"exec",
+    b"exit",
+    b"export",
+    b"false",
+    b"fc",
+    b"fg",
+    b"getopts",
+    b"hash",
+    b"help",
+    b"history",
+    b"jobs",
+    b"kill",
+    b"let",
+    b"local",
+    b"popd",
+    b"printf",
+    b"pushd",
+    b"pwd",
+    b"read",
+    b"readonly",
+    b"return",
+    b"set",
+    b"shift",
+    b"source",
+    b"test",
+    b"times",
+    b"trap",
+    b"true",
+    b"type",
+    b"ulimit",
+    b"umask",
+    b"unset",
+    b"wait",
+];
+
+/// Whether a plain word at the head of a command is the shell's own: a builtin or a reserved word.
+pub(super) fn is_shell_own(word: &[u8]) -> bool {
+    RESERVED.contains(&word) || BUILTINS.contains(&word)
+}
+
 /// Bytes without meaning to a shell, wherever they stand.
 pub(super) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/' | b':' | b',' | b'+' | b'@' | b'%')

@@ -121,6 +121,34 @@ pub struct TemplateOptions {
     pub replace: Option<Vec<u8>>,
 }
 
+impl TemplateOptions {
+    /// Checks what can be wrong whatever the tasks are.
+    pub fn check(&self) -> Result<(), InputError> {
+        let wrong = |option, cause: String| Err(InputError::Option { option, cause });
+        if self.replace.as_ref().is_some_and(Vec::is_empty) {
+            return wrong("-I", "it is empty".to_owned());
+        }
+        if self.cores == Some(0) {
+            return wrong("--cores", "a task takes at least one".to_owned());
+        }
+        for (option, text) in [("--cwd", &self.cwd), ("--stdin", &self.stdin)] {
+            if text.as_ref().is_some_and(|text| text.is_empty() || text.contains(&0)) {
+                return wrong(option, "it is empty, or holds a NUL byte".to_owned());
+            }
+        }
+        for (name, value) in &self.env {
+            let shown = String::from_utf8_lossy(name);
+            if name.is_empty() || name.contains(&b'=') || name.contains(&0) {
+                return wrong("--env", format!("\"{shown}\" is no name for a variable"));
+            }
+            if value.contains(&0) {
+                return wrong("--env", format!("the value of {shown} holds a NUL byte"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A bundle, and what the user should be told about the input, once.
 #[derive(Debug)]
 pub struct Written {
@@ -133,6 +161,8 @@ pub struct Written {
 /// Reads the source once, checks all of it, and writes a bundle file that is complete and synced when it gets its
 /// name. On an error nothing is left behind.
 pub fn write_bundle(source: &Source, defaults: &TemplateOptions, to: &Path) -> Result<Written, InputError> {
+    defaults.check()?;
+    let symbolic_len = source.symbolic_len()?;
     let mut job = Job { defaults, warnings: Vec::new() };
     let failed = |source| InputError::Write { path: to.to_owned(), source };
     let name = source.name();
@@ -142,30 +172,29 @@ pub fn write_bundle(source: &Source, defaults: &TemplateOptions, to: &Path) -> R
     };
     // Arguments are checked before any file is made.
     let mut table = None;
-    let (kind, symbolic_len) = match source {
-        Source::Lines(_) => (Kind::Lines, None),
-        Source::Json(_) => (Kind::Json, None),
-        Source::Array { first, last, step, command } => {
-            let len = array_len(*first, *last, *step)?;
-            (Kind::Array { first: *first, step: *step, program: job.program(command, &[])? }, Some(len))
+    let kind = match source {
+        Source::Lines(_) => Kind::Lines,
+        Source::Json(_) => Kind::Json,
+        Source::Array { first, step, command, .. } => {
+            Kind::Array { first: *first, step: *step, program: job.program(command, &[])? }
         }
         Source::EachLine { nul_separated, command, .. } => {
-            (Kind::EachLine { has_lines: !nul_separated, program: job.program(command, &[])? }, None)
+            Kind::EachLine { has_lines: !nul_separated, program: job.program(command, &[])? }
         }
         Source::Grid { axes, command } => {
-            let (axes, len) = parse_axes(axes)?;
+            let (axes, _) = parse_axes(axes)?;
             let names: Vec<String> = axes.iter().map(|(name, _)| name.clone()).collect();
-            (Kind::Grid { program: job.program(command, &names)?, axes }, Some(len))
+            Kind::Grid { program: job.program(command, &names)?, axes }
         }
         Source::Table { command, .. } => {
             let delimiter = if name.to_lowercase().ends_with(".tsv") { b'\t' } else { b',' };
             let reader = reader.as_mut().ok_or_else(|| InputError::Usage("a table needs a file".to_owned()))?;
             let scan = table.insert(TableScan::begin(reader, &name, delimiter)?);
             let columns = scan.columns.clone();
-            (Kind::Table { program: job.program(command, &columns)?, columns, delimiter }, None)
+            Kind::Table { program: job.program(command, &columns)?, columns, delimiter }
         }
     };
-    let template = job.template(kind)?;
+    let template = job.template(kind);
     let mut writer = BundleWriter::new(to).map_err(failed)?;
     let len = match (symbolic_len, reader) {
         (Some(len), _) => {
@@ -217,6 +246,15 @@ impl Source {
             Source::Lines(input) | Source::Json(input) => Some(input),
             Source::EachLine { input, .. } | Source::Table { input, .. } => Some(input),
             Source::Array { .. } | Source::Grid { .. } => None,
+        }
+    }
+
+    /// Checks the ranges of an array or a grid, and gives the number of tasks; lists have to be read first.
+    pub fn symbolic_len(&self) -> Result<Option<u64>, InputError> {
+        match self {
+            Source::Array { first, last, step, .. } => array_len(*first, *last, *step).map(Some),
+            Source::Grid { axes, .. } => Ok(Some(parse_axes(axes)?.1)),
+            _ => Ok(None),
         }
     }
 
@@ -274,30 +312,20 @@ impl Job<'_> {
         Ok(program)
     }
 
-    fn template(&mut self, kind: Kind) -> Result<Template, InputError> {
+    fn template(&self, kind: Kind) -> Template {
         let columns = match &kind {
             Kind::Grid { axes, .. } => axes.iter().map(|(name, _)| name.clone()).collect(),
             Kind::Table { columns, .. } => columns.clone(),
             _ => Vec::new(),
         };
         let defaults = self.defaults;
-        if defaults.replace.as_ref().is_some_and(Vec::is_empty) {
-            return Err(InputError::Option { option: "-I", cause: "it is empty".to_owned() });
-        }
-        if defaults.cores == Some(0) {
-            return Err(InputError::Option { option: "--cores", cause: "a task takes at least one".to_owned() });
-        }
         let pattern = |text: &Vec<u8>| Pattern::verbatim(text, self.names(&columns));
         let mut env: Vec<(Vec<u8>, Pattern)> = Vec::new();
         for (name, value) in &defaults.env {
-            if name.is_empty() || name.contains(&b'=') || name.contains(&0) || value.contains(&0) {
-                let cause = format!("\"{}\" is no name for a variable", String::from_utf8_lossy(name));
-                return Err(InputError::Option { option: "--env", cause });
-            }
             env.retain(|(known, _)| known != name);
             env.push((name.clone(), pattern(value)));
         }
-        Ok(Template {
+        Template {
             kind,
             env,
             cwd: defaults.cwd.as_ref().map(pattern),
@@ -308,7 +336,7 @@ impl Job<'_> {
                 retries: defaults.retries,
             },
             tells_cores: defaults.cores.is_some(),
-        })
+        }
     }
 
     fn scan(
