@@ -165,9 +165,9 @@ pub(super) mod testing {
         let mut journal = JournalWriter::start(&dir, 1, &loaded, sync, wake).unwrap();
         let nodes = vec!["n0".to_owned(), "n1".to_owned()];
         let start = Record::Start { generation: 1, started_unix_us: 0, tasks, nodes, first_segment: 0, segments: 1 };
-        journal.append(&start).unwrap();
+        journal.append(&start);
         let runs = outcomes.iter().map(|o| EndedRun { range: IndexRange::one(o.index), class: o.status.class() });
-        journal.append(&Record::Ended { round: 0, extent, runs: runs.collect() }).unwrap();
+        journal.append(&Record::Ended { round: 0, extent, runs: runs.collect() });
         journal.finish().unwrap();
         (folder, dir)
     }

@@ -3,10 +3,10 @@
 pub mod dir;
 pub mod failed;
 pub mod output;
+pub mod run;
 pub mod status;
 pub mod stop;
 pub mod tasks;
-pub mod run;
 
 use clap::{Parser, Subcommand};
 

@@ -108,6 +108,11 @@ impl Appender {
         self.shared.error.get().cloned()
     }
 
+    /// Gives up, as after an error of the file's own.
+    pub fn fail(&self, error: String) {
+        let _ = self.shared.error.set(error);
+    }
+
     /// Writes and syncs what is queued and ends the thread.
     pub fn finish(mut self) -> Result<(), LedgerError> {
         self.join();

@@ -114,9 +114,9 @@ impl RunDir {
         let last = Path::new(RUNS).join(LAST);
         match path {
             Some(path) => Self::open(&path),
-            None => match std::fs::canonicalize(&last) {
-                // Resolved at once: the link may move on while we read.
-                Ok(_) => Self::open(&Path::new(RUNS).join(std::fs::read_link(&last).unwrap_or(LAST.into()))),
+            // Resolved at once: the link may move on while we read.
+            None => match std::fs::read_link(&last) {
+                Ok(target) => Self::open(&Path::new(RUNS).join(target)),
                 Err(_) => Err(RunDirError::NoLast(last)),
             },
         }
@@ -233,10 +233,24 @@ impl RunDir {
         std::fs::symlink_metadata(self.stop()).is_ok()
     }
 
-    /// Takes away what an earlier start left that would mislead: its request to stop, its summary and its progress.
-    /// To be called by the owner, before anything is handed out.
+    /// Takes away what an earlier start left that would mislead (its request to stop, its summary, its progress and
+    /// list of failed tasks) and files that it had not finished. To be called by the owner, before the journal is
+    /// begun.
     pub fn begin(&self) -> Result<(), RunDirError> {
-        [self.stop(), self.summary(), self.progress(), self.failed()].iter().try_for_each(|file| remove_if_there(file))
+        for file in [self.stop(), self.summary(), self.progress(), self.failed()] {
+            remove_if_there(&file)?;
+        }
+        for entry in std::fs::read_dir(&self.path).map_err(failed("list", &self.path))? {
+            let name = entry.map_err(failed("list", &self.path))?.file_name();
+            // What a killed start was about to rename. Owner records may be those of starts that try right now.
+            let is_left_over = |name: &str| {
+                name.starts_with('.') && name.ends_with(super::files::TEMPORARY) && !name.starts_with(".owner.")
+            };
+            if name.to_str().is_some_and(is_left_over) {
+                remove_if_there(&self.path.join(name))?;
+            }
+        }
+        Ok(())
     }
 
     fn generations(&self, prefix: &str) -> io::Result<Vec<u32>> {
@@ -327,6 +341,20 @@ mod tests {
         assert_eq!(std::fs::read_link(runs.join("last")).unwrap(), Path::new("1"));
         first.discard().unwrap();
         assert_eq!(std::fs::read_dir(&runs).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_start_begins_without_the_leavings_of_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(Some(folder.path())).unwrap();
+        for file in
+            [dir.stop(), dir.summary(), dir.failed(), super::super::files::beside(&dir.journal(3)), dir.bundle()]
+        {
+            std::fs::write(file, b"x").unwrap();
+        }
+        dir.begin().unwrap();
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [dir.bundle()]);
     }
 
     #[test]

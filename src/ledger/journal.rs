@@ -7,12 +7,13 @@
 use super::appender::{Appender, Opened};
 use super::dir::RunDir;
 use super::error::LedgerError;
-use super::files::sync_folder;
+use super::files::{beside, sync_folder};
 use super::load::Loaded;
 use super::wake::Wake;
 use crate::task::IndexRange;
 use crate::task::{EndedBy, EndedRun, Extent};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -24,6 +25,8 @@ pub(crate) const MAGIC: &[u8; 8] = b"MYRJRN1\n";
 const FRAME_BYTES: usize = 8;
 /// Largest record.
 const RECORD_BYTES: usize = 64 * 1024 * 1024;
+/// Ranges or runs in one record; more are spread over several.
+pub(crate) const RANGES_PER_RECORD: usize = 64 * 1024;
 
 /// One record of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +72,22 @@ pub enum Record {
 }
 
 impl Record {
+    /// The same as records of bounded size. A crash between them leaves the first ones in force, which is as good as
+    /// a crash between two reports.
+    pub(crate) fn pieces(&self) -> Vec<Cow<'_, Record>> {
+        match self {
+            Record::Ended { round, extent, runs } if runs.len() > RANGES_PER_RECORD => {
+                let piece = |runs: &[EndedRun]| Record::Ended { round: *round, extent: *extent, runs: runs.to_vec() };
+                runs.chunks(RANGES_PER_RECORD).map(|runs| Cow::Owned(piece(runs))).collect()
+            }
+            Record::Round { round, reopened } if reopened.len() > RANGES_PER_RECORD => {
+                let piece = |ranges: &[IndexRange]| Record::Round { round: *round, reopened: ranges.to_vec() };
+                reopened.chunks(RANGES_PER_RECORD).map(|ranges| Cow::Owned(piece(ranges))).collect()
+            }
+            whole => vec![Cow::Borrowed(whole)],
+        }
+    }
+
     /// Whether all ranges run forward. Decoding does not check it.
     fn is_sound(&self) -> bool {
         let forward = |r: &IndexRange| r.start <= r.end;
@@ -213,7 +232,7 @@ impl JournalWriter {
         wake: Wake,
     ) -> Result<Self, LedgerError> {
         let path = dir.journal(generation);
-        let temporary = path.with_extension(format!("{generation}.new"));
+        let temporary = beside(&path);
         let (file, len) = write_snapshot(&temporary, loaded)?;
         std::fs::rename(&temporary, &path).map_err(LedgerError::io("rename to it", &path))?;
         sync_folder(dir.path())?;
@@ -223,9 +242,18 @@ impl JournalWriter {
     }
 
     /// Queues a record. It may be told of once [`durable`](Self::durable) has reached the number returned. Never
-    /// blocks on the file system. A record that is too large (64 MiB) is refused.
-    pub fn append(&mut self, record: &Record) -> Result<u64, LedgerError> {
-        Ok(self.appender.append(encode(record)?))
+    /// blocks on the file system. An extent may only be journaled once its segment says that it is durable: where
+    /// the journal points, the records must be.
+    pub fn append(&mut self, record: &Record) -> u64 {
+        for piece in record.pieces() {
+            match encode(&piece) {
+                Ok(bytes) => {
+                    self.appender.append(bytes);
+                }
+                Err(e) => self.appender.fail(e.to_string()),
+            }
+        }
+        self.appender.queued_to()
     }
 
     /// Records whose number is at or below this may be told: they are written, or synced when the sync interval is
@@ -346,6 +374,25 @@ mod tests {
         assert_eq!(scan(&[0; 40]).1, Tail::Torn { bytes: 40 });
         assert_eq!(scan(b"MYR").1, Tail::Torn { bytes: 3 });
         assert!(matches!(scan(b"something else").1, Tail::Damaged { offset: 0, .. }));
+    }
+
+    #[test]
+    fn a_record_of_very_many_ranges_is_spread_over_several() {
+        let many = RANGES_PER_RECORD as u64 * 2 + 1;
+        let reopened: Vec<IndexRange> = (0..many).map(|i| IndexRange::one(i * 2)).collect();
+        let runs = reopened.iter().map(|range| EndedRun { range: *range, class: OutcomeClass::Failed }).collect();
+        let ended = Record::Ended { round: 0, extent: None, runs };
+        let round = Record::Round { round: 1, reopened };
+        let mut state = super::super::LedgerState::new();
+        assert_eq!(ended.pieces().len(), 3);
+        ended.pieces().iter().for_each(|piece| {
+            state.apply(piece);
+        });
+        assert_eq!((state.counts().failed, state.refused), (many, 0));
+        round.pieces().iter().for_each(|piece| {
+            state.apply(piece);
+        });
+        assert_eq!((state.counts().failed, state.round), (0, 1));
     }
 
     proptest! {

@@ -13,6 +13,7 @@ mod dir;
 mod error;
 mod failed;
 mod files;
+mod host;
 mod journal;
 mod load;
 mod owner;

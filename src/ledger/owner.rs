@@ -8,6 +8,7 @@
 
 use super::dir::RunDir;
 use super::files::beside;
+use super::host::{boot_id, host_name, job_id, pid_namespace, process_start};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -15,8 +16,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -401,200 +402,9 @@ impl Heart {
     }
 }
 
-/// This host's name.
-pub(crate) fn host_name() -> &'static str {
-    static NAME: OnceLock<String> = OnceLock::new();
-    NAME.get_or_init(|| {
-        let name = kernel("hostname");
-        if name.is_empty() { "localhost".to_owned() } else { name }
-    })
-}
-
-fn boot_id() -> &'static str {
-    static ID: OnceLock<String> = OnceLock::new();
-    ID.get_or_init(|| kernel("random/boot_id"))
-}
-
-fn kernel(what: &str) -> String {
-    let text = std::fs::read_to_string(Path::new("/proc/sys/kernel").join(what)).unwrap_or_default();
-    text.trim().replace('/', "_")
-}
-
-fn pid_namespace() -> String {
-    std::fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// When the process started, in ticks since the boot; none when there is none, or only what is left of it (proc(5),
-/// `/proc/pid/stat`).
-fn process_start(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
-}
-
-fn job_id() -> Option<String> {
-    ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "COBALT_JOBID", "JOB_ID"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|id| !id.is_empty()))
-        .map(|id| id.chars().take(64).collect())
-}
-
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::eventually;
-    use super::*;
-
-    fn quick() -> Patience {
-        Patience { stale_after: Duration::from_millis(300), beat_every: Duration::from_millis(20) }
-    }
-
-    fn run_dir() -> (tempfile::TempDir, RunDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = RunDir::create(Some(&folder.path().join("run"))).unwrap();
-        (folder, dir)
-    }
-
-    fn quiet(_: &str) {}
-
-    /// The record of an owner that nobody can ask.
-    fn foreign(generation: u32) -> OwnerRecord {
-        OwnerRecord { boot: "another".into(), host: "far".into(), ..OwnerRecord::of_this_process(generation) }
-    }
-
-    fn put(dir: &RunDir, record: &OwnerRecord) {
-        std::fs::write(dir.owner(record.generation), record.to_bytes()).unwrap();
-    }
-
-    fn generation_of(result: Result<Owner, OwnerError>) -> u32 {
-        result.unwrap().generation()
-    }
-
-    #[test]
-    fn of_many_who_try_at_once_exactly_one_wins_each_time() {
-        let (_folder, dir) = run_dir();
-        for turn in 1..=5 {
-            let barrier = std::sync::Barrier::new(8);
-            let won: Vec<Owner> = std::thread::scope(|scope| {
-                let tries: Vec<_> = (0..8)
-                    .map(|_| {
-                        scope.spawn(|| {
-                            barrier.wait();
-                            Owner::acquire_with(&dir, quick(), quiet)
-                        })
-                    })
-                    .collect();
-                tries.into_iter().filter_map(|t| t.join().unwrap().ok()).collect()
-            });
-            assert_eq!(won.iter().map(Owner::generation).collect::<Vec<_>>(), [turn]);
-        }
-    }
-
-    #[test]
-    fn a_living_owner_is_named_and_one_that_ended_is_followed_at_once() {
-        let (_folder, dir) = run_dir();
-        let first = Owner::acquire_with(&dir, quick(), quiet).unwrap();
-        let error = Owner::acquire_with(&dir, quick(), quiet).unwrap_err().to_string();
-        assert!(error.contains("belongs to a running job") && error.contains(host_name()), "{error}");
-        assert!(matches!(OwnerState::look(&dir), Ok(OwnerState::Alive(r)) if r.generation == 1));
-        drop(first);
-        assert!(matches!(OwnerState::look(&dir), Ok(OwnerState::Released(_))));
-        assert_eq!(generation_of(Owner::acquire_with(&dir, quick(), |_| panic!("waited"))), 2);
-    }
-
-    #[test]
-    fn a_dead_process_of_this_host_is_taken_over_without_waiting() {
-        let (_folder, dir) = run_dir();
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = child.id();
-        let mut record = OwnerRecord { pid, ..OwnerRecord::of_this_process(1) };
-        record.pid_started = process_start(pid).unwrap();
-        put(&dir, &record);
-        assert!(matches!(Owner::acquire_with(&dir, quick(), quiet), Err(OwnerError::Running { .. })));
-        child.kill().unwrap();
-        // Even before anybody has waited for it.
-        eventually("the process is dead", || process_start(pid).is_none());
-        assert_eq!(generation_of(Owner::acquire_with(&dir, quick(), |_| panic!("waited"))), 2);
-        child.wait().unwrap();
-    }
-
-    #[test]
-    fn another_process_with_the_number_of_the_owner_is_not_the_owner() {
-        let (_folder, dir) = run_dir();
-        let mut record = OwnerRecord::of_this_process(1);
-        record.pid_started += 1;
-        put(&dir, &record);
-        assert_eq!(generation_of(Owner::acquire_with(&dir, quick(), quiet)), 2);
-    }
-
-    #[test]
-    fn an_owner_elsewhere_is_taken_over_once_its_beat_stands_still() {
-        let (_folder, dir) = run_dir();
-        put(&dir, &foreign(1));
-        let mut notices = Vec::new();
-        let owner = Owner::acquire_with(&dir, quick(), |what| notices.push(what.to_owned())).unwrap();
-        assert_eq!(owner.generation(), 2);
-        assert!(notices.len() == 1 && notices[0].contains("far"), "{notices:?}");
-    }
-
-    #[test]
-    fn an_owner_elsewhere_that_beats_is_left_alone() {
-        let (_folder, dir) = run_dir();
-        put(&dir, &foreign(1));
-        let stop = AtomicBool::new(false);
-        let patience = Patience { stale_after: Duration::from_secs(20), ..quick() };
-        let result = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let file = File::options().write(true).open(dir.owner(1)).unwrap();
-                let mut record = foreign(1);
-                while !stop.load(Ordering::Relaxed) {
-                    record.beat += 1;
-                    file.write_all_at(&record.to_bytes(), 0).unwrap();
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            });
-            let result = Owner::acquire_with(&dir, patience, quiet);
-            stop.store(true, Ordering::Relaxed);
-            result
-        });
-        assert!(matches!(result, Err(OwnerError::Running { owner, .. }) if owner.contains("far")));
-    }
-
-    #[test]
-    fn an_owner_that_was_taken_for_dead_learns_that_it_lost() {
-        let (_folder, dir) = run_dir();
-        let owner = Owner::acquire_with(&dir, quick(), quiet).unwrap();
-        owner.check().unwrap();
-        put(&dir, &foreign(2));
-        owner.beat();
-        eventually("it learns", || owner.check().is_err());
-        let before = std::fs::read(dir.owner(1)).unwrap();
-        drop(owner);
-        assert_eq!(std::fs::read(dir.owner(1)).unwrap(), before, "it writes no more");
-    }
-
-    #[test]
-    fn a_record_that_cannot_be_read_is_waited_for_and_then_followed() {
-        let (_folder, dir) = run_dir();
-        std::fs::write(dir.owner(3), b"").unwrap();
-        assert_eq!(generation_of(Owner::acquire_with(&dir, quick(), quiet)), 4);
-    }
-
-    #[test]
-    fn records_of_long_ago_are_taken_away() {
-        let (_folder, dir) = run_dir();
-        for _ in 0..10 {
-            drop(Owner::acquire_with(&dir, quick(), quiet).unwrap());
-        }
-        assert_eq!(dir.owner_generations().unwrap(), [7, 8, 9, 10]);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4, "no temporary file is left");
-    }
-}
+mod tests;

@@ -2,15 +2,13 @@
 //!
 //! Needed by readers and at a start; a running manager keeps only the account.
 
-use super::journal::Record;
+use super::journal::{RANGES_PER_RECORD, Record};
 use super::state::LedgerState;
 use crate::task::{EndedRun, Extent};
 use crate::task::{IndexRange, OutcomeClass, RangeSet};
 
 /// Extents are joined up to this size when a journal is shortened: finding one task reads at most so much.
 const JOINED_BYTES: u64 = 1024 * 1024;
-/// Runs in one record of a shortened journal.
-const RUNS_PER_RECORD: usize = 64 * 1024;
 
 /// What one `Ended` record pointed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +125,7 @@ impl Replay {
             let next = self.reports[location.report as usize];
             let run = EndedRun { range: location.range, class: location.class };
             group = Some(match group.take() {
-                Some((report, mut runs)) if joined(report, next).is_some() && runs.len() < RUNS_PER_RECORD => {
+                Some((report, mut runs)) if joined(report, next).is_some() && runs.len() < RANGES_PER_RECORD => {
                     runs.push(run);
                     (joined(report, next).unwrap_or(report), runs)
                 }

@@ -4,9 +4,6 @@ use super::journal::Record;
 use crate::task::{EndedBy, EndedRun};
 use crate::task::{IndexRange, OutcomeClass, RangeSet};
 
-/// Ranges in one record that reopens tasks.
-const REOPENED_PER_RECORD: usize = 64 * 1024;
-
 /// What one start of the run said about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartInfo {
@@ -84,7 +81,7 @@ impl LedgerState {
     }
 
     /// Takes in a record of the journal; returns what was news, as [`accept`](Self::accept).
-    pub(crate) fn apply(&mut self, record: &Record) -> Vec<EndedRun> {
+    pub fn apply(&mut self, record: &Record) -> Vec<EndedRun> {
         match record {
             Record::Start { generation, started_unix_us, tasks, nodes, .. } => {
                 self.tasks = *tasks;
@@ -113,19 +110,16 @@ impl LedgerState {
         }
     }
 
-    /// Puts every failed task back and opens the next round. Returns the records to be journaled before any of these
+    /// Puts every failed task back and opens the next round. Returns the record to be journaled before any of these
     /// tasks is handed out; none when no task has failed.
-    pub fn reopen_failed(&mut self) -> Vec<Record> {
-        let failed: Vec<IndexRange> = self.failed.iter().collect();
-        let round = self.round + 1;
-        let records: Vec<Record> = failed
-            .chunks(REOPENED_PER_RECORD)
-            .map(|ranges| Record::Round { round, reopened: ranges.to_vec() })
-            .collect();
-        for record in &records {
-            self.apply(record);
+    pub fn reopen_failed(&mut self) -> Option<Record> {
+        let reopened: Vec<IndexRange> = self.failed.iter().collect();
+        if reopened.is_empty() {
+            return None;
         }
-        records
+        let record = Record::Round { round: self.round + 1, reopened };
+        self.apply(&record);
+        Some(record)
     }
 
     /// How many tasks have ended.
@@ -202,11 +196,11 @@ mod tests {
             0,
             &[run(0, 4, OutcomeClass::Ok), run(4, 6, OutcomeClass::Failed), run(6, 7, OutcomeClass::Cancelled)],
         );
-        assert_eq!(state.reopen_failed(), [Record::Round { round: 1, reopened: vec![IndexRange::new(4, 6)] }]);
+        assert_eq!(state.reopen_failed(), Some(Record::Round { round: 1, reopened: vec![IndexRange::new(4, 6)] }));
         assert_eq!(state.unfinished(8), [IndexRange::new(4, 6), IndexRange::new(7, 8)]);
         assert!(state.accept(0, &[run(4, 6, OutcomeClass::Ok)]).is_empty(), "a late word of the old round");
         assert_eq!(state.accept(1, &[run(4, 6, OutcomeClass::Ok)]).len(), 1);
-        assert!(state.reopen_failed().is_empty());
+        assert_eq!(state.reopen_failed(), None);
         assert_eq!(state.round, 1);
     }
 
