@@ -1,5 +1,7 @@
 //! The command line: one file per sub-command. Loose arguments become one checked value before anything runs.
 
+pub mod doctor;
+
 use clap::{Parser, Subcommand};
 
 /// Exit status: all tasks ended well.
