@@ -25,7 +25,10 @@ const IDLE_FOR: Duration = Duration::from_secs(2);
 
 /// A launch that ends with this value, in good order or by force; one at a time, since eight ranks on two cores are
 /// enough.
-struct Launch(Child, MutexGuard<'static, ()>);
+struct Launch {
+    launcher: Child,
+    _turn: MutexGuard<'static, ()>,
+}
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -49,13 +52,14 @@ impl Launch {
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         command.stdin(Stdio::null()).process_group(0);
         let started = command.spawn();
-        Launch(started.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")), turn)
+        let launcher = started.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Launch { launcher, _turn: turn }
     }
 
     /// Waits for the end, at most until the deadline. The status is that of the launcher, which is not to be trusted.
     fn ended(mut self) {
         let start = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
+        while self.launcher.try_wait().unwrap().is_none() {
             assert!(start.elapsed() < DEADLINE, "the launch hangs");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -65,8 +69,8 @@ impl Launch {
 impl Drop for Launch {
     fn drop(&mut self) {
         // The ranks end by themselves: each has a watchdog.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.launcher.kill();
+        let _ = self.launcher.wait();
     }
 }
 
