@@ -7,6 +7,7 @@ pub mod run;
 pub mod status;
 pub mod stop;
 pub mod tasks;
+pub mod doctor;
 
 use clap::{Parser, Subcommand};
 

@@ -1,0 +1,47 @@
+# The commands of this project. `make help` lists them.
+#
+#   MPI=openmpi|mpich   which MPI to build with (default openmpi); MPICH builds in target-mpich/
+#   MPICC, MPI_PKG_CONFIG, MPIEXEC   an MPI that is installed elsewhere; nothing of it is installed then
+#   PREFIX              where `make install` puts the program (default ~/.local)
+
+MPI ?= openmpi
+PREFIX ?= $(HOME)/.local
+destination := $(patsubst ~%,$(HOME)%,$(PREFIX))/bin
+export MPI
+
+.PHONY: help setup build run test install fmt check clean
+
+help:
+	@echo "make run       build, then estimate pi with 2,000 processes on real MPI"
+	@echo "make build     the release binary"
+	@echo "make test      every check and every test, on Open MPI, on MPICH, and without MPI"
+	@echo "make install   the release binary to PREFIX/bin ($(destination))"
+	@echo "make setup     only what the build needs: says what is missing, and installs it where it can"
+	@echo "make fmt       format;  make check: format and lints, no tests;  make clean"
+	@echo "Add MPI=mpich for MPICH."
+
+setup:
+	@scripts/setup.sh $(MPI)
+
+build: setup
+	@scripts/build.sh
+
+run: build
+	@scripts/pi.sh
+
+test:
+	@scripts/setup.sh openmpi mpich
+	@scripts/test.sh
+
+install: build
+	@. scripts/environment.sh && install -D -m 755 "$$target_dir/release/myriarch" "$(destination)/myriarch"
+	@echo "Installed $(destination)/myriarch"
+
+fmt:
+	cargo fmt --all
+
+check: setup
+	@scripts/test.sh check
+
+clean:
+	rm -rf target target-mpich
