@@ -302,10 +302,16 @@ mod tests {
     fn without_a_sync_interval_only_synced_bytes_are_told() {
         let dir = tempfile::tempdir().unwrap();
         let wake = Wake::new().unwrap();
-        let mut appender = appender(&dir.path().join("f"), Duration::ZERO, &wake);
-        appender.append(vec![1; 10]);
-        eventually("synced", || appender.synced() == 10);
-        eventually("durable", || appender.durable() == 10);
+        let mut good = appender(&dir.path().join("f"), Duration::ZERO, &wake);
+        good.append(vec![1; 10]);
+        eventually("durable", || good.durable() == 10);
+        assert_eq!(good.synced(), 10);
+        // Takes every write and cannot be synced.
+        let open = || Ok(Opened { file: File::options().write(true).open("/dev/null")?, folders: Vec::new() });
+        let mut bad = Appender::new("test", Path::new("/dev/null"), 0, Duration::ZERO, wake, Box::new(open));
+        bad.append(vec![1; 10]);
+        eventually("the error", || bad.error().is_some());
+        assert_eq!(bad.durable(), 0);
     }
 
     #[test]

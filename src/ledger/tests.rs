@@ -246,6 +246,21 @@ fn a_task_that_was_retried_shows_its_new_outcome_alone() {
 }
 
 #[test]
+fn a_record_of_an_earlier_round_within_an_extent_is_passed_over() {
+    let run = Run::new();
+    let mut start = run.start(1, 10);
+    start.report(&[printed(1, Status::Exit(1))]);
+    let late = start.block(&[printed(1, Status::Exit(2))]);
+    start.retry_failed();
+    let late = start.segment.append(late);
+    let extent = late.join(start.keep(&[printed(1, Status::Ok)])).unwrap();
+    let runs = start.state.accept(1, &[EndedRun { range: IndexRange::one(1), class: OutcomeClass::Ok }]);
+    start.journal.append(&Record::Ended { round: 1, extent: Some(extent), runs });
+    start.die();
+    assert_eq!(run.listed(), BTreeMap::from([(1, "ok".into())]));
+}
+
+#[test]
 fn tasks_of_which_only_the_class_was_kept_are_listed_too() {
     let run = Run::new();
     let mut start = run.start(1, 100);
