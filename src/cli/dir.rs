@@ -2,6 +2,7 @@
 //! output when nobody reads on.
 
 use crate::ledger::{Reader, RunDir};
+use crate::task::Bundle;
 use anyhow::Context;
 use serde_json::{Map, Value};
 use std::io::{self, BufWriter, Write};
@@ -28,7 +29,7 @@ impl DirArg {
         if let Some(damage) = reader.damage() {
             eprintln!("myriarch: {damage}; what follows there is not shown (run --resume recovers it)");
         }
-        let names = Names::open(&dir, reader.tasks())?;
+        let names = Names::open(&dir)?;
         Ok(OpenRun { dir, reader, names })
     }
 }
@@ -47,48 +48,48 @@ pub struct OpenRun {
 /// What users call the tasks of a run: positions are for the inside.
 #[derive(Debug)]
 pub struct Names {
-    tasks: u64,
+    bundle: Bundle,
 }
 
 impl Names {
-    /// The names in the bundle of this run, which has so many tasks.
-    pub fn open(_dir: &RunDir, tasks: u64) -> anyhow::Result<Self> {
-        Ok(Self { tasks })
+    /// The names in the bundle of this run.
+    pub fn open(dir: &RunDir) -> anyhow::Result<Self> {
+        Ok(Self { bundle: Bundle::open(&dir.bundle())? })
     }
 
     /// The index that users know.
     pub fn label(&self, position: u64) -> u64 {
-        position
+        self.bundle.label(position)
     }
 
     /// The task that users mean.
     pub fn position(&self, label: u64) -> anyhow::Result<u64> {
-        anyhow::ensure!(self.tasks > 0, "the run has not said yet which tasks it has");
-        let (first, last) = (self.label(0), self.label(self.tasks - 1));
-        let position = (label < self.tasks).then_some(label);
+        anyhow::ensure!(!self.bundle.is_empty(), "the run has no tasks");
+        let (first, last) = (self.label(0), self.label(self.bundle.len() - 1));
+        let position = self.bundle.position_of_label(label);
         position.with_context(|| format!("there is no task {label}: the tasks are {first} to {last}"))
     }
 
     /// The task's line in its source.
-    pub fn line(&self, _position: u64) -> Option<u64> {
-        None
+    pub fn line(&self, position: u64) -> Option<u64> {
+        self.bundle.line(position)
     }
 
     /// Where the tasks came from, for messages.
-    pub fn source(&self) -> Option<&str> {
-        None
+    pub fn source(&self) -> &str {
+        self.bundle.source()
     }
 
     /// The keys of a task list that say this task.
-    pub fn task_json(&self, _position: u64) -> Map<String, Value> {
-        Map::new()
+    pub fn task_json(&self, position: u64) -> Map<String, Value> {
+        self.bundle.task_json(position)
     }
 
     /// The task with its place, as messages name it: `task 8123 (tasks.txt:8124)`.
     pub fn describe(&self, position: u64) -> String {
         let label = self.label(position);
         match (self.source(), self.line(position)) {
-            (Some(source), Some(line)) => format!("task {label} ({source}:{line})"),
+            (source, Some(line)) => format!("task {label} ({source}:{line})"),
             _ => format!("task {label}"),
         }
     }

@@ -1,13 +1,13 @@
 //! The command line: one file per sub-command. Loose arguments become one checked value before anything runs.
 
 pub mod dir;
+pub mod doctor;
 pub mod failed;
 pub mod output;
 pub mod run;
 pub mod status;
 pub mod stop;
 pub mod tasks;
-pub mod doctor;
 
 use clap::{Parser, Subcommand};
 

@@ -4,7 +4,9 @@ mod dry_run;
 mod options;
 
 pub use dry_run::{DryRun, MissingProgram, ShownTask, dry_run};
-pub use options::{KeepStdout, MaxFails, Pin, ProgressMode, RunOptions};
+pub use options::{KeepStdout, MaxFails, ProgressMode, RunOptions};
+
+use crate::execute::Pin;
 
 use crate::task::{Input, InputError, Source, TemplateOptions, parse_duration};
 use clap::{Args, ValueEnum};

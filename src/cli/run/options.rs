@@ -1,5 +1,6 @@
 //! What a run is asked to do, as one checked value: it travels to the other ranks, and DIR keeps it for `--resume`.
 
+use crate::execute::Pin;
 use crate::task::{DurationParseError, Source, TemplateOptions, parse_duration};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -51,19 +52,6 @@ pub enum KeepStdout {
     /// That of all tasks
     #[default]
     All,
-}
-
-/// What a task is bound to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Pin {
-    /// The cores of its rank
-    None,
-    /// Cores of its own
-    #[default]
-    Core,
-    /// The NUMA node of its cores
-    Numa,
 }
 
 /// Everything that `myriarch run` was asked for.
