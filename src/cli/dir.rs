@@ -147,7 +147,7 @@ pub fn one_line(text: &str) -> String {
 pub(super) mod testing {
     use super::*;
     use crate::ledger::{BlockBuilder, JournalWriter, Record, SegmentWriter, Wake, load};
-    use crate::task::{Captured, IndexRange, Outcome, Status};
+    use crate::task::{Captured, IndexRange, Outcome, Status, Source, TemplateOptions, write_bundle};
     use crate::task::{EndedRun, Extent};
     use std::time::Duration;
 
@@ -155,6 +155,8 @@ pub(super) mod testing {
     pub fn run_with(tasks: u64, outcomes: &[Outcome]) -> (tempfile::TempDir, RunDir) {
         let folder = tempfile::tempdir().unwrap();
         let dir = RunDir::create(Some(&folder.path().join("run"))).unwrap();
+        let source = Source::Array { first: 0, last: tasks - 1, step: 1, command: vec![b"true".to_vec()] };
+        write_bundle(&source, &TemplateOptions::default(), &dir.bundle()).unwrap();
         let loaded = load(&dir).unwrap();
         let wake = Wake::new().unwrap();
         let sync = Duration::from_secs(3600);

@@ -266,6 +266,18 @@ impl Manager {
         self.step(now, out);
     }
 
+    /// Ends at once, whatever children still hold: it stays unfinished.
+    pub fn end_now(&mut self, now: Micros, why: EndedBy, out: &mut Vec<ManagerAction>) {
+        if let Phase::Running | Phase::Draining(_) = self.phase {
+            let why = self.draining().unwrap_or(why);
+            self.phase = Phase::Ending(why);
+            let mut down = ToChildren::new();
+            self.family.end(&mut down);
+            Self::send(down, out);
+            self.step(now, out);
+        }
+    }
+
     /// Hands out, balances, and ends what has ended.
     fn step(&mut self, now: Micros, out: &mut Vec<ManagerAction>) {
         let mut down = ToChildren::new();

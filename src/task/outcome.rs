@@ -164,6 +164,15 @@ impl FailureDigest {
     /// Bytes kept of a last line.
     pub const LINE_BYTES: usize = 160;
 
+    /// A last line, cut to what a group keeps.
+    pub fn line(text: &str) -> String {
+        let mut end = text.len().min(Self::LINE_BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text[..end].to_owned()
+    }
+
     /// Whether it holds no failure.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.others == 0

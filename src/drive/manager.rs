@@ -1,0 +1,605 @@
+//! Rank 0's side of a run: the ledger, the deadlines, and what the user is told.
+
+use super::keeper::Keeper;
+use super::plan::{Keep, Layout, LayoutOptions, Shared};
+use super::roles::{Outbox, Outgoing};
+use super::signals;
+use super::wire::Control;
+use crate::execute::Pin;
+use crate::ledger::{
+    BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
+    RunState, Summary, Wake, read_extent, write_failed_jsonl,
+};
+use crate::observe::{Facts, Observer, ProgressMode, Snapshot};
+use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
+use crate::task::{
+    Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, IndexRange, Outcome, OutcomeClass, Rank, Resources, Status,
+};
+use std::collections::{HashMap, VecDeque};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A run that rank 0 has prepared: its folder, its tasks, what is known of them, and what the user asked for.
+pub struct Job {
+    /// Its folder.
+    pub dir: RunDir,
+    /// The folder is ours.
+    pub owner: Owner,
+    /// What the folder says has ended.
+    pub loaded: Loaded,
+    /// The tasks.
+    pub bundle: Bundle,
+    /// Failed tasks are put back.
+    pub retry_failed: bool,
+    /// Slots on each node, where the user said.
+    pub slots_per_node: Option<u32>,
+    /// Width of a node by hand.
+    pub ranks_per_node: Option<u32>,
+    /// Rank 0's node runs no tasks.
+    pub dedicated_manager: bool,
+    /// What slots are bound to.
+    pub pin: Pin,
+    /// Most children of a rank.
+    pub fan_out: u32,
+    /// Ranks that a task may take with it.
+    pub crash_limit: u32,
+    /// The run stops at so many failures.
+    pub max_fails: Option<u64>,
+    /// Tasks out at once.
+    pub max_running: Option<u64>,
+    /// The run stops after this time, counted from `began`.
+    pub walltime: Option<Duration>,
+    /// Time for running tasks in a drain.
+    pub grace: Duration,
+    /// Bound of the time between written and synced.
+    pub sync: Duration,
+    /// Bytes kept of each stream.
+    pub max_output: u64,
+    /// Whose standard output is kept.
+    pub keep: Keep,
+    /// Outputs go to stdout.
+    pub print: bool,
+    /// How progress is shown.
+    pub progress: ProgressMode,
+    /// When the process began.
+    pub began: std::time::Instant,
+    /// The command that takes the run up again, for people.
+    pub resume_command: String,
+    /// What to tell once the run starts: a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    /// The exit status.
+    pub status: i32,
+}
+
+struct BundleShapes(Arc<Bundle>);
+
+impl Shapes for BundleShapes {
+    fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
+        match self.0.shape_runs(range).next() {
+            Some((run, shape)) => (run.end, shape.resources, shape.retries),
+            None => (range.end, Resources::ONE_CORE, 0),
+        }
+    }
+}
+
+impl Job {
+    pub(super) fn layout_options(&self) -> LayoutOptions {
+        LayoutOptions {
+            ranks_per_node: self.ranks_per_node,
+            dedicated_manager: self.dedicated_manager,
+            slots_per_node: self.slots_per_node,
+            pin: self.pin,
+        }
+    }
+
+    /// What every rank is told.
+    pub(super) fn shared(&self, layout: Layout) -> Shared {
+        let path = self.dir.path();
+        let reopens = self.retry_failed && !self.loaded.state.failed.is_empty();
+        Shared {
+            layout,
+            fan_out: self.fan_out,
+            dir: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            bundle: self.bundle.id(),
+            generation: self.owner.generation(),
+            round: self.loaded.state.round + u32::from(reopens),
+            first_segment: self.loaded.next_segment,
+            sync: self.sync,
+            crash_limit: self.crash_limit,
+            max_output: self.max_output,
+            keep: self.keep,
+        }
+    }
+}
+
+fn unix_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+/// The manager role.
+pub(super) struct ManagerRole {
+    pub(super) place: Place,
+    pub(super) machine: Manager,
+    keeper: Keeper<Section>,
+    journal: JournalWriter,
+    /// Journaled, and told when durable.
+    journaled: VecDeque<(u64, Option<Extent>, Vec<EndedRun>)>,
+    state: LedgerState,
+    told: Counts,
+    told_at_start: Counts,
+    dir: RunDir,
+    owner: Owner,
+    bundle: Arc<Bundle>,
+    nodes: Vec<String>,
+    generation: u32,
+    round: u32,
+    ranks: u32,
+    slots: u64,
+    grace: Duration,
+    walltime_us: Option<u64>,
+    /// A drain that writing made necessary is ended by force at this time.
+    force_us: Option<u64>,
+    drain_told: bool,
+    signals: u32,
+    print: bool,
+    observer: Observer,
+    longest: HashMap<Rank, (u64, Vec<(u64, u32, f32)>)>,
+    first_hand_us: Option<u64>,
+    last_record_us: u64,
+    /// Time from the start of the process to the role's time 0.
+    before_us: u64,
+    next_chore_us: u64,
+    next_look_us: u64,
+    next_progress_us: u64,
+    pub(super) done: bool,
+}
+
+/// How often chores are done while a run goes on.
+const CHORE_US: u64 = 100_000;
+/// How often the folder is looked at for a request to stop.
+const LOOK_US: u64 = 500_000;
+/// How often `progress.json` is written.
+const PROGRESS_US: u64 = 2_000_000;
+/// How long a drain for a full disk may take beyond its grace.
+const FORCE_AFTER: Duration = Duration::from_secs(10);
+
+impl ManagerRole {
+    pub(super) fn new(
+        place: Place,
+        job: Job,
+        bundle: Arc<Bundle>,
+        shared: &Shared,
+        facts: Facts,
+        wake: &Wake,
+    ) -> Result<Self, crate::ledger::LedgerError> {
+        let Job { dir, owner, mut loaded, grace, sync, print, .. } = job;
+        let mut journal = JournalWriter::start(&dir, shared.generation, &loaded, sync, wake.clone())?;
+        let start = Record::Start {
+            generation: shared.generation,
+            started_unix_us: unix_us(),
+            tasks: bundle.len(),
+            nodes: shared.layout.nodes.clone(),
+            first_segment: shared.first_segment,
+            segments: facts.ranks + 1,
+        };
+        let mut reopened = None;
+        let mut state = std::mem::take(&mut loaded.state);
+        state.apply(&start);
+        let mut sequence = journal.append(&start);
+        if job.retry_failed {
+            reopened = state.reopen_failed();
+        }
+        if let Some(record) = &reopened {
+            sequence = journal.append(record);
+        }
+        // Nothing is handed out before the folder knows of this start.
+        while journal.durable() < sequence && journal.error().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let settings = Settings {
+            crash_limit: job.crash_limit,
+            max_fails: job.max_fails.map(|at| at - 1),
+            max_running: job.max_running,
+            grace_us: grace.as_micros() as u64,
+            nodes: shared.layout.nodes.len() as u32,
+        };
+        let mut machine = Manager::new(Policy::default(), settings, &place.children);
+        let shapes = Box::new(BundleShapes(bundle.clone()));
+        machine.add_bundle(BundleId(0), bundle.len(), state.ended.clone(), shapes);
+        let keeper = Keeper::new(&dir.segments(), shared.first_segment, sync, wake.clone());
+        let before_us = job.began.elapsed().as_micros() as u64;
+        // The grace is part of the walltime, but never more than half of it.
+        let walltime_us = job.walltime.map(|time| {
+            let drain = time.saturating_sub(grace.min(time / 2));
+            (drain.as_micros() as u64).saturating_sub(before_us)
+        });
+        let mut observer = Observer::new(job.progress, &facts);
+        job.notes.iter().for_each(|note| observer.note(note));
+        let told = state.counts();
+        Ok(Self {
+            place,
+            machine,
+            keeper,
+            journal,
+            journaled: VecDeque::new(),
+            state,
+            told,
+            told_at_start: told,
+            dir,
+            owner,
+            bundle,
+            nodes: shared.layout.nodes.clone(),
+            generation: shared.generation,
+            round: shared.round,
+            ranks: facts.ranks,
+            slots: facts.slots,
+            grace,
+            walltime_us,
+            force_us: None,
+            drain_told: false,
+            signals: 0,
+            print,
+            observer,
+            longest: HashMap::new(),
+            first_hand_us: None,
+            last_record_us: 0,
+            before_us,
+            next_chore_us: 0,
+            next_look_us: 0,
+            next_progress_us: 500_000,
+            done: false,
+        })
+    }
+
+    pub(super) fn open(&mut self, now: u64, out: &mut Outbox) {
+        let mut actions = Vec::new();
+        self.machine.open(now, &mut actions);
+        self.act(now, actions, out);
+    }
+
+    pub(super) fn on_child(&mut self, now: u64, from: Rank, mut message: Up, blocks: Vec<u8>, out: &mut Outbox) {
+        if let Up::Report { report, .. } = &mut message {
+            self.keeper.keep_report(report, blocks);
+        }
+        let mut actions = Vec::new();
+        self.machine.on_child(now, from, message, &mut actions);
+        self.act(now, actions, out);
+    }
+
+    fn act(&mut self, now: u64, actions: Vec<ManagerAction>, out: &mut Outbox) {
+        for action in actions {
+            match action {
+                ManagerAction::ToChild(to, message) => {
+                    if matches!(message, Down::Hand { .. }) {
+                        self.first_hand_us.get_or_insert(now);
+                    }
+                    let control = Control::Down(message);
+                    out.push(Outgoing { level: 0, to, control, attached: Vec::new() });
+                }
+                ManagerAction::Record(section) => self.keeper.push(section),
+                ManagerAction::RecordOwn { bundle, range, class, attempts } => {
+                    self.record_own(bundle, range, class, attempts);
+                }
+                ManagerAction::Failures(digest) => {
+                    let (bundle, nodes) = (&self.bundle, &self.nodes);
+                    self.observer.failures(&digest, &|index| describe(bundle, index), &|node| name_of(nodes, node));
+                }
+                ManagerAction::Done => self.done = true,
+            }
+        }
+        self.release(now, out);
+    }
+
+    /// Outcomes that no worker knows are put into rank 0's own segment.
+    fn record_own(&mut self, bundle: BundleId, range: IndexRange, class: OutcomeClass, attempts: u32) {
+        const PER_BLOCK: u64 = 10_000;
+        let status = if class == OutcomeClass::Cancelled { Status::Cancelled } else { Status::Lost };
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min(start + PER_BLOCK);
+            let mut block = BlockBuilder::new(self.generation, self.round);
+            for index in start..end {
+                block.push(&Outcome {
+                    index,
+                    status: status.clone(),
+                    attempts,
+                    started_unix_us: unix_us(),
+                    duration_us: 0,
+                    rank: 0,
+                    node: 0,
+                    stdout: Captured::default(),
+                    stderr: Captured::default(),
+                });
+            }
+            let extent = self.keeper.keep(block.finish());
+            let runs = vec![EndedRun { range: IndexRange::new(start, end), class }];
+            self.keeper.push(Section { bundle, extent: Some(extent), runs });
+            start = end;
+        }
+    }
+
+    /// Journals what lies durably in segments, and tells what is durably journaled.
+    pub(super) fn release(&mut self, now: u64, out: &mut Outbox) {
+        while let Some(section) = self.keeper.pop() {
+            let runs = self.state.accept(self.round, &section.runs);
+            if !runs.is_empty() {
+                let record = Record::Ended { round: self.round, extent: section.extent, runs: runs.clone() };
+                let sequence = self.journal.append(&record);
+                self.journaled.push_back((sequence, section.extent, runs));
+            }
+        }
+        let durable = self.journal.durable();
+        while let Some((_, extent, runs)) = self.journaled.pop_front_if(|(sequence, ..)| *sequence <= durable) {
+            for run in &runs {
+                let count = match run.class {
+                    OutcomeClass::Ok => &mut self.told.ok,
+                    OutcomeClass::Failed => &mut self.told.failed,
+                    OutcomeClass::Cancelled => &mut self.told.cancelled,
+                };
+                *count += run.range.len();
+            }
+            self.last_record_us = now;
+            if self.print {
+                self.print_outputs(extent, &runs);
+            }
+        }
+        if let Some(error) = self.keeper.new_error() {
+            let lost = self.keeper.give_up_waiting().count();
+            self.on_disk_error(now, &format!("{error} ({lost} reports are not kept)"), out);
+        } else if self.force_us.is_none()
+            && let Some(error) = self.journal.error()
+        {
+            self.journaled.clear();
+            self.on_disk_error(now, &error, out);
+        }
+    }
+
+    fn print_outputs(&mut self, extent: Option<Extent>, runs: &[EndedRun]) {
+        let Some(extent) = extent else { return };
+        let outcomes = match read_extent(&self.dir, extent) {
+            Ok(outcomes) => outcomes,
+            Err(error) => return self.observer.note(&format!("an output cannot be shown: {error}")),
+        };
+        let mut stdout = std::io::stdout().lock();
+        for outcome in outcomes.iter().filter(|o| runs.iter().any(|run| run.range.contains(o.index))) {
+            if stdout.write_all(&outcome.stdout.bytes).and_then(|()| stdout.flush()).is_err() {
+                // Whoever read it has gone; the outputs are in DIR.
+                self.print = false;
+                return;
+            }
+        }
+    }
+
+    fn on_disk_error(&mut self, now: u64, error: &str, out: &mut Outbox) {
+        self.observer.note(&format!("{error}; the run stops and can be resumed"));
+        self.force_us.get_or_insert(now + (self.grace + FORCE_AFTER).as_micros() as u64);
+        self.drain(now, EndedBy::Disk, self.grace, out);
+    }
+
+    /// A rank asks for the end.
+    pub(super) fn on_stop(&mut self, now: u64, why: EndedBy, what: &str, out: &mut Outbox) {
+        if why == EndedBy::Disk {
+            return self.on_disk_error(now, what, out);
+        }
+        self.drain(now, why, self.grace, out);
+    }
+
+    fn drain(&mut self, now: u64, why: EndedBy, grace: Duration, out: &mut Outbox) {
+        let mut actions = Vec::new();
+        self.machine.drain(now, why, grace.as_micros() as u64, &mut actions);
+        self.act(now, actions, out);
+    }
+
+    pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<(u64, u32, f32)>) {
+        self.longest.insert(from, (now, long));
+    }
+
+    /// Deadlines, requests, and what is shown.
+    pub(super) fn chores(&mut self, now: u64, out: &mut Outbox) {
+        if now < self.next_chore_us || self.done {
+            return;
+        }
+        self.next_chore_us = now + CHORE_US;
+        let asked = signals::asked();
+        if asked > self.signals {
+            // Who asks again does not want to wait.
+            let grace = if self.signals > 0 { Duration::ZERO } else { self.grace };
+            self.signals = asked;
+            self.drain(now, EndedBy::Signal, grace, out);
+        }
+        if self.walltime_us.is_some_and(|at| now >= at) {
+            self.walltime_us = None;
+            self.drain(now, EndedBy::Walltime, self.grace, out);
+        }
+        if now >= self.next_look_us {
+            self.next_look_us = now + LOOK_US;
+            if self.dir.stop_requested() {
+                self.drain(now, EndedBy::Stop, self.grace, out);
+            }
+            if let Err(error) = self.owner.check() {
+                self.observer.note(&error.to_string());
+                self.drain(now, EndedBy::Stop, Duration::ZERO, out);
+            }
+        }
+        if self.force_us.is_some_and(|at| now >= at) {
+            let mut actions = Vec::new();
+            self.machine.end_now(now, EndedBy::Disk, &mut actions);
+            self.act(now, actions, out);
+        }
+        if let (Some(why), false) = (self.machine.draining(), self.drain_told) {
+            self.drain_told = true;
+            self.observer.draining(why, self.grace, self.running());
+        }
+        let snapshot = self.snapshot(now);
+        self.observer.update(&snapshot);
+        if now >= self.next_progress_us {
+            self.next_progress_us = now + PROGRESS_US;
+            self.write_progress(now, self.machine.draining().map_or(RunState::Running, |_| RunState::Draining));
+        }
+    }
+
+    /// When chores are due next.
+    pub(super) fn next_tick(&self) -> u64 {
+        self.next_chore_us
+    }
+
+    fn running(&self) -> u64 {
+        self.machine.held_tasks().min(self.slots)
+    }
+
+    fn snapshot(&self, now: u64) -> Snapshot {
+        Snapshot {
+            ok: self.told.ok,
+            failed: self.told.failed,
+            cancelled: self.told.cancelled,
+            tasks: self.bundle.len(),
+            running: self.running(),
+            ended_this_start: self.told.ended() - self.told_at_start.ended(),
+            elapsed: Duration::from_micros(now),
+            busy_core_seconds: self.machine.busy_core_us() as f64 / 1e6,
+            draining: self.machine.draining(),
+            grace_left: None,
+        }
+    }
+
+    fn wall_seconds(&self, now: u64) -> f64 {
+        self.first_hand_us.map_or(0.0, |first| now.saturating_sub(first) as f64 / 1e6)
+    }
+
+    fn write_progress(&mut self, now: u64, state: RunState) {
+        let wall = self.wall_seconds(now);
+        let ended = self.told.ended() - self.told_at_start.ended();
+        let mut longest: Vec<LongTask> = self
+            .longest
+            .values()
+            .filter(|(told, _)| now - told < 12_000_000)
+            .flat_map(|(told, long)| long.iter().map(move |entry| (*told, *entry)))
+            .map(|(told, (index, node, seconds))| LongTask {
+                index: self.bundle.label(index),
+                node: name_of(&self.nodes, node),
+                seconds: f64::from(seconds) + (now - told) as f64 / 1e6,
+            })
+            .collect();
+        longest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        longest.truncate(10);
+        let progress = Progress {
+            state,
+            updated_unix: unix_us() as f64 / 1e6,
+            tasks: self.bundle.len(),
+            ok: self.told.ok,
+            failed: self.told.failed,
+            cancelled: self.told.cancelled,
+            unfinished: self.bundle.len() - self.told.ended(),
+            running: if state == RunState::Ended { 0 } else { self.running() },
+            wall_seconds: wall,
+            tasks_per_second: rate(ended, wall),
+            utilisation: self.utilisation(wall),
+            ranks: self.ranks,
+            nodes: self.nodes.len() as u32,
+            slots: self.slots,
+            longest,
+        };
+        if let Err(error) = progress.write(&self.dir) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn utilisation(&self, wall: f64) -> f64 {
+        if wall > 0.0 { self.machine.busy_core_us() as f64 / 1e6 / (wall * self.slots as f64) } else { 0.0 }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.done && (self.force_us.is_some() || (self.keeper.is_empty() && self.journaled.is_empty()))
+    }
+
+    pub(super) fn queued_bytes(&self) -> u64 {
+        self.keeper.queued_bytes() + self.journal.queued_bytes()
+    }
+
+    /// Everything has ended: closes the ledger, writes what others rely on, and tells the user.
+    pub(super) fn finish(mut self, now: u64) -> RunEnd {
+        let counts = self.told;
+        let unfinished = self.bundle.len() - counts.ended();
+        let ended_by = match self.machine.ending() {
+            _ if unfinished == 0 => EndedBy::Complete,
+            Some(EndedBy::Complete) | None => EndedBy::Disk,
+            Some(why) => why,
+        };
+        let status = match (unfinished, counts.failed) {
+            (1.., _) => crate::cli::EXIT_UNFINISHED,
+            (0, 1..) => crate::cli::EXIT_FAILED,
+            (0, 0) => crate::cli::EXIT_OK,
+        };
+        if self.force_us.is_none() {
+            self.journal.append(&Record::End { ended_by, ended_unix_us: unix_us() });
+        }
+        self.write_progress(now, RunState::Ended);
+        let wall = self.first_hand_us.map_or(0.0, |first| self.last_record_us.saturating_sub(first) as f64 / 1e6);
+        let utilisation = self.utilisation(wall);
+        let ended = counts.ended() - self.told_at_start.ended();
+        let kept = self.keeper.finish().and(self.journal.finish());
+        if let (Err(error), None) = (&kept, self.force_us) {
+            self.observer.note(&error.to_string());
+        }
+        let summary = Summary {
+            tasks: self.bundle.len(),
+            ok: counts.ok,
+            failed: counts.failed,
+            cancelled: counts.cancelled,
+            unfinished,
+            ended_by,
+            wall_seconds: wall,
+            tasks_per_second: rate(ended, wall),
+            utilisation,
+            ranks: self.ranks,
+            nodes: self.nodes.len() as u32,
+            slots: self.slots,
+            exit_status: status,
+            start_seconds: self.first_hand_us.map_or(0.0, |first| (self.before_us + first) as f64 / 1e6),
+            end_seconds: now.saturating_sub(self.last_record_us) as f64 / 1e6,
+            manager_messages: self.machine.messages(),
+        };
+        let written = write_failed(&self.dir, &self.bundle, counts.failed).and_then(|()| summary.write(&self.dir));
+        if let Err(error) = written {
+            self.observer.note(&error.to_string());
+        }
+        let (bundle, nodes) = (&self.bundle, &self.nodes);
+        let path: PathBuf = self.dir.path().to_owned();
+        self.observer.finish(&summary, &path, &|index| describe(bundle, index), &|node| name_of(nodes, node));
+        RunEnd { status }
+    }
+}
+
+fn write_failed(dir: &RunDir, bundle: &Bundle, failed: u64) -> Result<(), crate::ledger::LedgerError> {
+    if failed == 0 {
+        return Ok(());
+    }
+    let reader = Reader::open(dir)?;
+    let json = |index| bundle.task_json(index);
+    write_failed_jsonl(&reader, json, |index| bundle.label(index), |index| bundle.line(index), &dir.failed())?;
+    Ok(())
+}
+
+fn rate(ended: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { ended as f64 / seconds } else { 0.0 }
+}
+
+fn name_of(nodes: &[String], node: u32) -> String {
+    nodes.get(node as usize).cloned().unwrap_or_else(|| format!("node {node}"))
+}
+
+/// The task as messages name it: `task 8123 (tasks.txt:8124)`.
+fn describe(bundle: &Bundle, index: u64) -> String {
+    let label = bundle.label(index);
+    match bundle.line(index) {
+        Some(line) => format!("task {label} ({}:{line})", bundle.source()),
+        None => format!("task {label}"),
+    }
+}

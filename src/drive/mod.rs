@@ -1,0 +1,18 @@
+//! What joins scheduler, fabric, executor and ledger on one rank.
+//!
+//! Every rank calls [`run`]: `plan` gathers what each rank has and tells all what rank 0 decided; `rank` is the loop;
+//! `roles` holds the state machines that the rank plays and turns their actions into messages, processes and records;
+//! `keeper` writes a node's segment and holds reports back until their records are durable; `manager` is rank 0's
+//! ledger, deadlines and what the user sees.
+
+mod keeper;
+mod manager;
+mod plan;
+mod rank;
+mod roles;
+mod signals;
+mod wire;
+
+pub use manager::{Job, RunEnd};
+pub use plan::{Layout, RankReport, Shared};
+pub use rank::{DriveError, run};

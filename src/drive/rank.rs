@@ -1,0 +1,399 @@
+//! The loop of one rank: messages in, processes watched, ledger followed, messages out; asleep in between.
+
+use super::keeper::Keeper;
+use super::manager::{Job, ManagerRole, RunEnd};
+use super::plan::{Layout, RankReport, Shared, Start};
+use super::roles::{Outbox, Outgoing, Payload, SubRole, WorkerRole};
+use super::signals;
+use super::wire::{Control, pack, unpack};
+use crate::execute::{ExecuteError, Executor, Spawner};
+use crate::fabric::{Fabric, FabricError, launcher, loss_survival};
+use crate::ledger::{LedgerError, RunDir, Wake};
+use crate::observe::Facts;
+use crate::schedule::{Place, Policy, Role, SubManager, Worker, decode, encode};
+use crate::task::{Bundle, EndedBy, NodeId, Rank, Resources};
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Why a rank could not take part, or not to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The tasks do not fit the machine; nothing ran.
+    #[error("{0}")]
+    Unfit(String),
+    /// Messages cannot be moved.
+    #[error(transparent)]
+    Fabric(#[from] FabricError),
+    /// Processes cannot be started.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// The ledger cannot be begun.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The system refused something small.
+    #[error("cannot set up the rank: {0}")]
+    System(#[from] std::io::Error),
+    /// The manager's words make no sense: another version runs there.
+    #[error("rank 0 sent a plan that this rank cannot read; do all ranks run the same program?")]
+    Plan,
+}
+
+/// Messages taken up before the rest of the loop has its turn.
+const MESSAGES_AT_ONCE: usize = 512;
+/// Unsent or unwritten bytes above which no task is started.
+const FULL_BYTES: u64 = 128 << 20;
+/// Longest sleep.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Takes part in a run until it ends. Rank 0 brings the job; `None` there dismisses the others. Returns how the run
+/// ended on rank 0, `None` elsewhere. Calls [`Fabric::finish`] last.
+pub fn run(
+    mut fabric: Box<dyn Fabric>,
+    spawner: Spawner,
+    report: &RankReport,
+    job: Option<Job>,
+) -> Result<Option<RunEnd>, DriveError> {
+    let reports = fabric.gather(encode(report))?;
+    let start = match (reports, &job) {
+        (Some(reports), Some(job)) => plan(&reports, job).map(|shared| Start::Go(Box::new(shared))),
+        _ => Ok(Start::Leave),
+    };
+    let told = fabric.broadcast(Some(encode(start.as_ref().unwrap_or(&Start::Leave))))?;
+    let end = match (start, decode::<Start>(&told)) {
+        (Err(unfit), _) => Err(unfit),
+        (_, Ok(Start::Go(shared))) => {
+            let mut rank = RankLoop::new(&mut *fabric, spawner, *shared, job)?;
+            rank.run()?;
+            rank.finish()
+        }
+        (_, Ok(Start::Leave)) => Ok(None),
+        (_, Err(_)) => Err(DriveError::Plan),
+    };
+    fabric.finish(false);
+    end
+}
+
+fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
+    let reports: Vec<RankReport> =
+        reports.iter().map(|bytes| decode(bytes)).collect::<Result<_, _>>().map_err(|_| DriveError::Plan)?;
+    let layout = Layout::new(&reports, job.layout_options()).map_err(DriveError::Unfit)?;
+    let (need, have) = (job.bundle.max_resources(), layout.widest());
+    if !have.fits(need) {
+        let (what, need, have) =
+            if need.cores > have.cores { ("cores", need.cores, have.cores) } else { ("GPUs", need.gpus, have.gpus) };
+        return Err(DriveError::Unfit(format!("a task takes {need} {what}, and no rank has more than {have}")));
+    }
+    Ok(job.shared(layout))
+}
+
+struct RankLoop<'a> {
+    fabric: &'a mut dyn Fabric,
+    me: Rank,
+    began: Instant,
+    manager: Option<ManagerRole>,
+    subs: Vec<SubRole>,
+    worker: Option<WorkerRole>,
+    bundle: Option<Arc<Bundle>>,
+    /// For each level, whom this rank has above it there.
+    local: VecDeque<Outgoing>,
+    wake: Wake,
+    signals: u32,
+}
+
+impl<'a> RankLoop<'a> {
+    fn new(
+        fabric: &'a mut dyn Fabric,
+        spawner: Spawner,
+        shared: Shared,
+        job: Option<Job>,
+    ) -> Result<Self, DriveError> {
+        let me = fabric.rank();
+        let tree = shared.layout.tree(shared.fan_out);
+        fabric.connect(&tree.families_of(me))?;
+        signals::listen();
+        let wake = Wake::new()?;
+        let dir = RunDir::open(&shared.dir).ok();
+        let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
+        let bundle = seen.filter(|bundle| bundle.id() == shared.bundle).map(Arc::new);
+        let mut rank = Self {
+            fabric,
+            me,
+            began: Instant::now(),
+            manager: None,
+            subs: Vec::new(),
+            worker: None,
+            bundle,
+            local: VecDeque::new(),
+            wake,
+            signals: 0,
+        };
+        let mut spawner = Some(spawner);
+        let mut job = job;
+        for place in tree.places(me) {
+            match place.role {
+                Role::Manager => {
+                    let job = job.take().expect("rank 0 brings the job");
+                    rank.manager = Some(rank.manager_role(place.clone(), job, &shared)?);
+                }
+                Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
+                Role::Worker => {
+                    let spawner = spawner.take().expect("a rank has one worker");
+                    rank.worker = Some(rank.worker_role(place.clone(), spawner, &shared)?);
+                }
+            }
+        }
+        Ok(rank)
+    }
+
+    fn manager_role(&self, place: Place, job: Job, shared: &Shared) -> Result<ManagerRole, DriveError> {
+        let bundle = self.bundle.clone().ok_or_else(|| {
+            let what = format!("{} was just written and cannot be read back", job.dir.bundle().display());
+            std::io::Error::other(what)
+        })?;
+        let layout = &shared.layout;
+        let facts = Facts {
+            ranks: self.fabric.size(),
+            nodes: layout.nodes.len() as u32,
+            slots: layout.slots(),
+            cores_used: layout.cores_used(),
+            cores_allotted: layout.cores_allotted,
+            machine_cores: layout.machine_cores,
+            tasks: bundle.len(),
+            already_ended: job.loaded.state.ended.len(),
+            dir: job.dir.path().to_owned(),
+            source: bundle.source().to_owned(),
+            launcher: launcher(),
+            survival: loss_survival(),
+            resume_command: job.resume_command.clone(),
+            pinned: layout.pinned(),
+        };
+        Ok(ManagerRole::new(place, job, bundle, shared, facts, &self.wake)?)
+    }
+
+    fn sub_role(&self, place: Place, dir: Option<&RunDir>, shared: &Shared) -> SubRole {
+        let machine = SubManager::new(Policy::default(), &place.children);
+        // A node that does not see DIR passes its outcomes on to one that does.
+        let visible = dir.filter(|_| place.keeper && self.bundle.is_some());
+        // Rank 0's own segment is the first; a keeper's number follows from its rank.
+        let number = shared.first_segment + 1 + self.me.0;
+        let keeper = visible.map(|dir| Keeper::new(&dir.segments(), number, shared.sync, self.wake.clone()));
+        SubRole::new(place, machine, keeper)
+    }
+
+    fn worker_role(&self, place: Place, spawner: Spawner, shared: &Shared) -> Result<WorkerRole, DriveError> {
+        let slots = &shared.layout.ranks[self.me.position()];
+        let settings = crate::execute::Settings {
+            max_output: shared.max_output,
+            keep_stdout: shared.keep != super::plan::Keep::None,
+            out_dir: Some(shared.dir.clone()),
+            first_slot: slots.first_slot,
+            gpus: slots.gpus.clone(),
+            ..Default::default()
+        };
+        let total = Resources { cores: slots.slots.len() as u32, gpus: slots.gpus.ids.len() as u32 };
+        let executor = Executor::new(spawner, &slots.slots, settings)?;
+        let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
+        let payload = Payload::new(self.bundle.clone());
+        Ok(WorkerRole::new(place, machine, executor, payload, self.me, shared))
+    }
+
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+
+    fn run(&mut self) -> Result<(), DriveError> {
+        let mut out = Outbox::new();
+        let now = self.now();
+        if let Some(manager) = &mut self.manager {
+            manager.open(now, &mut out);
+        }
+        self.subs.iter_mut().for_each(|sub| sub.open(&mut out));
+        self.send(&mut out);
+        let mut descriptors = Vec::new();
+        while !self.is_over() {
+            let mut busy = self.receive(&mut out)?;
+            busy |= self.turn(&mut out);
+            if !busy && self.local.is_empty() {
+                self.sleep(&mut descriptors)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.local.is_empty()
+            && self.manager.as_ref().is_none_or(ManagerRole::is_over)
+            && self.subs.iter().all(SubRole::is_over)
+            && self.worker.as_ref().is_none_or(|worker| worker.done)
+    }
+
+    /// Takes messages up; whether there were any.
+    fn receive(&mut self, out: &mut Outbox) -> Result<bool, DriveError> {
+        let mut any = false;
+        // A keeper whose disk is slow takes up no more than it can hold: its children wait, in the end the manager.
+        let full = self.subs.iter().any(|sub| sub.queued_bytes() > FULL_BYTES)
+            || self.manager.as_ref().is_some_and(|manager| manager.queued_bytes() > FULL_BYTES);
+        for _ in 0..if full { 0 } else { MESSAGES_AT_ONCE } {
+            let (level, from, control, attached) = if let Some(own) = self.local.pop_front() {
+                (own.level, self.me, own.control, own.attached)
+            } else if let Some((level, from, bytes)) = self.fabric.receive()? {
+                match unpack(from, bytes) {
+                    Ok((control, attached)) => (level, from, control, attached),
+                    Err(error) => {
+                        tracing::error!("{error}");
+                        continue;
+                    }
+                }
+            } else {
+                break;
+            };
+            any = true;
+            self.handle(level, from, control, attached, out);
+            self.send(out);
+        }
+        Ok(any)
+    }
+
+    fn handle(&mut self, level: u8, from: Rank, control: Control, attached: Vec<u8>, out: &mut Outbox) {
+        let now = self.now();
+        let depth = if control.is_down() { level + 1 } else { level };
+        match control {
+            Control::Down(message) => {
+                if let Some(sub) = self.sub_at(depth) {
+                    sub.on_parent(now, message, out);
+                } else if let Some(worker) = &mut self.worker {
+                    worker.on_message(now, message, out);
+                }
+            }
+            Control::Up(message) => {
+                if let Some(sub) = self.sub_at(depth) {
+                    sub.on_child(now, from, message, attached, out);
+                } else if let Some(manager) = &mut self.manager {
+                    manager.on_child(now, from, message, attached, out);
+                }
+            }
+            Control::Fetch { range, mut path } => {
+                path.push(from);
+                match self.bundle.as_ref().map(|bundle| bundle.extract(range)) {
+                    Some(slice) => Self::pass_slice(level, path, slice, out),
+                    None => self.pass_up(depth, Control::Fetch { range, path }, out),
+                }
+            }
+            Control::Slice { path } if path.is_empty() => {
+                if let Some(worker) = &mut self.worker {
+                    worker.on_slice(attached, out);
+                }
+            }
+            Control::Slice { path } => Self::pass_slice(depth, path, attached, out),
+            Control::Stop { why, what } => match &mut self.manager {
+                Some(manager) if depth == 0 => manager.on_stop(now, why, &what, out),
+                _ => self.pass_up(depth, Control::Stop { why, what }, out),
+            },
+            Control::Longest(long) => match &mut self.manager {
+                Some(manager) if depth == 0 => manager.on_longest(now, from, long),
+                _ => self.pass_up(depth, Control::Longest(long), out),
+            },
+        }
+    }
+
+    fn sub_at(&mut self, depth: u8) -> Option<&mut SubRole> {
+        self.subs.iter_mut().find(|sub| sub.place.depth == depth)
+    }
+
+    /// To the parent of this rank's role at that depth.
+    fn pass_up(&mut self, depth: u8, control: Control, out: &mut Outbox) {
+        let parent = self.sub_at(depth).and_then(|sub| sub.place.parent);
+        if let Some(to) = parent {
+            out.push(Outgoing { level: depth - 1, to, control, attached: Vec::new() });
+        }
+    }
+
+    fn pass_slice(level: u8, mut path: Vec<Rank>, slice: Vec<u8>, out: &mut Outbox) {
+        if let Some(to) = path.pop() {
+            out.push(Outgoing { level, to, control: Control::Slice { path }, attached: slice });
+        }
+    }
+
+    /// What the clock, the slots and the ledger ask for; whether something happened.
+    fn turn(&mut self, out: &mut Outbox) -> bool {
+        let now = self.now();
+        self.wake.clear();
+        let mut busy = false;
+        for sub in &mut self.subs {
+            sub.release(out);
+            if sub.machine.next_tick().is_some_and(|at| at <= now) {
+                sub.step(now, out);
+            }
+        }
+        if let Some(worker) = &mut self.worker {
+            busy |= worker.poll(now);
+            if busy || worker.next_tick().is_some_and(|at| at <= now) {
+                let paused = self.fabric.unsent_bytes() > FULL_BYTES;
+                worker.step(now, paused, out);
+            }
+        }
+        if let Some(manager) = &mut self.manager {
+            manager.release(now, out);
+            manager.chores(now, out);
+        } else {
+            self.pass_signals(out);
+        }
+        busy |= !out.is_empty();
+        self.send(out);
+        busy
+    }
+
+    /// A signal to any rank asks for the end of the run.
+    fn pass_signals(&mut self, out: &mut Outbox) {
+        let asked = signals::asked();
+        if asked == self.signals {
+            return;
+        }
+        self.signals = asked;
+        let place = self.subs.first().map(|sub| &sub.place).or(self.worker.as_ref().map(|worker| &worker.place));
+        if let Some((depth, to)) = place.and_then(|place| Some((place.depth, place.parent?))) {
+            let control = Control::Stop { why: EndedBy::Signal, what: format!("rank {} got a signal", self.me) };
+            out.push(Outgoing { level: depth - 1, to, control, attached: Vec::new() });
+        }
+    }
+
+    fn send(&mut self, out: &mut Outbox) {
+        for message in out.drain(..) {
+            if message.to == self.me {
+                self.local.push_back(message);
+            } else {
+                self.fabric.send(message.level, message.to, pack(&message.control, &message.attached));
+            }
+        }
+    }
+
+    fn sleep(&mut self, descriptors: &mut Vec<libc::pollfd>) -> Result<(), DriveError> {
+        let now = self.now();
+        let ticks = self.subs.iter().filter_map(|sub| sub.machine.next_tick());
+        let ticks = ticks.chain(self.worker.as_ref().and_then(WorkerRole::next_tick));
+        let ticks = ticks.chain(self.manager.as_ref().map(ManagerRole::next_tick));
+        let next = ticks.min().map_or(LONGEST_WAIT, |at| Duration::from_micros(at.saturating_sub(now)));
+        descriptors.clear();
+        if let Some(worker) = &self.worker {
+            worker.descriptors(descriptors);
+        }
+        descriptors.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+        self.fabric.wait(descriptors, next.min(LONGEST_WAIT))?;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Option<RunEnd>, DriveError> {
+        let now = self.now();
+        if let Some(worker) = self.worker {
+            worker.shutdown();
+        }
+        for sub in self.subs {
+            if let Some(error) = sub.finish() {
+                tracing::error!("rank {}: {error}", self.me);
+            }
+        }
+        Ok(self.manager.map(|manager| manager.finish(now)))
+    }
+}

@@ -1,0 +1,358 @@
+//! The sub-manager and worker roles of a rank: their machines, and what their actions do to the world.
+
+use super::keeper::Keeper;
+use super::plan::{Keep, Shared};
+use super::wire::Control;
+use crate::execute::{Ended, Executor};
+use crate::ledger::{BlockBuilder, last_line};
+use crate::schedule::{
+    AttemptEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, Worker, WorkerAction, WorkRange,
+};
+use crate::task::{Bundle, Captured, EndedBy, FailureDigest, FailureGroup, IndexRange, Outcome, Rank, Status};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A message for another role, perhaps of this very rank.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) level: u8,
+    pub(super) to: Rank,
+    pub(super) control: Control,
+    pub(super) attached: Vec<u8>,
+}
+
+pub(super) type Outbox = Vec<Outgoing>;
+
+/// How long a task killed for a drain or a cancel gets between SIGTERM and SIGKILL.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// A sub-manager, perhaps with the segment of its node.
+pub(super) struct SubRole {
+    pub(super) place: Place,
+    pub(super) machine: SubManager,
+    keeper: Option<Keeper<Up>>,
+    /// Blocks on their way to a keeper further up.
+    passing: Vec<u8>,
+    pub(super) done: bool,
+}
+
+impl SubRole {
+    pub(super) fn new(place: Place, machine: SubManager, keeper: Option<Keeper<Up>>) -> Self {
+        Self { place, machine, keeper, passing: Vec::new(), done: false }
+    }
+
+    fn to_parent(&self, control: Control, attached: Vec<u8>, out: &mut Outbox) {
+        let to = self.place.parent.expect("a sub-manager has a parent");
+        out.push(Outgoing { level: self.place.depth - 1, to, control, attached });
+    }
+
+    pub(super) fn open(&mut self, out: &mut Outbox) {
+        let mut actions = Vec::new();
+        self.machine.open(&mut actions);
+        self.act(actions, out);
+    }
+
+    pub(super) fn on_parent(&mut self, now: u64, message: Down, out: &mut Outbox) {
+        let mut actions = Vec::new();
+        self.machine.on_parent(now, message, &mut actions);
+        self.act(actions, out);
+    }
+
+    pub(super) fn on_child(&mut self, now: u64, from: Rank, mut message: Up, blocks: Vec<u8>, out: &mut Outbox) {
+        if let Up::Report { report, .. } = &mut message {
+            match &mut self.keeper {
+                Some(keeper) => keeper.keep_report(report, blocks),
+                None => self.passing.extend_from_slice(&blocks),
+            }
+        }
+        let mut actions = Vec::new();
+        self.machine.on_child(now, from, message, &mut actions);
+        self.act(actions, out);
+    }
+
+    pub(super) fn step(&mut self, now: u64, out: &mut Outbox) {
+        let mut actions = Vec::new();
+        self.machine.step(now, &mut actions);
+        self.act(actions, out);
+    }
+
+    fn act(&mut self, actions: Vec<SubAction>, out: &mut Outbox) {
+        for action in actions {
+            match action {
+                SubAction::ToChild(to, message) => {
+                    let control = Control::Down(message);
+                    out.push(Outgoing { level: self.place.depth, to, control, attached: Vec::new() });
+                }
+                SubAction::ToParent(message) => match &mut self.keeper {
+                    Some(keeper) if !keeper.has_failed() => keeper.push(message),
+                    // What could not be kept is not told.
+                    Some(_) if matches!(message, Up::Report { .. }) => {}
+                    _ => {
+                        let reports = matches!(message, Up::Report { .. });
+                        let blocks = if reports { std::mem::take(&mut self.passing) } else { Vec::new() };
+                        self.to_parent(Control::Up(message), blocks, out);
+                    }
+                },
+                SubAction::Done => self.done = true,
+            }
+        }
+        self.release(out);
+    }
+
+    /// Sends what has become durable; tells the manager when nothing will any more.
+    pub(super) fn release(&mut self, out: &mut Outbox) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let mut ready: Vec<Up> = std::iter::from_fn(|| keeper.pop()).collect();
+        let error = keeper.new_error();
+        if error.is_some() {
+            ready.extend(keeper.give_up_waiting().filter(|message| !matches!(message, Up::Report { .. })));
+        }
+        if let Some(what) = error {
+            self.to_parent(Control::Stop { why: EndedBy::Disk, what }, Vec::new(), out);
+        }
+        for message in ready {
+            self.to_parent(Control::Up(message), Vec::new(), out);
+        }
+    }
+
+    pub(super) fn queued_bytes(&self) -> u64 {
+        self.keeper.as_ref().map_or(0, Keeper::queued_bytes)
+    }
+
+    /// Whether the role is over and has told all that it had to.
+    pub(super) fn is_over(&self) -> bool {
+        self.done && self.keeper.as_ref().is_none_or(Keeper::is_empty)
+    }
+
+    pub(super) fn finish(self) -> Option<String> {
+        let failed = self.keeper.as_ref().is_some_and(Keeper::has_failed);
+        self.keeper?.finish().err().filter(|_| !failed).map(|error| error.to_string())
+    }
+}
+
+/// Where a worker finds what its tasks run: the bundle file where it sees it, slices from its parent where not.
+pub(super) struct Payload {
+    whole: Option<Arc<Bundle>>,
+    slices: VecDeque<Bundle>,
+}
+
+impl Payload {
+    /// Slices kept; one that was dropped too soon is asked for again.
+    const SLICES: usize = 256;
+    /// Tasks asked for at once.
+    const SLICE_TASKS: u64 = 4096;
+
+    pub(super) fn new(whole: Option<Arc<Bundle>>) -> Self {
+        Self { whole, slices: VecDeque::new() }
+    }
+
+    fn bundle_of(&self, index: u64) -> Option<&Bundle> {
+        self.whole.as_deref().or_else(|| self.slices.iter().rev().find(|slice| slice.covers(index)))
+    }
+
+    fn add(&mut self, slice: Bundle) {
+        self.slices.push_back(slice);
+        if self.slices.len() > Self::SLICES {
+            self.slices.pop_front();
+        }
+    }
+}
+
+/// A worker, its slots, and the outcomes that its next report carries.
+pub(super) struct WorkerRole {
+    pub(super) place: Place,
+    pub(super) machine: Worker,
+    executor: Executor,
+    payload: Payload,
+    /// Attempts whose task is not here yet.
+    unfetched: Vec<TaskRun>,
+    block: BlockBuilder,
+    rank: u32,
+    node: u32,
+    first_slot: u32,
+    keep: Keep,
+    bundle_id: u64,
+    ended: Vec<Ended>,
+    pub(super) done: bool,
+    /// Seconds after which the longest-running tasks are told next.
+    tell_longest_us: u64,
+}
+
+impl WorkerRole {
+    /// Tasks that run longer than this are told of, this often.
+    const LONG_US: u64 = 5_000_000;
+    /// How many.
+    const LONGEST: usize = 5;
+
+    pub(super) fn new(
+        place: Place,
+        machine: Worker,
+        executor: Executor,
+        payload: Payload,
+        rank: Rank,
+        shared: &Shared,
+    ) -> Self {
+        let slots = &shared.layout.ranks[rank.position()];
+        Self {
+            place,
+            machine,
+            executor,
+            payload,
+            unfetched: Vec::new(),
+            block: BlockBuilder::new(shared.generation, shared.round),
+            rank: rank.0,
+            node: slots.node,
+            first_slot: slots.first_slot,
+            keep: shared.keep,
+            bundle_id: shared.bundle,
+            ended: Vec::new(),
+            done: false,
+            tell_longest_us: Self::LONG_US,
+        }
+    }
+
+    fn to_parent(&self, control: Control, attached: Vec<u8>, out: &mut Outbox) {
+        let to = self.place.parent.expect("a worker has a parent");
+        out.push(Outgoing { level: self.place.depth - 1, to, control, attached });
+    }
+
+    pub(super) fn on_message(&mut self, now: u64, message: Down, out: &mut Outbox) {
+        if let (Down::Hand { ranges, .. }, None) = (&message, &self.payload.whole) {
+            ranges.iter().for_each(|given| self.fetch(given, out));
+        }
+        let mut actions = Vec::new();
+        self.machine.on_message(now, message, &mut actions);
+        self.act(actions, out);
+    }
+
+    fn fetch(&self, given: &WorkRange, out: &mut Outbox) {
+        let mut start = given.range.start;
+        while start < given.range.end {
+            let end = given.range.end.min(start + Payload::SLICE_TASKS);
+            let control = Control::Fetch { range: IndexRange::new(start, end), path: Vec::new() };
+            self.to_parent(control, Vec::new(), out);
+            start = end;
+        }
+    }
+
+    /// A slice of the bundle came.
+    pub(super) fn on_slice(&mut self, bytes: Vec<u8>, out: &mut Outbox) {
+        match Bundle::from_bytes(bytes) {
+            Ok(slice) if slice.id() == self.bundle_id => self.payload.add(slice),
+            Ok(_) => tracing::error!("rank {} was sent a slice of another bundle", self.rank),
+            Err(error) => tracing::error!("rank {} was sent a damaged slice: {error}", self.rank),
+        }
+        for run in std::mem::take(&mut self.unfetched) {
+            self.start(run, out);
+        }
+    }
+
+    fn act(&mut self, actions: Vec<WorkerAction>, out: &mut Outbox) {
+        for action in actions {
+            match action {
+                WorkerAction::Start(run) => self.start(run, out),
+                WorkerAction::Kill { slot } => self.executor.kill(slot, KILL_GRACE),
+                WorkerAction::ToParent(message) => {
+                    let reports = matches!(message, Up::Report { .. }) && !self.block.is_empty();
+                    let blocks = if reports { self.block.finish() } else { Vec::new() };
+                    self.to_parent(Control::Up(message), blocks, out);
+                }
+                WorkerAction::Done => self.done = true,
+            }
+        }
+    }
+
+    fn start(&mut self, run: TaskRun, out: &mut Outbox) {
+        let Some(bundle) = self.payload.bundle_of(run.index) else {
+            // Already asked for with its range; asked again only if the slice was dropped meanwhile.
+            let range = IndexRange::one(run.index);
+            self.to_parent(Control::Fetch { range, path: Vec::new() }, Vec::new(), out);
+            self.unfetched.push(run);
+            return;
+        };
+        let command = bundle.command(run.index, self.first_slot + run.slots[0]);
+        self.executor.start(&run.slots, &command, run.work.attempt + run.work.crashes + 1);
+    }
+
+    /// Takes up what has ended on the slots.
+    pub(super) fn poll(&mut self, now: u64) -> bool {
+        let mut ended = std::mem::take(&mut self.ended);
+        self.executor.poll(&mut ended);
+        let any = !ended.is_empty();
+        for end in ended.drain(..) {
+            self.on_ended(now, end);
+        }
+        self.ended = ended;
+        any
+    }
+
+    fn on_ended(&mut self, now: u64, end: Ended) {
+        let attempt = AttemptEnd { status: &end.status, killed: end.killed, crashed: end.crashed };
+        let Verdict::Final { index, status, attempts, .. } = self.machine.on_ended(now, end.slot, attempt) else {
+            return;
+        };
+        let failed = status != Status::Ok;
+        if failed {
+            self.machine.note_failure(FailureGroup {
+                status: status.to_string(),
+                last_line: FailureDigest::line(&last_line(&end.stderr.bytes)),
+                count: 1,
+                example: index,
+                node: self.node,
+            });
+        }
+        let kept = self.keep == Keep::All || (self.keep == Keep::Failed && failed);
+        self.block.push(&Outcome {
+            index,
+            status,
+            attempts,
+            started_unix_us: end.started_unix_us,
+            duration_us: end.duration_us,
+            rank: self.rank,
+            node: self.node,
+            stdout: if kept { end.stdout } else { Captured::default() },
+            stderr: end.stderr,
+        });
+    }
+
+    pub(super) fn step(&mut self, now: u64, paused: bool, out: &mut Outbox) {
+        if now >= self.tell_longest_us {
+            self.tell_longest(now, out);
+        }
+        // A rank that can start nothing any more keeps what it has for others to take back.
+        self.machine.pause(paused || self.executor.broken().is_some());
+        let mut actions = Vec::new();
+        self.machine.step(now, &mut actions);
+        self.act(actions, out);
+    }
+
+    fn tell_longest(&mut self, now: u64, out: &mut Outbox) {
+        self.tell_longest_us = now + Self::LONG_US;
+        let mut long: Vec<(u64, u32, f32)> = self
+            .machine
+            .running()
+            .map(|(_, index, started)| (index, self.node, (now - started) as f32 / 1e6))
+            .filter(|(.., seconds)| *seconds * 1e6 >= Self::LONG_US as f32)
+            .collect();
+        long.sort_by(|a, b| b.2.total_cmp(&a.2));
+        long.truncate(Self::LONGEST);
+        if !long.is_empty() {
+            self.to_parent(Control::Longest(long), Vec::new(), out);
+        }
+    }
+
+    /// When `step` should be called next, if nothing else happens.
+    pub(super) fn next_tick(&self) -> Option<u64> {
+        let long = self.machine.running().next().map(|_| self.tell_longest_us);
+        self.machine.next_tick().into_iter().chain(long).min()
+    }
+
+    pub(super) fn descriptors(&self, into: &mut Vec<libc::pollfd>) {
+        self.executor.wait_descriptors(into);
+    }
+
+    pub(super) fn shutdown(self) {
+        self.executor.shutdown();
+    }
+}

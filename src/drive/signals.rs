@@ -1,0 +1,32 @@
+//! Signals that ask for the run's end: counted by the handler, looked at by the loop.
+
+use crate::fabric::{Launcher, launcher};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static ASKED: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn note(_: libc::c_int) {
+    ASKED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Makes SIGTERM, SIGINT and, where the launcher does not use it itself, SIGUSR1 ask for the end. After `MPI_Init`,
+/// which may set handlers of its own.
+pub(super) fn listen() {
+    // Hydra sends SIGUSR1 to all when a rank dies; it asks for nothing then.
+    let usr1 = !matches!(launcher(), Launcher::Hydra { .. });
+    let signals = [libc::SIGTERM, libc::SIGINT].into_iter().chain(usr1.then_some(libc::SIGUSR1));
+    for signal in signals {
+        // SAFETY: the handler touches one atomic and nothing else; the zeroed struct is a valid sigaction.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = note as *const () as usize;
+            libc::sigemptyset(&mut action.sa_mask);
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
+    }
+}
+
+/// How often the end was asked for so far.
+pub(super) fn asked() -> u32 {
+    ASKED.load(Ordering::Relaxed)
+}
