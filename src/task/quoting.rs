@@ -170,6 +170,8 @@ pub(super) struct ShellScan {
     frames: Vec<Frame>,
     escaped: bool,
     dollar: bool,
+    /// Right behind `$$`.
+    pid: bool,
     /// The first byte inside `$(`.
     opened: bool,
     /// Bytes of the unquoted word so far; `None` when it cannot be a bare word any more.
@@ -231,6 +233,7 @@ impl ShellScan {
 
     /// A value stands here: it is part of a word, and its quotes are balanced.
     pub(super) fn pass_value(&mut self) {
+        self.pid = false;
         self.dollar = false;
         self.opened = false;
         self.word = None;
@@ -249,6 +252,9 @@ impl ShellScan {
             return self.feed_escaped(byte);
         }
         let dollar = std::mem::take(&mut self.dollar);
+        if std::mem::replace(&mut self.pid, dollar && byte == b'$') && matches!(byte, b'(' | b'{' | b'\'' | b'"') {
+            self.unclear = Some("behind a $$ and a bracket or quote, which shells read in two ways");
+        }
         let opened = std::mem::take(&mut self.opened);
         match self.frames.last().copied() {
             Some(Frame::Single) if byte == b'\'' => self.pop(),
