@@ -170,6 +170,8 @@ pub(super) struct ShellScan {
     frames: Vec<Frame>,
     escaped: bool,
     dollar: bool,
+    /// Right behind `$$`.
+    pid: bool,
     /// The first byte inside `$(`.
     opened: bool,
     /// Bytes of the unquoted word so far; `None` when it cannot be a bare word any more.
@@ -231,6 +233,7 @@ impl ShellScan {
 
     /// A value stands here: it is part of a word, and its quotes are balanced.
     pub(super) fn pass_value(&mut self) {
+        self.pid = false;
         self.dollar = false;
         self.opened = false;
         self.word = None;
@@ -240,38 +243,50 @@ impl ShellScan {
 
     /// The next byte of the line.
     pub(super) fn feed(&mut self, byte: u8) {
-        let dollar = std::mem::take(&mut self.dollar);
-        let opened = std::mem::take(&mut self.opened);
-        if std::mem::take(&mut self.escaped) {
-            if self.frames.last() == Some(&Frame::AnsiC) && byte == b'\'' {
-                self.unclear = Some("behind a $'…' string with \\' in it, which shells read in two ways");
-            }
-            return self.inside_word();
+        let quoted = matches!(self.frames.last(), Some(Frame::Single | Frame::Comment));
+        if byte == b'\\' && !quoted && !self.escaped {
+            self.escaped = true;
+            return;
         }
+        if std::mem::take(&mut self.escaped) {
+            return self.feed_escaped(byte);
+        }
+        let dollar = std::mem::take(&mut self.dollar);
+        if std::mem::replace(&mut self.pid, dollar && byte == b'$') && matches!(byte, b'(' | b'{' | b'\'' | b'"') {
+            self.unclear = Some("behind a $$ and a bracket or quote, which shells read in two ways");
+        }
+        let opened = std::mem::take(&mut self.opened);
         match self.frames.last().copied() {
             Some(Frame::Single) if byte == b'\'' => self.pop(),
             Some(Frame::Single) => {}
-            Some(Frame::AnsiC) => match byte {
-                b'\\' => self.escaped = true,
-                b'\'' => self.pop(),
-                _ => {}
-            },
+            Some(Frame::AnsiC) if byte == b'\'' => self.pop(),
+            Some(Frame::AnsiC) => {}
             Some(Frame::Comment) if byte == b'\n' => {
                 self.pop();
                 self.feed(byte);
             }
             Some(Frame::Comment) => {}
-            Some(Frame::Backtick) => match byte {
-                b'\\' => self.escaped = true,
-                b'`' => self.pop(),
-                _ => {}
-            },
+            Some(Frame::Backtick) if byte == b'`' => self.pop(),
+            Some(Frame::Backtick) => {}
             Some(Frame::Double) if byte == b'"' => self.pop(),
             Some(Frame::Double) => self.feed_expansions(byte, dollar),
             Some(Frame::Parameter) => self.feed_parameter(byte, dollar),
             Some(Frame::Arithmetic { parens }) => self.feed_arithmetic(byte, dollar, parens),
             Some(Frame::Substitution { .. }) | None => self.feed_words(byte, dollar, opened),
         }
+    }
+
+    /// The byte behind a backslash. A newline there is taken out of the line before anything else is read, so that
+    /// even `$` and `(` on both sides of it belong together.
+    fn feed_escaped(&mut self, byte: u8) {
+        let in_ansi_c = self.frames.last() == Some(&Frame::AnsiC);
+        if byte == b'\n' && !in_ansi_c {
+            return;
+        }
+        if byte == b'\'' && in_ansi_c {
+            self.unclear = Some("behind a $'…' string with \\' in it, which shells read in two ways");
+        }
+        self.pass_value();
     }
 
     fn pop(&mut self) {
@@ -286,8 +301,8 @@ impl ShellScan {
     /// What means something both inside and outside double quotes.
     fn feed_expansions(&mut self, byte: u8, dollar: bool) {
         match byte {
-            b'\\' => self.escaped = true,
-            b'$' => self.dollar = true,
+            // `$$` is a parameter of its own.
+            b'$' => self.dollar = !dollar,
             b'`' => self.frames.push(Frame::Backtick),
             b'(' if dollar => {
                 self.frames.push(Frame::Substitution { parens: 1 });
@@ -301,7 +316,8 @@ impl ShellScan {
     }
 
     fn feed_parameter(&mut self, byte: u8, dollar: bool) {
-        let in_double = self.frames.iter().rev().nth(1) == Some(&Frame::Double);
+        let around = self.frames.iter().rev().find(|frame| **frame != Frame::Parameter);
+        let in_double = matches!(around, Some(Frame::Double | Frame::Arithmetic { .. }));
         if in_double && matches!(byte, b'\'' | b'"') {
             self.unclear = Some("behind a quote in \"${…}\", which shells read in two ways");
         }
@@ -314,6 +330,9 @@ impl ShellScan {
     }
 
     fn feed_arithmetic(&mut self, byte: u8, dollar: bool, parens: u32) {
+        if matches!(byte, b'\'' | b'"' | b';' | b'\n') {
+            self.unclear = Some("behind a $((…)) that may be no arithmetic");
+        }
         let now = match byte {
             b'(' if !dollar => parens + 1,
             b')' => parens - 1,

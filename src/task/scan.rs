@@ -102,11 +102,14 @@ impl<'a> ListScan<'a> {
 
     fn chunk(&mut self, bytes: &[u8], writer: &mut BundleWriter) -> Result<(), ScanError> {
         let base = writer.payload_bytes();
-        let pieces: Vec<Piece> = cut_into_pieces(bytes, self.cut.terminator())
-            .into_par_iter()
-            .map(|(start, piece)| self.piece(piece, base + start as u64))
-            .collect();
-        writer.payload(bytes).map_err(ScanError::Write)?;
+        let scan = || -> Vec<Piece> {
+            cut_into_pieces(bytes, self.cut.terminator())
+                .into_par_iter()
+                .map(|(start, piece)| self.piece(piece, base + start as u64))
+                .collect()
+        };
+        let (pieces, copied) = rayon::join(scan, || writer.payload(bytes));
+        copied.map_err(ScanError::Write)?;
         for mut piece in pieces {
             if let Some((line, cause)) = piece.fault {
                 return Err(self.fault(self.lines + line, cause));

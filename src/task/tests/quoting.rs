@@ -32,7 +32,7 @@ fn printed_by(shell: &str, line: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Lines in which the value must come out as it is, followed by a full stop.
-const PLACES: [&str; 14] = [
+const PLACES: [&str; 18] = [
     "printf '%s.' {}",
     "printf '%s.' \"{}\"",
     "printf '%s.' '{}'",
@@ -46,6 +46,10 @@ const PLACES: [&str; 14] = [
     "printf '%s' \\' >/dev/null; printf '%s.' {}",
     "printf '%s.' \"\\\"{}\" | tail -c +2",
     "y=\"${x:-a}\"'}'${x:-\"}\"'}'}; printf '%s.' {}",
+    ": \\\n# don't\nprintf '%s.' {}",
+    "printf '%s.' \"$\\\n(printf '%s' {}; printf '')\"",
+    "printf \\\n'%s.' \\\n {}",
+    ": $$; printf '%s.' {}",
     "case a in a) printf '%s.' {};; esac",
 ];
 
@@ -85,16 +89,78 @@ fn hostile_values_reach_the_program_unchanged_in_every_place() {
     }
 }
 
+/// Shell lines in which quotes nest well, so that a shell reads them to their end; none starts a program by itself.
+fn nested_lines() -> impl Strategy<Value = String> {
+    let leaves = [
+        "{}",
+        "{}",
+        "a",
+        " ",
+        "$$",
+        "$",
+        "\\\n",
+        "\\\\",
+        "\\\"",
+        "'{}'",
+        "$(( {} + 1 ))",
+        "'a'",
+        "`: `",
+        " # {}\n",
+        "$(case x in x) : {};; esac)",
+    ];
+    let wraps = [
+        ("\"", "\""),
+        ("$(: ", ")"),
+        ("\"$(: ", ")\""),
+        ("\"$\\\n(: ", ")\""),
+        ("\"$$(", ")\""),
+        ("${x:-", "}"),
+        ("\"${x:-", "}\""),
+        ("; (: ", "); : "),
+        ("$(( 1 + ", " ))"),
+        ("'", "'"),
+    ];
+    let leaf = proptest::sample::select(leaves.to_vec()).prop_map(str::to_owned);
+    let nested = leaf.prop_recursive(3, 16, 4, move |inner| {
+        let parts = proptest::collection::vec(inner, 1..4);
+        (proptest::sample::select(wraps.to_vec()), parts)
+            .prop_map(|((open, close), parts)| open.to_owned() + &parts.concat() + close)
+    });
+    proptest::collection::vec(nested, 1..4).prop_map(|parts| format!(": {}", parts.concat()))
+}
+
+/// Values that run `>m` wherever one kind of quoting is missing.
+const ATTACKS: [&str; 7] = ["$(>m)", "`>m`", "\n>m\n", ";>m;", "'\n>m\n'", "\"\n>m\n\"", ")\n>m\n("];
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
     #[test]
     fn any_value_reaches_the_program_unchanged(
         value in proptest::collection::vec(prop_oneof![1u8..=255, proptest::sample::select(b"'\"\\$`(){} \n;#".to_vec())], 0..24),
         place in proptest::sample::select(PLACES.to_vec()),
     ) {
         // Command substitution drops newlines at its end: no fault of the quoting.
-        prop_assume!(!(place.contains("$(") && value.ends_with(b"\n")));
+        let substitutes = place.contains("$(") || place.contains("$\\\n(");
+        prop_assume!(!(substitutes && value.ends_with(b"\n")));
         prop_assert_eq!(printed(&filled(place, &value)), [&value[..], b"."].concat());
+    }
+
+    #[test]
+    fn no_value_breaks_out_of_any_line_that_is_taken(
+        line in nested_lines(),
+        value in proptest::sample::select(ATTACKS.to_vec()),
+    ) {
+        if let Ok(pattern) = Pattern::shell(line.as_bytes(), Names { whole: b"{}", columns: &[] }) {
+            let folder = tempfile::tempdir().unwrap();
+            let values = Values { whole: value.as_bytes().into(), columns: Vec::new(), slot: SlotText::Number(0) };
+            let filled = pattern.fill(&values);
+            for shell in ["sh", "bash"] {
+                let mut process = Process::new(shell);
+                process.arg("-c").arg(std::ffi::OsStr::from_bytes(&filled)).current_dir(folder.path());
+                let _ = process.stdin(std::process::Stdio::null()).output();
+            }
+            prop_assert!(!folder.path().join("m").exists(), "{}", String::from_utf8_lossy(&filled));
+        }
     }
 
     #[test]
@@ -133,6 +199,10 @@ fn places_where_no_quoting_is_safe_are_refused() {
         "echo ${x:-{}}",
         "cat <<E\n{}\nE",
         "echo # {}",
+        "echo \"$$({})\"",
+        "echo \"$$('\"{}\"')\"",
+        "echo $(( 'a' )) {}",
+        "echo \"${x:-${y:-'}'}}\" {}",
         "echo \"${x:-\"}\"'}\" {}",
         "echo $'a {}'",
         "echo $'it\\'s' {}",
