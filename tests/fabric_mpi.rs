@@ -12,6 +12,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Says to the ranks what they shall do, and where to report.
@@ -22,12 +23,19 @@ const IDLE_FOR: Duration = Duration::from_secs(2);
 
 // ---- The side that starts the ranks. ----
 
-/// A launch that ends with this value, in good order or by force.
-struct Launch(Child);
+/// A launch that ends with this value, in good order or by force; one at a time, since eight ranks on two cores are
+/// enough.
+struct Launch {
+    launcher: Child,
+    _turn: MutexGuard<'static, ()>,
+}
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl Launch {
     /// Starts `ranks` ranks of this program in a process group of their own.
     fn of(library: MpiLibrary, flags: &[&str], ranks: u32, role: &str, reports: &Path) -> Launch {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let mut command = Command::new(launcher_of(library));
         if library == MpiLibrary::OpenMpi {
             command.args(["--oversubscribe", "--bind-to", "none", "-q"]);
@@ -43,13 +51,15 @@ impl Launch {
         command.env(ROLE, role).env(REPORTS, reports).env("RUST_BACKTRACE", "0");
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         command.stdin(Stdio::null()).process_group(0);
-        Launch(command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")))
+        let started = command.spawn();
+        let launcher = started.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Launch { launcher, _turn: turn }
     }
 
     /// Waits for the end, at most until the deadline. The status is that of the launcher, which is not to be trusted.
     fn ended(mut self) {
         let start = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
+        while self.launcher.try_wait().unwrap().is_none() {
             assert!(start.elapsed() < DEADLINE, "the launch hangs");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -59,8 +69,8 @@ impl Launch {
 impl Drop for Launch {
     fn drop(&mut self) {
         // The ranks end by themselves: each has a watchdog.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.launcher.kill();
+        let _ = self.launcher.wait();
     }
 }
 

@@ -44,22 +44,20 @@ struct RankFacts {
 /// # Errors
 /// The ranks cannot be brought together, or standard output is closed.
 pub fn main(args: Args) -> anyhow::Result<i32> {
-    let mine = probe::rank_facts();
-    if !fabric::under_launcher() {
-        let mpi = findings::alone(compiled_mpi());
-        return tell(&args, vec![mine], vec![mpi]).map(|()| super::EXIT_OK);
+    if fabric::under_launcher() {
+        return under_launcher(&args);
     }
-    under_launcher(&args, &mine)
+    tell(&args, vec![probe::rank_facts()], vec![findings::alone(compiled_mpi())]).map(|()| super::EXIT_OK)
 }
 
 #[cfg(feature = "mpi")]
-fn under_launcher(args: &Args, mine: &RankFacts) -> anyhow::Result<i32> {
+fn under_launcher(args: &Args) -> anyhow::Result<i32> {
     use crate::fabric::{Fabric, MpiFabric};
     let mut fabric = match MpiFabric::start() {
         Ok(fabric) => Box::new(fabric),
         Err(error) => return refused(&error),
     };
-    let gathered = fabric.gather(postcard::to_stdvec(mine)?).context("cannot ask the other ranks")?;
+    let gathered = fabric.gather(postcard::to_stdvec(&probe::rank_facts())?).context("cannot ask the other ranks")?;
     let mut told = Ok(());
     if let Some(parts) = gathered {
         let facts = parts.iter().map(|part| postcard::from_bytes(part)).collect::<Result<Vec<RankFacts>, _>>();
@@ -73,11 +71,11 @@ fn under_launcher(args: &Args, mine: &RankFacts) -> anyhow::Result<i32> {
 }
 
 #[cfg(not(feature = "mpi"))]
-fn under_launcher(args: &Args, mine: &RankFacts) -> anyhow::Result<i32> {
+fn under_launcher(args: &Args) -> anyhow::Result<i32> {
     if let Err(error) = fabric::refuse_launcher() {
         return refused(&error);
     }
-    tell(args, vec![mine.clone()], vec![findings::alone(compiled_mpi())]).map(|()| super::EXIT_OK)
+    tell(args, vec![probe::rank_facts()], vec![findings::alone(compiled_mpi())]).map(|()| super::EXIT_OK)
 }
 
 /// One process says why nothing ran.
