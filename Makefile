@@ -8,6 +8,7 @@ MPI ?= openmpi
 PREFIX ?= $(HOME)/.local
 destination := $(patsubst ~%,$(HOME)%,$(PREFIX))/bin
 export MPI
+SHELL := bash
 
 .PHONY: help setup build run test install fmt check clean
 
