@@ -147,7 +147,7 @@ pub fn one_line(text: &str) -> String {
 pub(super) mod testing {
     use super::*;
     use crate::ledger::{BlockBuilder, JournalWriter, Record, SegmentWriter, Wake, load};
-    use crate::task::{Captured, IndexRange, Outcome, Status, Source, TemplateOptions, write_bundle};
+    use crate::task::{Captured, IndexRange, Outcome, Source, Status, TemplateOptions, write_bundle};
     use crate::task::{EndedRun, Extent};
     use std::time::Duration;
 

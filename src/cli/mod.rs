@@ -1,5 +1,6 @@
 //! The command line: one file per sub-command. Loose arguments become one checked value before anything runs.
 
+pub mod bench;
 pub mod dir;
 pub mod doctor;
 pub mod failed;
@@ -9,6 +10,7 @@ pub mod status;
 pub mod stop;
 pub mod tasks;
 
+use crate::fabric;
 use clap::{Parser, Subcommand};
 
 /// Exit status: all tasks ended well.
@@ -21,18 +23,61 @@ pub const EXIT_USAGE: i32 = 2;
 pub const EXIT_UNFINISHED: i32 = 3;
 
 /// Myriarch: an MPI-native executor for millions of short tasks.
+///
+/// One program, started by mpiexec, srun or aprun inside a batch job, or by itself: rank 0 hands out tasks, all ranks
+/// run them, and every outcome is kept.
 #[derive(Debug, Parser)]
-#[command(name = "myriarch", version, max_term_width = 100)]
+#[command(name = "myriarch", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Runs tasks: a list of commands, an array, lines, a grid or a table
+    Run(Box<run::RunArgs>),
+    /// Shows how far a run is, or how it ended, and exits with its status
+    Status(status::Args),
+    /// Lists the tasks of a run: how each ended, when, where
+    Tasks(tasks::Args),
+    /// Shows which tasks failed, grouped by how
+    Failed(failed::Args),
+    /// Prints what tasks printed
+    Output(output::Args),
+    /// Asks a run to stop: running tasks get their grace time, the rest can be resumed
+    Stop(stop::Args),
+    /// Shows what this machine, its MPI and its file system can and cannot do
+    Doctor(doctor::Args),
+    /// Measures parts of Myriarch on this machine
+    Bench(bench::Args),
+}
 
 /// Parses the command line of this process, runs it and returns the exit status.
 pub fn main() -> i32 {
-    let _ = Cli::parse().command;
-    EXIT_USAGE
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Every rank of a launch has the same command line; one of them says what is wrong with it.
+            if fabric::is_first_of_launch() {
+                let _ = error.print();
+                return if error.use_stderr() { EXIT_USAGE } else { EXIT_OK };
+            }
+            return EXIT_OK;
+        }
+    };
+    let done = match cli.command {
+        Command::Run(args) => return run::main(*args),
+        Command::Doctor(args) => doctor::main(args),
+        Command::Bench(args) => bench::main(args),
+        Command::Status(args) => status::main(args),
+        Command::Tasks(args) => tasks::main(args),
+        Command::Failed(args) => failed::main(args),
+        Command::Output(args) => output::main(args),
+        Command::Stop(args) => stop::main(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("myriarch: {error:#}");
+        EXIT_USAGE
+    })
 }

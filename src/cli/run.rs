@@ -2,9 +2,11 @@
 
 mod dry_run;
 mod options;
+mod start;
 
 pub use dry_run::{DryRun, MissingProgram, ShownTask, dry_run};
 pub use options::{KeepStdout, MaxFails, ProgressMode, RunOptions};
+pub use start::main;
 
 use crate::execute::Pin;
 
@@ -201,6 +203,17 @@ fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 impl RunArgs {
+    /// The options of a `run --resume` that says nothing else.
+    fn unsaid() -> Result<RunOptions, InputError> {
+        #[derive(clap::Parser)]
+        struct Bare {
+            #[command(flatten)]
+            run: RunArgs,
+        }
+        let bare = <Bare as clap::Parser>::try_parse_from(["myriarch", "--resume"]);
+        bare.map_err(|error| InputError::Usage(error.to_string()))?.run.check()
+    }
+
     /// Checks all that can be checked without reading the tasks.
     pub fn check(self) -> Result<RunOptions, InputError> {
         let source = self.tasks.check()?;

@@ -340,6 +340,9 @@ mod tests {
             nodes: 1,
             slots: 2,
             exit_status,
+            start_seconds: 0.5,
+            end_seconds: 0.1,
+            manager_messages: 7,
         }
     }
 

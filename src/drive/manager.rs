@@ -125,7 +125,6 @@ fn unix_us() -> u64 {
 
 /// The manager role.
 pub(super) struct ManagerRole {
-    pub(super) place: Place,
     pub(super) machine: Manager,
     keeper: Keeper<Section>,
     journal: JournalWriter,
@@ -172,7 +171,7 @@ const FORCE_AFTER: Duration = Duration::from_secs(10);
 
 impl ManagerRole {
     pub(super) fn new(
-        place: Place,
+        place: &Place,
         job: Job,
         bundle: Arc<Bundle>,
         shared: &Shared,
@@ -224,7 +223,6 @@ impl ManagerRole {
         job.notes.iter().for_each(|note| observer.note(note));
         let told = state.counts();
         Ok(Self {
-            place,
             machine,
             keeper,
             journal,

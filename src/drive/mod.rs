@@ -14,5 +14,5 @@ mod signals;
 mod wire;
 
 pub use manager::{Job, RunEnd};
-pub use plan::{Layout, RankReport, Shared};
+pub use plan::{Keep, RankReport};
 pub use rank::{DriveError, run};

@@ -36,7 +36,7 @@ pub(super) struct RankSlots {
 
 /// Who sits where: nodes, and the slots of every rank.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Layout {
+pub(super) struct Layout {
     /// Names of the nodes, in order of their first rank.
     pub nodes: Vec<String>,
     pub(super) ranks: Vec<RankSlots>,
@@ -144,7 +144,7 @@ fn allotted(reports: &[RankReport]) -> u64 {
 
 /// What rank 0 tells every rank.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Shared {
+pub(super) struct Shared {
     pub(super) layout: Layout,
     pub(super) fan_out: u32,
     /// DIR, absolute.
@@ -186,7 +186,8 @@ mod tests {
 
     fn report(host: &str, mask: &[u32]) -> RankReport {
         let host = HostIdentity { name: host.to_owned(), boot_id: "b".to_owned() };
-        let cores = RankCores { mask: mask.to_vec(), numa: vec![0; mask.len()], machine_cores: 4, ..Default::default() };
+        let cores =
+            RankCores { mask: mask.to_vec(), numa: vec![0; mask.len()], machine_cores: 4, ..Default::default() };
         RankReport { host, cores }
     }
 

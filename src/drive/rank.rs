@@ -103,12 +103,7 @@ struct RankLoop<'a> {
 }
 
 impl<'a> RankLoop<'a> {
-    fn new(
-        fabric: &'a mut dyn Fabric,
-        spawner: Spawner,
-        shared: Shared,
-        job: Option<Job>,
-    ) -> Result<Self, DriveError> {
+    fn new(fabric: &'a mut dyn Fabric, spawner: Spawner, shared: Shared, job: Option<Job>) -> Result<Self, DriveError> {
         let me = fabric.rank();
         let tree = shared.layout.tree(shared.fan_out);
         fabric.connect(&tree.families_of(me))?;
@@ -135,7 +130,7 @@ impl<'a> RankLoop<'a> {
             match place.role {
                 Role::Manager => {
                     let job = job.take().expect("rank 0 brings the job");
-                    rank.manager = Some(rank.manager_role(place.clone(), job, &shared)?);
+                    rank.manager = Some(rank.manager_role(place, job, &shared)?);
                 }
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
@@ -147,7 +142,7 @@ impl<'a> RankLoop<'a> {
         Ok(rank)
     }
 
-    fn manager_role(&self, place: Place, job: Job, shared: &Shared) -> Result<ManagerRole, DriveError> {
+    fn manager_role(&self, place: &Place, job: Job, shared: &Shared) -> Result<ManagerRole, DriveError> {
         let bundle = self.bundle.clone().ok_or_else(|| {
             let what = format!("{} was just written and cannot be read back", job.dir.bundle().display());
             std::io::Error::other(what)

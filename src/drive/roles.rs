@@ -6,7 +6,7 @@ use super::wire::Control;
 use crate::execute::{Ended, Executor};
 use crate::ledger::{BlockBuilder, last_line};
 use crate::schedule::{
-    AttemptEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, Worker, WorkerAction, WorkRange,
+    AttemptEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, WorkRange, Worker, WorkerAction,
 };
 use crate::task::{Bundle, Captured, EndedBy, FailureDigest, FailureGroup, IndexRange, Outcome, Rank, Status};
 use std::collections::VecDeque;

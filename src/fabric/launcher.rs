@@ -84,6 +84,13 @@ pub fn loss_survival() -> LossSurvival {
     Environment::of_this_process().loss_survival()
 }
 
+/// Whether this process is the first of its launch, or was started by itself: the one that says what all would say. No
+/// MPI call is made.
+pub fn is_first_of_launch() -> bool {
+    let environment = Environment::of_this_process();
+    environment.broken_promise(0).and_then(|promise| promise.number).unwrap_or(0) == 0
+}
+
 /// For a start without MPI.
 ///
 /// # Errors

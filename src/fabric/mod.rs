@@ -16,7 +16,9 @@ mod threads;
 
 pub use error::{FabricError, StartError};
 pub use host::{HostIdentity, host_identity};
-pub use launcher::{Launcher, LossSurvival, Promise, launcher, loss_survival, refuse_launcher, under_launcher};
+pub use launcher::{
+    Launcher, LossSurvival, Promise, is_first_of_launch, launcher, loss_survival, refuse_launcher, under_launcher,
+};
 #[cfg(feature = "mpi")]
 pub use mpi::{MpiEnvironment, MpiFabric, MpiLibrary, ThreadLevel, environment};
 pub use system::leave;

@@ -36,7 +36,7 @@ pub use files::write_atomically;
 pub use journal::{JournalWriter, Record};
 pub use load::{Loaded, load};
 pub use owner::{Owner, OwnerError, OwnerRecord, OwnerState, Patience};
-pub use read::{Outcomes, Reader, Selection, Streams};
+pub use read::{Outcomes, Reader, Selection, Streams, read_extent};
 pub use segment::SegmentWriter;
 pub use state::{Counts, LedgerState, StartInfo};
 pub use summary::{LongTask, Progress, RunState, Summary};

@@ -1,7 +1,7 @@
 //! Reading a run: one outcome quickly, or all in task order in bounded memory. Works while the run goes on, and
 //! without MPI.
 
-use super::block::{RecordView, StreamView};
+use super::block::{RecordView, StreamView, read_block};
 use super::dir::RunDir;
 use super::error::LedgerError;
 use super::journal::Tail;
@@ -9,8 +9,7 @@ use super::load::replay_journal;
 use super::replay::{Location, Replay};
 use super::segment::{SegmentFile, segment_path};
 use super::state::{Counts, LedgerState};
-use crate::task::Extent;
-use crate::task::{Captured, IndexRange, Outcome, OutcomeClass, Status};
+use crate::task::{Captured, Extent, IndexRange, Outcome, OutcomeClass, Status};
 use std::collections::{BTreeMap, HashMap};
 
 /// Tasks of the first window; it doubles up to the next.
@@ -425,4 +424,24 @@ impl<'a> Window<'a> {
             }
         }
     }
+}
+
+/// All outcomes in an extent, with their outputs: what a running manager has just been told of.
+///
+/// # Errors
+/// The segment cannot be read, or is damaged there.
+pub fn read_extent(dir: &RunDir, extent: Extent) -> Result<Vec<Outcome>, LedgerError> {
+    let file = SegmentFile::open(&dir.segments(), extent.segment)?;
+    let outside = || LedgerError::Block("extent beyond the file").at(&file.path, extent.offset);
+    if extent.end() > file.len {
+        return Err(outside());
+    }
+    let bytes = file.bytes(extent.offset, usize::try_from(extent.len).map_err(|_| outside())?)?;
+    let (mut outcomes, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let (_, records, used) = read_block(&bytes[at..]).map_err(|e| e.at(&file.path, extent.offset + at as u64))?;
+        outcomes.extend(records);
+        at += used;
+    }
+    Ok(outcomes)
 }

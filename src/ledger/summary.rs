@@ -40,6 +40,15 @@ pub struct Summary {
     pub slots: u64,
     /// The run's exit status, which launchers lose.
     pub exit_status: i32,
+    /// From the start of the process to the first hand-out.
+    #[serde(default)]
+    pub start_seconds: f64,
+    /// From the last record to the end of the last rank.
+    #[serde(default)]
+    pub end_seconds: f64,
+    /// Messages that the manager received from its children.
+    #[serde(default)]
+    pub manager_messages: u64,
 }
 
 impl Summary {
@@ -172,6 +181,9 @@ mod tests {
             nodes: 2,
             slots: 8,
             exit_status: 3,
+            start_seconds: 0.5,
+            end_seconds: 0.1,
+            manager_messages: 7,
         };
         let folder = tempfile::tempdir().unwrap();
         let dir = RunDir::create(Some(&folder.path().join("run"))).unwrap();
@@ -180,7 +192,7 @@ mod tests {
         assert_eq!(Summary::read(&dir).unwrap(), Some(summary));
         let value: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.summary()).unwrap()).unwrap();
         assert_eq!((&value["ended_by"], &value["exit_status"]), (&"max-fails".into(), &3.into()));
-        assert_eq!(value.as_object().unwrap().len(), 13);
+        assert_eq!(value.as_object().unwrap().len(), 16);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 }

@@ -1,0 +1,45 @@
+//! `myriarch bench`: parts of Myriarch measured on this machine, beside what the machine itself can do.
+
+use crate::execute::{Spawner, bench};
+use anyhow::Context;
+use clap::Subcommand;
+
+/// Measures parts of Myriarch on this machine
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Processes started per second: bare loops of posix_spawn and waitpid, and the executor of a rank
+    Spawn {
+        /// Loops side by side, and slots of the executor
+        #[arg(long, default_value_t = 2)]
+        slots: u32,
+        /// Seconds for each measurement
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        /// Only the bare loops
+        #[arg(long)]
+        bare: bool,
+    },
+}
+
+/// Runs a benchmark and prints what it found.
+///
+/// # Errors
+/// Processes cannot be started.
+pub fn main(args: Args) -> anyhow::Result<i32> {
+    let What::Spawn { slots, seconds, bare } = args.what;
+    // Forked while this process has one thread.
+    let spawner = Spawner::prepare().context("cannot prepare a spawner")?;
+    let ceiling = bench::spawn_ceiling(slots, seconds).context("the bare loops failed")?;
+    println!("{slots} bare loops of posix_spawn and waitpid of /bin/true: {ceiling:.0} /s");
+    if !bare {
+        let rate = bench::executor_rate(spawner, &vec![None; slots as usize], seconds)?;
+        println!("the executor of one rank with {slots} slots: {rate:.0} /s, {:.2} of the bare loops", rate / ceiling);
+    }
+    Ok(super::EXIT_OK)
+}
