@@ -1,0 +1,154 @@
+//! The ways in which a run is started, as a table.
+
+use super::BINARY;
+#[cfg(feature = "mpi")]
+use myriarch::fabric::{MpiLibrary, environment};
+use std::path::Path;
+use std::process::Command;
+
+/// A way to start ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// For messages.
+    pub name: &'static str,
+    /// Ranks that mpiexec starts; 0 where there is no mpiexec.
+    mpi_ranks: u32,
+    /// Flags of mpiexec for a job that outlives a rank.
+    survives: bool,
+    options: &'static [&'static str],
+}
+
+const fn threads(name: &'static str, options: &'static [&'static str]) -> Launch {
+    Launch { name, mpi_ranks: 0, survives: false, options }
+}
+
+const fn mpi(name: &'static str, mpi_ranks: u32, options: &'static [&'static str]) -> Launch {
+    Launch { name, mpi_ranks, survives: false, options }
+}
+
+impl Launch {
+    /// No mpiexec, no options.
+    pub const ALONE: Launch = threads("without mpiexec", &[]);
+    /// Ranks that are threads.
+    pub const FOUR_THREADS: Launch = threads("--ranks 4", &["--ranks", "4"]);
+    /// A tree of depth 3 in one process.
+    pub const DEEP_THREADS: Launch =
+        threads("--ranks 8, depth 3", &["--ranks", "8", "--ranks-per-node", "2", "--fan-out", "2"]);
+    /// One rank of MPI.
+    pub const MPI_1: Launch = mpi("mpiexec -n 1", 1, &[]);
+    /// Two ranks.
+    pub const MPI_2: Launch = mpi("mpiexec -n 2", 2, &[]);
+    /// Four ranks.
+    pub const MPI_4: Launch = mpi("mpiexec -n 4", 4, &[]);
+    /// Eight ranks.
+    pub const MPI_8: Launch = mpi("mpiexec -n 8", 8, &[]);
+    /// Four virtual nodes of two ranks.
+    pub const MPI_8_NODES: Launch = mpi("mpiexec -n 8, nodes of 2", 8, &["--ranks-per-node", "2"]);
+    /// The same, with sub-managers above sub-managers.
+    pub const MPI_8_DEEP: Launch = mpi("mpiexec -n 8, depth 3", 8, &["--ranks-per-node", "2", "--fan-out", "2"]);
+
+    /// All that this build can do.
+    pub fn all() -> Vec<Launch> {
+        Self::possible(&[
+            Self::ALONE,
+            Self::FOUR_THREADS,
+            Self::DEEP_THREADS,
+            Self::MPI_1,
+            Self::MPI_2,
+            Self::MPI_4,
+            Self::MPI_8,
+            Self::MPI_8_NODES,
+            Self::MPI_8_DEEP,
+        ])
+    }
+
+    /// Those of them that this build can do: without MPI there is no mpiexec.
+    pub fn possible(some: &[Launch]) -> Vec<Launch> {
+        some.iter().copied().filter(|launch| launch.mpi_ranks == 0 || cfg!(feature = "mpi")).collect()
+    }
+
+    /// Threads, and MPI where there is MPI: for what does not depend on the number of ranks.
+    pub fn each_kind() -> Vec<Launch> {
+        Self::possible(&[Self::ALONE, Self::MPI_4])
+    }
+
+    /// The same launch, of which the others survive when a rank dies.
+    pub fn surviving(self) -> Launch {
+        Launch { survives: true, ..self }
+    }
+
+    /// Whether mpiexec starts it.
+    pub fn is_mpi(self) -> bool {
+        self.mpi_ranks > 0
+    }
+
+    /// Options of `myriarch run` that belong to it.
+    pub(super) fn options(self) -> &'static [&'static str] {
+        self.options
+    }
+
+    /// The command up to the binary. Whatever the MPI puts into files goes to `folder`.
+    pub(super) fn command(self, folder: &Path) -> Command {
+        let mut command = if self.is_mpi() { self.mpiexec() } else { Command::new(BINARY) };
+        for name in ["OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"] {
+            command.env(name, "1").env(format!("{name}_CONFIRM"), "1");
+        }
+        // A test of a test runner that itself runs under mpiexec or in a batch job.
+        for name in ["SLURM_JOB_END_TIME", "PBS_WALLTIME"] {
+            command.env_remove(name);
+        }
+        command.env("OMPI_MCA_orte_tmpdir_base", folder);
+        command
+    }
+
+    #[cfg(feature = "mpi")]
+    fn mpiexec(self) -> Command {
+        let library = environment().library;
+        let mut command = mpiexec_of(library);
+        match library {
+            MpiLibrary::OpenMpi => {
+                command.args(["--oversubscribe", "--bind-to", "none", "-q"]);
+                if self.survives {
+                    command.arg("--enable-recovery");
+                }
+            }
+            _ if self.survives => {
+                command.arg("-disable-auto-cleanup");
+            }
+            _ => (),
+        }
+        command.args(["-n", &self.mpi_ranks.to_string()]).arg(BINARY);
+        command
+    }
+
+    #[cfg(not(feature = "mpi"))]
+    fn mpiexec(self) -> Command {
+        panic!("{}: this build has no MPI", self.name)
+    }
+}
+
+/// The launcher of an MPI: the one named by MPIEXEC, else the one with the MPI's name (both of Debian's have one when
+/// they are installed side by side), else plain mpiexec.
+#[cfg(feature = "mpi")]
+fn mpiexec_of(library: MpiLibrary) -> Command {
+    if let Ok(named) = std::env::var("MPIEXEC") {
+        let mut words = named.split_whitespace();
+        let mut command = Command::new(words.next().expect("MPIEXEC names a program"));
+        command.args(words);
+        return command;
+    }
+    Command::new(named_for(library, "mpiexec"))
+}
+
+/// `mpiexec` or `mpicc` under the MPI's own name, where there is one.
+#[cfg(feature = "mpi")]
+pub fn named_for(library: MpiLibrary, tool: &str) -> String {
+    let suffix = match library {
+        MpiLibrary::OpenMpi => "openmpi",
+        MpiLibrary::Mpich => "mpich",
+        MpiLibrary::Other => return tool.to_owned(),
+    };
+    let named = format!("{tool}.{suffix}");
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&folders).any(|folder| folder.join(&named).exists()) { named } else { tool.to_owned() }
+}

@@ -1,0 +1,120 @@
+//! Finding processes by the mark in their environment, through /proc.
+
+use super::MARK;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A living process.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// Its rank, where a launcher gave it one.
+    pub rank: Option<u32>,
+    /// Its command line, for messages.
+    pub line: String,
+}
+
+impl Process {
+    /// Sends SIGKILL.
+    pub fn kill(&self) {
+        self.signal("KILL");
+    }
+
+    /// Sends a signal; a process that has just ended does not mind.
+    pub fn signal(&self, name: &str) {
+        assert!(signal(self.pid, name), "there is no kill");
+    }
+
+    /// Processor time that it and the children that it has waited for have used, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        let ticks = stat_fields(self.pid)
+            .map_or(0, |fields| fields[11..15].iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum());
+        // USER_HZ is 100 on every Linux.
+        ticks as f64 / 100.0
+    }
+}
+
+/// Sends a signal to a process by its number; whether there is a way to do so.
+pub fn signal(pid: u32, name: &str) -> bool {
+    let mut command = Command::new("kill");
+    command.args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status().is_ok()
+}
+
+/// All living processes whose mark begins with this.
+pub fn marked(mark: &str) -> Vec<Process> {
+    let wanted = format!("{MARK}={mark}");
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter_map(|pid| marked_process(pid, wanted.as_bytes())).collect()
+}
+
+fn marked_process(pid: u32, wanted: &[u8]) -> Option<Process> {
+    // One that has ended and was not waited for has no environment any more.
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    variables.clone().find(|variable| is_marked(variable, wanted))?;
+    let rank = variables.find_map(|variable| {
+        let (name, value) = std::str::from_utf8(variable).ok()?.split_once('=')?;
+        ["OMPI_COMM_WORLD_RANK", "PMI_RANK"].contains(&name).then(|| value.parse().ok())?
+    });
+    let fields = stat_fields(pid)?;
+    if fields[0] == "Z" || fields[0] == "X" {
+        return None;
+    }
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    Some(Process { pid, parent: fields[1].parse().ok()?, rank, line })
+}
+
+/// A mark is a name, or a name and the number of a launch after a dot: launch 1 is not launch 12.
+fn is_marked(variable: &[u8], wanted: &[u8]) -> bool {
+    variable.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest[0] == b'.')
+}
+
+/// The fields of a process's `stat` from its state on.
+fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything.
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
+    Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// The program that a process runs.
+pub fn program_of(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// What the MPIs keep in shared memory.
+pub fn shared_memory() -> Vec<PathBuf> {
+    let is_of_mpi = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("mpich") || name.starts_with("vader_segment")
+    };
+    let own = fs::metadata("/proc/self").map(|own| own.uid()).ok();
+    let is_ours = |path: &Path| fs::metadata(path).is_ok_and(|file| Some(file.uid()) == own);
+    let Ok(entries) = fs::read_dir("/dev/shm") else { return Vec::new() };
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_of_mpi(path) && is_ours(path)).collect()
+}
+
+/// Removes what killed jobs left there, 4 MiB for each under MPICH. What was there before is not ours, nor is what
+/// some process has mapped.
+pub fn remove_shared_memory(before: &[PathBuf]) {
+    let mut left = shared_memory();
+    left.retain(|path| !before.contains(path));
+    if left.is_empty() {
+        return;
+    }
+    let Ok(entries) = fs::read_dir("/proc") else { return };
+    for maps in entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("maps")).ok()) {
+        left.retain(|path| !maps.contains(&*path.to_string_lossy()));
+    }
+    for path in left {
+        let _ = fs::remove_file(path);
+    }
+}
