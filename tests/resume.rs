@@ -98,8 +98,9 @@ fn a_killed_job_counts_as_died_until_it_is_resumed() {
 fn start_tasks<'w>(world: &'w World, launch: Launch, options: &[&str]) -> Running<'w> {
     let line = "echo {} >> ran; if test {} = 0 && ! test -e go; then sleep 300; else sleep 0.02; fi";
     let words = [&["run", "--out", "run", "-j", "4", "--array", "0-199"], options, &["--", line]].concat();
-    let run = world.start(launch, &words);
+    let mut run = world.start(launch, &words);
     eventually("some tasks have ended", || {
+        assert!(run.is_running(), "it ended too soon; {:?} ran; it said:\n{}", world.lines("ran"), run.stderr());
         let lines = world.lines("ran");
         (lines.len() > 8 && lines.contains(&"0".to_owned()) && recorded(world).len() > 4).then_some(())
     });

@@ -122,7 +122,7 @@ impl World {
         words: &[W],
         change: impl FnOnce(&mut Command),
     ) -> Running<'_> {
-        let mut command = launch.command(self.folder.path());
+        let mut command = launch.command(&self.path("launches"));
         command.arg(words[0].as_ref()).args(launch.options()).args(words[1..].iter().map(AsRef::as_ref));
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         change(&mut command);
