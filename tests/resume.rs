@@ -174,7 +174,7 @@ fn stop_ends_a_run_that_can_be_resumed() {
 fn the_end_of_its_time_stops_a_run_that_can_be_resumed() {
     for launch in Launch::each_kind() {
         let world = World::new();
-        start_tasks(&world, launch, &["--walltime", "3s", "--grace", "1s"]).wait().with(3);
+        start_tasks(&world, launch, &["--walltime", "5s", "--grace", "1s"]).wait().with(3);
         stopped_then_resumed(&world, launch, "walltime");
     }
 }
