@@ -4,7 +4,7 @@ use super::keeper::Keeper;
 use super::plan::{Keep, Layout, LayoutOptions, Shared};
 use super::roles::{Outbox, Outgoing};
 use super::signals;
-use super::wire::Control;
+use super::wire::{Control, LongRun};
 use crate::execute::Pin;
 use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
@@ -149,7 +149,8 @@ pub(super) struct ManagerRole {
     signals: u32,
     print: bool,
     observer: Observer,
-    longest: HashMap<Rank, (u64, Vec<(u64, u32, f32)>)>,
+    /// The tasks that run longest, by the child that told, and when it did.
+    longest: HashMap<Rank, (u64, Vec<LongRun>)>,
     first_hand_us: Option<u64>,
     last_record_us: u64,
     /// Time from the start of the process to the role's time 0.
@@ -395,7 +396,7 @@ impl ManagerRole {
         self.act(now, actions, out);
     }
 
-    pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<(u64, u32, f32)>) {
+    pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<LongRun>) {
         self.longest.insert(from, (now, long));
     }
 
@@ -479,10 +480,10 @@ impl ManagerRole {
             .values()
             .filter(|(told, _)| now - told < 12_000_000)
             .flat_map(|(told, long)| long.iter().map(move |entry| (*told, *entry)))
-            .map(|(told, (index, node, seconds))| LongTask {
-                index: self.bundle.label(index),
-                node: name_of(&self.nodes, node),
-                seconds: f64::from(seconds) + (now - told) as f64 / 1e6,
+            .map(|(told, run)| LongTask {
+                index: self.bundle.label(run.index),
+                node: name_of(&self.nodes, run.node),
+                seconds: f64::from(run.seconds) + (now - told) as f64 / 1e6,
             })
             .collect();
         longest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));

@@ -2,7 +2,7 @@
 
 use super::options::{KeepStdout, RunOptions};
 use super::{RunArgs, dry_run};
-use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE};
+use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, in_one_line};
 use crate::drive::{self, DriveError, Job, Keep, RankReport, RunEnd};
 use crate::execute::Spawner;
 use crate::fabric::{self, Fabric, ThreadFabric};
@@ -56,7 +56,7 @@ fn show(options: &RunOptions) -> i32 {
             print!("{}", dry_run(&written.bundle));
             EXIT_OK
         }
-        Err(error) => refuse(&format!("{error:#}")),
+        Err(error) => refuse(&in_one_line(&error)),
     }
 }
 
@@ -149,7 +149,7 @@ fn play(fabric: Box<dyn Fabric>, spawner: Spawner, options: RunOptions, began: I
     };
     let end = drive::run(fabric, spawner, report, job);
     if let Some(error) = refused {
-        eprintln!("myriarch: {error:#}");
+        eprintln!("myriarch: {}", in_one_line(&error));
         return EXIT_USAGE;
     }
     match end {
