@@ -142,7 +142,8 @@ pub(super) struct ManagerRole {
     ranks: u32,
     slots: u64,
     grace: Duration,
-    walltime_us: Option<u64>,
+    /// When the walltime asks for the end, and the grace that it leaves.
+    walltime: Option<(u64, Duration)>,
     /// A drain that writing made necessary is ended by force at this time.
     force_us: Option<u64>,
     drain_told: bool,
@@ -216,9 +217,9 @@ impl ManagerRole {
         let keeper = Keeper::new(&dir.segments(), shared.first_segment, sync, wake.clone());
         let before_us = job.began.elapsed().as_micros() as u64;
         // The grace is part of the walltime, but never more than half of it.
-        let walltime_us = job.walltime.map(|time| {
-            let drain = time.saturating_sub(grace.min(time / 2));
-            (drain.as_micros() as u64).saturating_sub(before_us)
+        let walltime = job.walltime.map(|time| {
+            let grace = grace.min(time / 2);
+            (((time - grace).as_micros() as u64).saturating_sub(before_us), grace)
         });
         let mut observer = Observer::new(job.progress, &facts);
         job.notes.iter().for_each(|note| observer.note(note));
@@ -240,7 +241,7 @@ impl ManagerRole {
             ranks: facts.ranks,
             slots: facts.slots,
             grace,
-            walltime_us,
+            walltime,
             force_us: None,
             drain_told: false,
             signals: 0,
@@ -413,9 +414,8 @@ impl ManagerRole {
             self.signals = asked;
             self.drain(now, EndedBy::Signal, grace, out);
         }
-        if self.walltime_us.is_some_and(|at| now >= at) {
-            self.walltime_us = None;
-            self.drain(now, EndedBy::Walltime, self.grace, out);
+        if let Some((_, grace)) = self.walltime.take_if(|(at, _)| now >= *at) {
+            self.drain(now, EndedBy::Walltime, grace, out);
         }
         if now >= self.next_look_us {
             self.next_look_us = now + LOOK_US;

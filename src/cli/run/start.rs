@@ -23,6 +23,12 @@ pub fn main(args: RunArgs) -> i32 {
     if options.dry_run {
         return show(&options);
     }
+    // The other ranks would wait for one that panicked; its end is what they and the launcher notice.
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        fabric::leave(101)
+    }));
     let report = RankReport::of_this_process();
     if fabric::under_launcher() {
         return launched(options, began, &report);
