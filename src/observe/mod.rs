@@ -260,8 +260,9 @@ impl Snapshot {
     fn add_rest(&self, parts: &mut Vec<String>) {
         let left = self.tasks - self.ended();
         match (self.draining, self.grace_left, self.rate()) {
-            (Some(why), Some(grace), _) => parts.push(format!("stopping ({why}), {} of grace left", whole(grace))),
-            (Some(why), None, _) => parts.push(format!("stopping ({why})")),
+            // Why was told when it began.
+            (Some(_), Some(grace), _) => parts.push(format!("stopping, {} of grace left", whole(grace))),
+            (Some(_), None, _) => parts.push("stopping".to_owned()),
             (None, _, Some(rate)) if left > 0 => {
                 let time = Duration::try_from_secs_f64(left as f64 / rate);
                 parts.extend(time.map(|time| format!("{} left", whole(time))));

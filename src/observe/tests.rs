@@ -1,3 +1,5 @@
+//! What is printed for typical runs, word for word, under a time that the tests make up.
+
 use super::*;
 use crate::fabric::{Launcher, LossSurvival};
 use crate::task::FailureGroup;
@@ -184,7 +186,7 @@ fn a_line_says_how_far_how_fast_and_how_long_still() {
     observer.update(&Snapshot { draining, grace_left, ..at(60.0, 6, 0) });
     assert_eq!(
         paper.news(),
-        "myriarch: 6 of 1,000 tasks (0 %), 6.0 tasks/min, 8 running, stopping (walltime), 14 s of grace left\n"
+        "myriarch: 6 of 1,000 tasks (0 %), 6.0 tasks/min, 8 running, stopping, 14 s of grace left\n"
     );
 }
 
