@@ -10,14 +10,13 @@ use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
     RunState, Summary, Wake, read_extent, write_failed_jsonl,
 };
-use crate::observe::{Facts, Observer, ProgressMode, Snapshot};
+use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
 use crate::task::{
     Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, IndexRange, Outcome, OutcomeClass, Rank, Resources, Status,
 };
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -147,6 +146,8 @@ pub(super) struct ManagerRole {
     /// A drain that writing made necessary is ended by force at this time.
     force_us: Option<u64>,
     drain_told: bool,
+    /// When a drain's grace is over.
+    grace_ends_us: Option<u64>,
     signals: u32,
     print: bool,
     observer: Observer,
@@ -244,6 +245,7 @@ impl ManagerRole {
             walltime,
             force_us: None,
             drain_told: false,
+            grace_ends_us: None,
             signals: 0,
             print,
             observer,
@@ -289,7 +291,7 @@ impl ManagerRole {
                 }
                 ManagerAction::Failures(digest) => {
                     let (bundle, nodes) = (&self.bundle, &self.nodes);
-                    self.observer.failures(&digest, &|index| describe(bundle, index), &|node| name_of(nodes, node));
+                    with_names(bundle, nodes, |names| self.observer.failures(&digest, names));
                 }
                 ManagerAction::Done => self.done = true,
             }
@@ -367,6 +369,7 @@ impl ManagerRole {
             Ok(outcomes) => outcomes,
             Err(error) => return self.observer.note(&format!("an output cannot be shown: {error}")),
         };
+        self.observer.step_aside();
         let mut stdout = std::io::stdout().lock();
         for outcome in outcomes.iter().filter(|o| runs.iter().any(|run| run.range.contains(o.index))) {
             if stdout.write_all(&outcome.stdout.bytes).and_then(|()| stdout.flush()).is_err() {
@@ -392,6 +395,8 @@ impl ManagerRole {
     }
 
     fn drain(&mut self, now: u64, why: EndedBy, grace: Duration, out: &mut Outbox) {
+        let ends = now + grace.as_micros() as u64;
+        self.grace_ends_us = Some(self.grace_ends_us.map_or(ends, |earlier| earlier.min(ends)));
         let mut actions = Vec::new();
         self.machine.drain(now, why, grace.as_micros() as u64, &mut actions);
         self.act(now, actions, out);
@@ -434,7 +439,8 @@ impl ManagerRole {
         }
         if let (Some(why), false) = (self.machine.draining(), self.drain_told) {
             self.drain_told = true;
-            self.observer.draining(why, self.grace, self.running());
+            let ends = *self.grace_ends_us.get_or_insert(now + self.grace.as_micros() as u64);
+            self.observer.draining(why, Duration::from_micros(ends.saturating_sub(now)), self.running());
         }
         let snapshot = self.snapshot(now);
         self.observer.update(&snapshot);
@@ -464,7 +470,7 @@ impl ManagerRole {
             elapsed: Duration::from_micros(now),
             busy_core_seconds: self.machine.busy_core_us() as f64 / 1e6,
             draining: self.machine.draining(),
-            grace_left: None,
+            grace_left: self.grace_ends_us.map(|at| Duration::from_micros(at.saturating_sub(now))),
         }
     }
 
@@ -569,9 +575,8 @@ impl ManagerRole {
         if let Err(error) = written {
             self.observer.note(&error.to_string());
         }
-        let (bundle, nodes) = (&self.bundle, &self.nodes);
-        let path: PathBuf = self.dir.path().to_owned();
-        self.observer.finish(&summary, &path, &|index| describe(bundle, index), &|node| name_of(nodes, node));
+        let (bundle, nodes, dir) = (&self.bundle, &self.nodes, &self.dir);
+        with_names(bundle, nodes, |names| self.observer.finish(&summary, dir.path(), names));
         RunEnd { status }
     }
 }
@@ -588,6 +593,14 @@ fn write_failed(dir: &RunDir, bundle: &Bundle, failed: u64) -> Result<(), crate:
 
 fn rate(ended: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { ended as f64 / seconds } else { 0.0 }
+}
+
+fn with_names(bundle: &Bundle, nodes: &[String], tell: impl FnOnce(&Names<'_>)) {
+    tell(&Names {
+        label: &|index| bundle.label(index),
+        describe: &|index| describe(bundle, index),
+        node: &|node| name_of(nodes, node),
+    });
 }
 
 fn name_of(nodes: &[String], node: u32) -> String {

@@ -102,6 +102,9 @@ fn summary(ok: u64, failed: u64, ended_by: EndedBy) -> Summary {
         nodes: 2,
         slots: 8,
         exit_status: 0,
+        start_seconds: 0.3,
+        end_seconds: 0.1,
+        manager_messages: 20,
     }
 }
 
