@@ -4,20 +4,19 @@ use super::keeper::Keeper;
 use super::plan::{Keep, Layout, LayoutOptions, Shared};
 use super::roles::{Outbox, Outgoing};
 use super::signals;
-use super::wire::Control;
+use super::wire::{Control, LongRun};
 use crate::execute::Pin;
 use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
     RunState, Summary, Wake, read_extent, write_failed_jsonl,
 };
-use crate::observe::{Facts, Observer, ProgressMode, Snapshot};
+use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
 use crate::task::{
     Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, IndexRange, Outcome, OutcomeClass, Rank, Resources, Status,
 };
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -142,14 +141,18 @@ pub(super) struct ManagerRole {
     ranks: u32,
     slots: u64,
     grace: Duration,
-    walltime_us: Option<u64>,
+    /// When the walltime asks for the end, and the grace that it leaves.
+    walltime: Option<(u64, Duration)>,
     /// A drain that writing made necessary is ended by force at this time.
     force_us: Option<u64>,
     drain_told: bool,
+    /// When a drain's grace is over.
+    grace_ends_us: Option<u64>,
     signals: u32,
     print: bool,
     observer: Observer,
-    longest: HashMap<Rank, (u64, Vec<(u64, u32, f32)>)>,
+    /// The tasks that run longest, by the child that told, and when it did.
+    longest: HashMap<Rank, (u64, Vec<LongRun>)>,
     first_hand_us: Option<u64>,
     last_record_us: u64,
     /// Time from the start of the process to the role's time 0.
@@ -215,9 +218,9 @@ impl ManagerRole {
         let keeper = Keeper::new(&dir.segments(), shared.first_segment, sync, wake.clone());
         let before_us = job.began.elapsed().as_micros() as u64;
         // The grace is part of the walltime, but never more than half of it.
-        let walltime_us = job.walltime.map(|time| {
-            let drain = time.saturating_sub(grace.min(time / 2));
-            (drain.as_micros() as u64).saturating_sub(before_us)
+        let walltime = job.walltime.map(|time| {
+            let grace = grace.min(time / 2);
+            (((time - grace).as_micros() as u64).saturating_sub(before_us), grace)
         });
         let mut observer = Observer::new(job.progress, &facts);
         job.notes.iter().for_each(|note| observer.note(note));
@@ -239,9 +242,10 @@ impl ManagerRole {
             ranks: facts.ranks,
             slots: facts.slots,
             grace,
-            walltime_us,
+            walltime,
             force_us: None,
             drain_told: false,
+            grace_ends_us: None,
             signals: 0,
             print,
             observer,
@@ -287,7 +291,7 @@ impl ManagerRole {
                 }
                 ManagerAction::Failures(digest) => {
                     let (bundle, nodes) = (&self.bundle, &self.nodes);
-                    self.observer.failures(&digest, &|index| describe(bundle, index), &|node| name_of(nodes, node));
+                    with_names(bundle, nodes, |names| self.observer.failures(&digest, names));
                 }
                 ManagerAction::Done => self.done = true,
             }
@@ -365,6 +369,7 @@ impl ManagerRole {
             Ok(outcomes) => outcomes,
             Err(error) => return self.observer.note(&format!("an output cannot be shown: {error}")),
         };
+        self.observer.step_aside();
         let mut stdout = std::io::stdout().lock();
         for outcome in outcomes.iter().filter(|o| runs.iter().any(|run| run.range.contains(o.index))) {
             if stdout.write_all(&outcome.stdout.bytes).and_then(|()| stdout.flush()).is_err() {
@@ -390,12 +395,14 @@ impl ManagerRole {
     }
 
     fn drain(&mut self, now: u64, why: EndedBy, grace: Duration, out: &mut Outbox) {
+        let ends = now + grace.as_micros() as u64;
+        self.grace_ends_us = Some(self.grace_ends_us.map_or(ends, |earlier| earlier.min(ends)));
         let mut actions = Vec::new();
         self.machine.drain(now, why, grace.as_micros() as u64, &mut actions);
         self.act(now, actions, out);
     }
 
-    pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<(u64, u32, f32)>) {
+    pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<LongRun>) {
         self.longest.insert(from, (now, long));
     }
 
@@ -412,9 +419,8 @@ impl ManagerRole {
             self.signals = asked;
             self.drain(now, EndedBy::Signal, grace, out);
         }
-        if self.walltime_us.is_some_and(|at| now >= at) {
-            self.walltime_us = None;
-            self.drain(now, EndedBy::Walltime, self.grace, out);
+        if let Some((_, grace)) = self.walltime.take_if(|(at, _)| now >= *at) {
+            self.drain(now, EndedBy::Walltime, grace, out);
         }
         if now >= self.next_look_us {
             self.next_look_us = now + LOOK_US;
@@ -433,7 +439,8 @@ impl ManagerRole {
         }
         if let (Some(why), false) = (self.machine.draining(), self.drain_told) {
             self.drain_told = true;
-            self.observer.draining(why, self.grace, self.running());
+            let ends = *self.grace_ends_us.get_or_insert(now + self.grace.as_micros() as u64);
+            self.observer.draining(why, Duration::from_micros(ends.saturating_sub(now)), self.running());
         }
         let snapshot = self.snapshot(now);
         self.observer.update(&snapshot);
@@ -463,7 +470,7 @@ impl ManagerRole {
             elapsed: Duration::from_micros(now),
             busy_core_seconds: self.machine.busy_core_us() as f64 / 1e6,
             draining: self.machine.draining(),
-            grace_left: None,
+            grace_left: self.grace_ends_us.map(|at| Duration::from_micros(at.saturating_sub(now))),
         }
     }
 
@@ -479,10 +486,10 @@ impl ManagerRole {
             .values()
             .filter(|(told, _)| now - told < 12_000_000)
             .flat_map(|(told, long)| long.iter().map(move |entry| (*told, *entry)))
-            .map(|(told, (index, node, seconds))| LongTask {
-                index: self.bundle.label(index),
-                node: name_of(&self.nodes, node),
-                seconds: f64::from(seconds) + (now - told) as f64 / 1e6,
+            .map(|(told, run)| LongTask {
+                index: self.bundle.label(run.index),
+                node: name_of(&self.nodes, run.node),
+                seconds: f64::from(run.seconds) + (now - told) as f64 / 1e6,
             })
             .collect();
         longest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
@@ -568,9 +575,8 @@ impl ManagerRole {
         if let Err(error) = written {
             self.observer.note(&error.to_string());
         }
-        let (bundle, nodes) = (&self.bundle, &self.nodes);
-        let path: PathBuf = self.dir.path().to_owned();
-        self.observer.finish(&summary, &path, &|index| describe(bundle, index), &|node| name_of(nodes, node));
+        let (bundle, nodes, dir) = (&self.bundle, &self.nodes, &self.dir);
+        with_names(bundle, nodes, |names| self.observer.finish(&summary, dir.path(), names));
         RunEnd { status }
     }
 }
@@ -587,6 +593,14 @@ fn write_failed(dir: &RunDir, bundle: &Bundle, failed: u64) -> Result<(), crate:
 
 fn rate(ended: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { ended as f64 / seconds } else { 0.0 }
+}
+
+fn with_names(bundle: &Bundle, nodes: &[String], tell: impl FnOnce(&Names<'_>)) {
+    tell(&Names {
+        label: &|index| bundle.label(index),
+        describe: &|index| describe(bundle, index),
+        node: &|node| name_of(nodes, node),
+    });
 }
 
 fn name_of(nodes: &[String], node: u32) -> String {

@@ -2,7 +2,7 @@
 
 use super::options::{KeepStdout, RunOptions};
 use super::{RunArgs, dry_run};
-use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE};
+use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, in_one_line};
 use crate::drive::{self, DriveError, Job, Keep, RankReport, RunEnd};
 use crate::execute::Spawner;
 use crate::fabric::{self, Fabric, ThreadFabric};
@@ -23,6 +23,12 @@ pub fn main(args: RunArgs) -> i32 {
     if options.dry_run {
         return show(&options);
     }
+    // The other ranks would wait for one that panicked; its end is what they and the launcher notice.
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        fabric::leave(101)
+    }));
     let report = RankReport::of_this_process();
     if fabric::under_launcher() {
         return launched(options, began, &report);
@@ -56,7 +62,7 @@ fn show(options: &RunOptions) -> i32 {
             print!("{}", dry_run(&written.bundle));
             EXIT_OK
         }
-        Err(error) => refuse(&format!("{error:#}")),
+        Err(error) => refuse(&in_one_line(&error)),
     }
 }
 
@@ -149,7 +155,7 @@ fn play(fabric: Box<dyn Fabric>, spawner: Spawner, options: RunOptions, began: I
     };
     let end = drive::run(fabric, spawner, report, job);
     if let Some(error) = refused {
-        eprintln!("myriarch: {error:#}");
+        eprintln!("myriarch: {}", in_one_line(&error));
         return EXIT_USAGE;
     }
     match end {
