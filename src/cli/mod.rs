@@ -77,7 +77,16 @@ pub fn main() -> i32 {
         Command::Stop(args) => stop::main(args),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("myriarch: {error:#}");
+        eprintln!("myriarch: {}", in_one_line(&error));
         EXIT_USAGE
+    })
+}
+
+/// The error with its causes; a cause that the text before names already is not said again.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| match cause.to_string() {
+        cause if text.is_empty() => cause,
+        cause if text.contains(&cause) => text,
+        cause => format!("{text}: {cause}"),
     })
 }

@@ -4,8 +4,9 @@ mod dry_run;
 mod options;
 mod start;
 
+pub use crate::observe::ProgressMode;
 pub use dry_run::{DryRun, MissingProgram, ShownTask, dry_run};
-pub use options::{KeepStdout, MaxFails, ProgressMode, RunOptions};
+pub use options::{KeepStdout, MaxFails, RunOptions};
 pub use start::main;
 
 use crate::execute::Pin;

@@ -4,20 +4,20 @@ use super::keeper::Keeper;
 use super::plan::{Keep, Layout, LayoutOptions, Shared};
 use super::roles::{Outbox, Outgoing};
 use super::signals;
-use super::wire::Control;
+use super::wire::{Control, LongRun};
 use crate::execute::Pin;
 use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
     RunState, Summary, Wake, read_extent, write_failed_jsonl,
 };
-use crate::observe::{Facts, Observer, ProgressMode, Snapshot};
+use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
 use crate::task::{
-    Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, IndexRange, Outcome, OutcomeClass, Rank, Resources, Status,
+    Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, FailureDigest, FailureGroup, IndexRange, Outcome,
+    OutcomeClass, Rank, Resources, Status,
 };
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -142,14 +142,18 @@ pub(super) struct ManagerRole {
     ranks: u32,
     slots: u64,
     grace: Duration,
-    walltime_us: Option<u64>,
+    /// When the walltime asks for the end, and the grace that it leaves.
+    walltime: Option<(u64, Duration)>,
     /// A drain that writing made necessary is ended by force at this time.
     force_us: Option<u64>,
     drain_told: bool,
+    /// When a drain's grace is over.
+    grace_ends_us: Option<u64>,
     signals: u32,
     print: bool,
     observer: Observer,
-    longest: HashMap<Rank, (u64, Vec<(u64, u32, f32)>)>,
+    /// The tasks that run longest, by the child that told, and when it did.
+    longest: HashMap<Rank, (u64, Vec<LongRun>)>,
     first_hand_us: Option<u64>,
     last_record_us: u64,
     /// Time from the start of the process to the role's time 0.
@@ -215,12 +219,16 @@ impl ManagerRole {
         let keeper = Keeper::new(&dir.segments(), shared.first_segment, sync, wake.clone());
         let before_us = job.began.elapsed().as_micros() as u64;
         // The grace is part of the walltime, but never more than half of it.
-        let walltime_us = job.walltime.map(|time| {
-            let drain = time.saturating_sub(grace.min(time / 2));
-            (drain.as_micros() as u64).saturating_sub(before_us)
+        let walltime = job.walltime.map(|time| {
+            let grace = grace.min(time / 2);
+            (((time - grace).as_micros() as u64).saturating_sub(before_us), grace)
         });
         let mut observer = Observer::new(job.progress, &facts);
-        job.notes.iter().for_each(|note| observer.note(note));
+        tell_start(&facts, &state);
+        for note in &job.notes {
+            tracing::info!("{note}");
+            observer.note(note);
+        }
         let told = state.counts();
         Ok(Self {
             machine,
@@ -239,9 +247,10 @@ impl ManagerRole {
             ranks: facts.ranks,
             slots: facts.slots,
             grace,
-            walltime_us,
+            walltime,
             force_us: None,
             drain_told: false,
+            grace_ends_us: None,
             signals: 0,
             print,
             observer,
@@ -287,7 +296,11 @@ impl ManagerRole {
                 }
                 ManagerAction::Failures(digest) => {
                     let (bundle, nodes) = (&self.bundle, &self.nodes);
-                    self.observer.failures(&digest, &|index| describe(bundle, index), &|node| name_of(nodes, node));
+                    if let (true, Some(first)) = (self.observer.groups().is_empty(), digest.groups.first()) {
+                        let (task, node) = (describe(bundle, first.example), name_of(nodes, first.node));
+                        tracing::info!("first failure: {task} on {node}: {}", failure(first));
+                    }
+                    with_names(bundle, nodes, |names| self.observer.failures(&digest, names));
                 }
                 ManagerAction::Done => self.done = true,
             }
@@ -365,6 +378,7 @@ impl ManagerRole {
             Ok(outcomes) => outcomes,
             Err(error) => return self.observer.note(&format!("an output cannot be shown: {error}")),
         };
+        self.observer.step_aside();
         let mut stdout = std::io::stdout().lock();
         for outcome in outcomes.iter().filter(|o| runs.iter().any(|run| run.range.contains(o.index))) {
             if stdout.write_all(&outcome.stdout.bytes).and_then(|()| stdout.flush()).is_err() {
@@ -376,6 +390,7 @@ impl ManagerRole {
     }
 
     fn on_disk_error(&mut self, now: u64, error: &str, out: &mut Outbox) {
+        tracing::error!("{error}");
         self.observer.note(&format!("{error}; the run stops and can be resumed"));
         self.force_us.get_or_insert(now + (self.grace + FORCE_AFTER).as_micros() as u64);
         self.drain(now, EndedBy::Disk, self.grace, out);
@@ -390,12 +405,14 @@ impl ManagerRole {
     }
 
     fn drain(&mut self, now: u64, why: EndedBy, grace: Duration, out: &mut Outbox) {
+        let ends = now + grace.as_micros() as u64;
+        self.grace_ends_us = Some(self.grace_ends_us.map_or(ends, |earlier| earlier.min(ends)));
         let mut actions = Vec::new();
         self.machine.drain(now, why, grace.as_micros() as u64, &mut actions);
         self.act(now, actions, out);
     }
 
-    pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<(u64, u32, f32)>) {
+    pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<LongRun>) {
         self.longest.insert(from, (now, long));
     }
 
@@ -412,9 +429,8 @@ impl ManagerRole {
             self.signals = asked;
             self.drain(now, EndedBy::Signal, grace, out);
         }
-        if self.walltime_us.is_some_and(|at| now >= at) {
-            self.walltime_us = None;
-            self.drain(now, EndedBy::Walltime, self.grace, out);
+        if let Some((_, grace)) = self.walltime.take_if(|(at, _)| now >= *at) {
+            self.drain(now, EndedBy::Walltime, grace, out);
         }
         if now >= self.next_look_us {
             self.next_look_us = now + LOOK_US;
@@ -422,6 +438,8 @@ impl ManagerRole {
                 self.drain(now, EndedBy::Stop, self.grace, out);
             }
             if let Err(error) = self.owner.check() {
+                tracing::error!("{error}");
+                tracing::error!("{error}");
                 self.observer.note(&error.to_string());
                 self.drain(now, EndedBy::Stop, Duration::ZERO, out);
             }
@@ -433,7 +451,10 @@ impl ManagerRole {
         }
         if let (Some(why), false) = (self.machine.draining(), self.drain_told) {
             self.drain_told = true;
-            self.observer.draining(why, self.grace, self.running());
+            let ends = *self.grace_ends_us.get_or_insert(now + self.grace.as_micros() as u64);
+            let grace = Duration::from_micros(ends.saturating_sub(now));
+            tracing::info!("drain: {why}; {} tasks run and get {:.1} s", self.running(), grace.as_secs_f64());
+            self.observer.draining(why, grace, self.running());
         }
         let snapshot = self.snapshot(now);
         self.observer.update(&snapshot);
@@ -463,7 +484,7 @@ impl ManagerRole {
             elapsed: Duration::from_micros(now),
             busy_core_seconds: self.machine.busy_core_us() as f64 / 1e6,
             draining: self.machine.draining(),
-            grace_left: None,
+            grace_left: self.grace_ends_us.map(|at| Duration::from_micros(at.saturating_sub(now))),
         }
     }
 
@@ -479,10 +500,10 @@ impl ManagerRole {
             .values()
             .filter(|(told, _)| now - told < 12_000_000)
             .flat_map(|(told, long)| long.iter().map(move |entry| (*told, *entry)))
-            .map(|(told, (index, node, seconds))| LongTask {
-                index: self.bundle.label(index),
-                node: name_of(&self.nodes, node),
-                seconds: f64::from(seconds) + (now - told) as f64 / 1e6,
+            .map(|(told, run)| LongTask {
+                index: self.bundle.label(run.index),
+                node: name_of(&self.nodes, run.node),
+                seconds: f64::from(run.seconds) + (now - told) as f64 / 1e6,
             })
             .collect();
         longest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
@@ -544,6 +565,7 @@ impl ManagerRole {
         let ended = counts.ended() - self.told_at_start.ended();
         let kept = self.keeper.finish().and(self.journal.finish());
         if let (Err(error), None) = (&kept, self.force_us) {
+            tracing::error!("{error}");
             self.observer.note(&error.to_string());
         }
         let summary = Summary {
@@ -566,13 +588,46 @@ impl ManagerRole {
         };
         let written = write_failed(&self.dir, &self.bundle, counts.failed).and_then(|()| summary.write(&self.dir));
         if let Err(error) = written {
+            tracing::error!("{error}");
             self.observer.note(&error.to_string());
         }
-        let (bundle, nodes) = (&self.bundle, &self.nodes);
-        let path: PathBuf = self.dir.path().to_owned();
-        self.observer.finish(&summary, &path, &|index| describe(bundle, index), &|node| name_of(nodes, node));
+        let (bundle, nodes, dir) = (&self.bundle, &self.nodes, &self.dir);
+        tell_end(&summary, self.observer.groups());
+        with_names(bundle, nodes, |names| self.observer.finish(&summary, dir.path(), names));
         RunEnd { status }
     }
+}
+
+/// The start, for the log.
+fn tell_start(facts: &Facts, state: &LedgerState) {
+    let Facts { ranks, nodes, slots, tasks, source, launcher, .. } = facts;
+    tracing::info!("start: {ranks} ranks, {nodes} nodes, {slots} slots, {tasks} tasks of {source}, by {launcher}");
+    let Counts { ok, failed, cancelled } = state.counts();
+    if facts.already_ended > 0 {
+        let back = facts.already_ended.saturating_sub(state.ended.len());
+        tracing::info!(
+            "resume: {ok} tasks have ended well, {failed} failed, {cancelled} cancelled; {back} are put back; round {}",
+            state.round
+        );
+    }
+}
+
+/// How a task failed, and the last that it said.
+fn failure(group: &FailureGroup) -> String {
+    let (status, line) = (&group.status, &group.last_line);
+    if line.is_empty() { status.clone() } else { format!("{status}: {line}") }
+}
+
+/// The end, for the log.
+fn tell_end(summary: &Summary, failures: &FailureDigest) {
+    for group in &failures.groups {
+        tracing::info!("failed: {} x {}", group.count, failure(group));
+    }
+    let Summary { ended_by, ok, failed, cancelled, unfinished, wall_seconds, manager_messages, .. } = summary;
+    tracing::info!(
+        "end: {ended_by}; {ok} ok, {failed} failed, {cancelled} cancelled, {unfinished} unfinished; \
+         {wall_seconds:.3} s, {manager_messages} messages to the manager"
+    );
 }
 
 fn write_failed(dir: &RunDir, bundle: &Bundle, failed: u64) -> Result<(), crate::ledger::LedgerError> {
@@ -587,6 +642,14 @@ fn write_failed(dir: &RunDir, bundle: &Bundle, failed: u64) -> Result<(), crate:
 
 fn rate(ended: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { ended as f64 / seconds } else { 0.0 }
+}
+
+fn with_names(bundle: &Bundle, nodes: &[String], tell: impl FnOnce(&Names<'_>)) {
+    tell(&Names {
+        label: &|index| bundle.label(index),
+        describe: &|index| describe(bundle, index),
+        node: &|node| name_of(nodes, node),
+    });
 }
 
 fn name_of(nodes: &[String], node: u32) -> String {

@@ -3,7 +3,7 @@
 use super::keeper::Keeper;
 use super::plan::{Keep, Shared};
 use super::slots::Slots;
-use super::wire::Control;
+use super::wire::{Control, LongRun};
 use crate::execute::Ended;
 use crate::ledger::{BlockBuilder, last_line};
 use crate::schedule::{
@@ -333,13 +333,13 @@ impl WorkerRole {
 
     fn tell_longest(&mut self, now: u64, out: &mut Outbox) {
         self.tell_longest_us = now + Self::LONG_US;
-        let mut long: Vec<(u64, u32, f32)> = self
+        let mut long: Vec<LongRun> = self
             .machine
             .running()
-            .map(|(_, index, started)| (index, self.node, (now - started) as f32 / 1e6))
-            .filter(|(.., seconds)| *seconds * 1e6 >= Self::LONG_US as f32)
+            .filter(|(.., started)| now - started >= Self::LONG_US)
+            .map(|(_, index, started)| LongRun { index, node: self.node, seconds: (now - started) as f32 / 1e6 })
             .collect();
-        long.sort_by(|a, b| b.2.total_cmp(&a.2));
+        long.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
         long.truncate(Self::LONGEST);
         if !long.is_empty() {
             self.to_parent(Control::Longest(long), Vec::new(), out);

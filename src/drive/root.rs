@@ -2,6 +2,7 @@
 
 use super::manager::{ManagerRole, RunEnd};
 use super::roles::Outbox;
+use super::wire::LongRun;
 use crate::schedule::Up;
 use crate::task::{EndedBy, Rank};
 
@@ -19,8 +20,8 @@ pub(super) trait Root {
     /// A rank asks for the end.
     fn on_stop(&mut self, now: u64, why: EndedBy, what: &str, out: &mut Outbox);
 
-    /// The tasks that run longest somewhere: position, node, seconds.
-    fn on_longest(&mut self, _now: u64, _from: Rank, _long: Vec<(u64, u32, f32)>) {}
+    /// The tasks that run longest somewhere.
+    fn on_longest(&mut self, _now: u64, _from: Rank, _long: Vec<LongRun>) {}
 
     /// What the ledger and the clock ask for, done once in each turn of the loop.
     fn turn(&mut self, now: u64, out: &mut Outbox);
@@ -55,7 +56,7 @@ impl Root for ManagerRole {
         ManagerRole::on_stop(self, now, why, what, out);
     }
 
-    fn on_longest(&mut self, now: u64, from: Rank, long: Vec<(u64, u32, f32)>) {
+    fn on_longest(&mut self, now: u64, from: Rank, long: Vec<LongRun>) {
         ManagerRole::on_longest(self, now, from, long);
     }
 

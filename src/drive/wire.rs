@@ -30,8 +30,8 @@ pub(super) enum Control {
         /// For the log and the screen.
         what: String,
     },
-    /// Upwards: the tasks that run longest (position, node, seconds).
-    Longest(Vec<(u64, u32, f32)>),
+    /// Upwards: the tasks that run longest.
+    Longest(Vec<LongRun>),
 }
 
 impl Control {
@@ -39,6 +39,17 @@ impl Control {
     pub(super) fn is_down(&self) -> bool {
         matches!(self, Control::Down(_) | Control::Slice { .. })
     }
+}
+
+/// A task that has been running for long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct LongRun {
+    /// Position.
+    pub(super) index: u64,
+    /// Node.
+    pub(super) node: u32,
+    /// So far.
+    pub(super) seconds: f32,
 }
 
 /// A message that does not have the form of one: never trusted.
@@ -81,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_message_is_read_back_and_a_damaged_one_is_not() {
-        let control = Control::Longest(vec![(3, 1, 2.5)]);
+        let control = Control::Longest(vec![LongRun { index: 3, node: 1, seconds: 2.5 }]);
         let bytes = pack(&control, b"blocks");
         assert_eq!(unpack(Rank(1), bytes.clone()).expect("it is whole"), (control, b"blocks".to_vec()));
         for cut in 0..bytes.len() - 6 {

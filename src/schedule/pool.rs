@@ -4,11 +4,17 @@ use super::message::{Work, WorkRange};
 use crate::task::{BundleId, IndexRange, NodeId, Resources};
 use std::collections::{BTreeMap, VecDeque};
 
+/// What the tasks of a line have in common: what they take, and the node that they avoid.
+type LineKey = (Resources, Option<NodeId>);
+
+/// Ranges, each with its place in the order of all.
+type Line = VecDeque<(i64, WorkRange)>;
+
 /// Work that waits. Tasks of one shape that avoid the same node stand in one line; lines are few, so that finding the
 /// next task for a child is cheap however many wait.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool {
-    lines: BTreeMap<(Resources, Option<NodeId>), VecDeque<(i64, WorkRange)>>,
+    lines: BTreeMap<LineKey, Line>,
     front: i64,
     back: i64,
     tasks: u64,
@@ -66,7 +72,7 @@ impl Pool {
         self.cores += given.cores();
     }
 
-    fn line(&mut self, work: &Work) -> &mut VecDeque<(i64, WorkRange)> {
+    fn line(&mut self, work: &Work) -> &mut Line {
         self.lines.entry((work.resources, work.avoid)).or_default()
     }
 

@@ -1,6 +1,7 @@
 //! What a run is asked to do, as one checked value: it travels to the other ranks, and DIR keeps it for `--resume`.
 
 use crate::execute::Pin;
+use crate::observe::ProgressMode;
 use crate::task::{DurationParseError, Source, TemplateOptions, parse_duration};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -24,21 +25,6 @@ impl MaxFails {
             MaxFails::Percent(percent) => ((tasks as f64 * percent / 100.0).ceil() as u64).max(1),
         }
     }
-}
-
-/// How progress is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum ProgressMode {
-    /// A bar on a terminal, lines elsewhere
-    #[default]
-    Auto,
-    /// A bar, terminal or not
-    Bar,
-    /// A line now and then
-    Lines,
-    /// Nothing
-    None,
 }
 
 /// Whose standard output is kept.

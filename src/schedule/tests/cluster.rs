@@ -209,13 +209,13 @@ impl Cluster {
                 SubAction::ToChild(to, message) => {
                     self.deliver(key, (to, key.1 + 1), Event::Down { to, depth: key.1 + 1, message });
                 }
-                SubAction::ToParent(message) => self.to_parent(key, message),
+                SubAction::ToParent(message) => self.send_up(key, message),
                 SubAction::Done => {}
             }
         }
     }
 
-    fn to_parent(&mut self, key: (Rank, u8), message: Up) {
+    fn send_up(&mut self, key: (Rank, u8), message: Up) {
         let parent = self.parents[&key];
         let to = (parent, key.1 - 1);
         self.deliver(key, to, Event::Up { to: parent, depth: to.1, from: key.0, message });
@@ -240,7 +240,7 @@ impl Cluster {
                     let run = task.run;
                     self.push(self.now + 5, Event::Ended { rank: key.0, slot, run });
                 }
-                WorkerAction::ToParent(message) => self.to_parent(key, message),
+                WorkerAction::ToParent(message) => self.send_up(key, message),
                 WorkerAction::Done => {}
             }
         }
