@@ -2,8 +2,9 @@
 
 use super::keeper::Keeper;
 use super::plan::{Keep, Shared};
+use super::slots::Slots;
 use super::wire::{Control, LongRun};
-use crate::execute::{Ended, Executor};
+use crate::execute::Ended;
 use crate::ledger::{BlockBuilder, last_line};
 use crate::schedule::{
     AttemptEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, WorkRange, Worker, WorkerAction,
@@ -163,7 +164,7 @@ impl Payload {
 pub(super) struct WorkerRole {
     pub(super) place: Place,
     pub(super) machine: Worker,
-    executor: Executor,
+    slots: Box<dyn Slots>,
     payload: Payload,
     /// Attempts whose task is not here yet.
     unfetched: Vec<TaskRun>,
@@ -188,22 +189,22 @@ impl WorkerRole {
     pub(super) fn new(
         place: Place,
         machine: Worker,
-        executor: Executor,
+        slots: Box<dyn Slots>,
         payload: Payload,
         rank: Rank,
         shared: &Shared,
     ) -> Self {
-        let slots = &shared.layout.ranks[rank.position()];
+        let layout = &shared.layout.ranks[rank.position()];
         Self {
             place,
             machine,
-            executor,
+            slots,
             payload,
             unfetched: Vec::new(),
             block: BlockBuilder::new(shared.generation, shared.round),
             rank: rank.0,
-            node: slots.node,
-            first_slot: slots.first_slot,
+            node: layout.node,
+            first_slot: layout.first_slot,
             keep: shared.keep,
             bundle_id: shared.bundle,
             ended: Vec::new(),
@@ -252,7 +253,7 @@ impl WorkerRole {
         for action in actions {
             match action {
                 WorkerAction::Start(run) => self.start(run, out),
-                WorkerAction::Kill { slot } => self.executor.kill(slot, KILL_GRACE),
+                WorkerAction::Kill { slot } => self.slots.kill(slot, KILL_GRACE),
                 WorkerAction::ToParent(message) => {
                     let reports = matches!(message, Up::Report { .. }) && !self.block.is_empty();
                     let blocks = if reports { self.block.finish() } else { Vec::new() };
@@ -272,13 +273,13 @@ impl WorkerRole {
             return;
         };
         let command = bundle.command(run.index, self.first_slot + run.slots[0]);
-        self.executor.start(&run.slots, &command, run.work.attempt + run.work.crashes + 1);
+        self.slots.start(&run.slots, &command, run.work.attempt + run.work.crashes + 1);
     }
 
     /// Takes up what has ended on the slots.
     pub(super) fn poll(&mut self, now: u64) -> bool {
         let mut ended = std::mem::take(&mut self.ended);
-        self.executor.poll(&mut ended);
+        self.slots.poll(&mut ended);
         let any = !ended.is_empty();
         for end in ended.drain(..) {
             self.on_ended(now, end);
@@ -292,6 +293,9 @@ impl WorkerRole {
         let Verdict::Final { index, status, attempts, .. } = self.machine.on_ended(now, end.slot, attempt) else {
             return;
         };
+        if !self.slots.records() {
+            return;
+        }
         let failed = status != Status::Ok;
         if failed {
             self.machine.note_failure(FailureGroup {
@@ -321,7 +325,7 @@ impl WorkerRole {
             self.tell_longest(now, out);
         }
         // A rank that can start nothing any more keeps what it has for others to take back.
-        self.machine.pause(paused || self.executor.broken().is_some());
+        self.machine.pause(paused || self.slots.is_broken());
         let mut actions = Vec::new();
         self.machine.step(now, &mut actions);
         self.act(actions, out);
@@ -349,10 +353,10 @@ impl WorkerRole {
     }
 
     pub(super) fn descriptors(&self, into: &mut Vec<libc::pollfd>) {
-        self.executor.wait_descriptors(into);
+        self.slots.wait_descriptors(into);
     }
 
     pub(super) fn shutdown(self) {
-        self.executor.shutdown();
+        self.slots.shutdown();
     }
 }
