@@ -6,9 +6,7 @@ use super::slots::Slots;
 use super::wire::{Control, LongRun};
 use crate::execute::Ended;
 use crate::ledger::{BlockBuilder, last_line};
-use crate::schedule::{
-    AttemptEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, WorkRange, Worker, WorkerAction,
-};
+use crate::schedule::{AttemptEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, Worker, WorkerAction};
 use crate::task::{Bundle, Captured, EndedBy, FailureDigest, FailureGroup, IndexRange, Outcome, Rank, Status};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -407,7 +405,7 @@ mod tests {
     use super::*;
     use crate::drive::plan::{Layout, RankSlots};
     use crate::drive::slots::NullSlots;
-    use crate::schedule::{Role, Work};
+    use crate::schedule::{Role, Work, WorkRange};
     use crate::task::{BundleId, Input, NodeId, Resources, Source, TemplateOptions, write_bundle};
 
     /// A worker of two slots that does not see its bundle and has been handed the tasks of it.
