@@ -14,6 +14,8 @@ mod roles;
 mod root;
 mod signals;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use manager::{Job, RunEnd};

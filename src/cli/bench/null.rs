@@ -5,7 +5,7 @@ use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE};
 use crate::drive::{DriveError, NullFigures, NullRun, run_null};
 use crate::fabric::{self, Fabric, ThreadFabric};
 use crate::task::{Source, TemplateOptions, write_bundle};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::Serialize;
 use std::io::Write;
 
@@ -58,7 +58,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<i32> {
 #[cfg(feature = "mpi")]
 fn launched(args: &Args) -> anyhow::Result<i32> {
     if args.ranks.is_some() && fabric::is_first_of_launch() {
-        bail!("--ranks makes ranks of threads; under a launcher its processes are the ranks");
+        anyhow::bail!("--ranks makes ranks of threads; under a launcher its processes are the ranks");
     } else if args.ranks.is_some() {
         return Ok(EXIT_OK);
     }
