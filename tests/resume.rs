@@ -251,7 +251,7 @@ fn a_run_may_go_on_with_other_ranks_than_it_began_with() {
     let world = World::new();
     let mut first = true;
     for launch in launches {
-        let source: &[&str] = if first { &["--array", "0-399", "--", "echo {} >> ran; sleep 0.02"] } else { &[] };
+        let source: &[&str] = if first { &["--array", "0-1599", "--", "echo {} >> ran; sleep 0.02"] } else { &[] };
         let words = [&["run", "--resume", "--out", "run", "-j", "2"], source].concat();
         let before = world.lines("ran").len();
         let run = world.start(launch, &words);
@@ -261,7 +261,7 @@ fn a_run_may_go_on_with_other_ranks_than_it_began_with() {
         first = false;
     }
     world.alone(&["run", "--resume", "--out", "run", "-j", "8"]).with(0);
-    all_ended_well(&world, 400);
+    all_ended_well(&world, 1600);
     assert!(runs_of_each(&world).values().all(|times| *times == 1), "all ended within the grace");
 }
 
