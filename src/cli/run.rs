@@ -19,6 +19,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Most bytes kept of a stream: both of a task travel in one message.
+const MAX_OUTPUT: u64 = 256 << 20;
+
 const TASKS: &str = "Tasks";
 const EACH: &str = "What each task gets";
 const RUN: &str = "The run";
@@ -226,6 +229,12 @@ impl RunArgs {
         }
         if source.is_none() && self.dry_run {
             return Err(InputError::Usage("--dry-run shows tasks that are given; give them again".to_owned()));
+        }
+        if self.max_output > MAX_OUTPUT {
+            return Err(InputError::Usage(format!(
+                "--max-output: at most {} MiB of each stream can be kept; let the task write to a file",
+                MAX_OUTPUT >> 20
+            )));
         }
         Ok(RunOptions {
             source,

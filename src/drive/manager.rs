@@ -147,6 +147,8 @@ pub(super) struct ManagerRole {
     /// A drain that writing made necessary is ended by force at this time.
     force_us: Option<u64>,
     drain_told: bool,
+    /// The folder belongs to a later start: nothing is written there any more.
+    superseded: bool,
     /// When a drain's grace is over.
     grace_ends_us: Option<u64>,
     signals: u32,
@@ -170,7 +172,9 @@ const CHORE_US: u64 = 100_000;
 const LOOK_US: u64 = 500_000;
 /// How often `progress.json` is written.
 const PROGRESS_US: u64 = 2_000_000;
-/// How long a drain for a full disk may take beyond its grace.
+/// How long after its grace a drain may last, for tasks that have to be killed and outcomes to be written.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a drain for a full disk may take beyond its grace, and ranks that are told to end to say goodbye.
 const FORCE_AFTER: Duration = Duration::from_secs(10);
 
 impl ManagerRole {
@@ -250,6 +254,7 @@ impl ManagerRole {
             walltime,
             force_us: None,
             drain_told: false,
+            superseded: false,
             grace_ends_us: None,
             signals: 0,
             print,
@@ -429,6 +434,10 @@ impl ManagerRole {
             self.signals = asked;
             self.drain(now, EndedBy::Signal, grace, out);
         }
+        if self.machine.cores() == 0 && self.first_hand_us.is_some() && self.machine.draining().is_none() {
+            self.observer.note("no rank can start tasks any more: the run stops and can be resumed");
+            self.drain(now, EndedBy::Stop, Duration::ZERO, out);
+        }
         if let Some((_, grace)) = self.walltime.take_if(|(at, _)| now >= *at) {
             self.drain(now, EndedBy::Walltime, grace, out);
         }
@@ -438,15 +447,16 @@ impl ManagerRole {
                 self.drain(now, EndedBy::Stop, self.grace, out);
             }
             if let Err(error) = self.owner.check() {
-                tracing::error!("{error}");
-                tracing::error!("{error}");
-                self.observer.note(&error.to_string());
+                if !std::mem::replace(&mut self.superseded, true) {
+                    tracing::error!("{error}");
+                    self.observer.note(&error.to_string());
+                }
                 self.drain(now, EndedBy::Stop, Duration::ZERO, out);
             }
         }
-        if self.force_us.is_some_and(|at| now >= at) {
+        if self.gives_up_us().is_some_and(|at| now >= at) {
             let mut actions = Vec::new();
-            self.machine.end_now(now, EndedBy::Disk, &mut actions);
+            self.machine.end_now(now, EndedBy::Stop, &mut actions);
             self.act(now, actions, out);
         }
         if let (Some(why), false) = (self.machine.draining(), self.drain_told) {
@@ -464,9 +474,19 @@ impl ManagerRole {
         }
     }
 
+    /// When a drain that does not come to its end is ended all the same.
+    fn gives_up_us(&self) -> Option<u64> {
+        self.force_us.or(self.grace_ends_us.map(|at| at + PATIENCE.as_micros() as u64))
+    }
+
+    /// Whether what is left of the run is waited for no longer: some rank does not say goodbye.
+    pub(super) fn is_forced(&self, now: u64) -> bool {
+        !self.done && self.gives_up_us().is_some_and(|at| now >= at + FORCE_AFTER.as_micros() as u64)
+    }
+
     /// When chores are due next.
     pub(super) fn next_tick(&self) -> u64 {
-        self.next_chore_us
+        if self.done { u64::MAX } else { self.next_chore_us }
     }
 
     fn running(&self) -> u64 {
@@ -545,6 +565,10 @@ impl ManagerRole {
     /// Everything has ended: closes the ledger, writes what others rely on, and tells the user.
     pub(super) fn finish(mut self, now: u64) -> RunEnd {
         let counts = self.told;
+        if self.superseded {
+            // The account is the later start's now.
+            return RunEnd { status: crate::cli::EXIT_UNFINISHED };
+        }
         let unfinished = self.bundle.len() - counts.ended();
         let ended_by = match self.machine.ending() {
             _ if unfinished == 0 => EndedBy::Complete,
@@ -654,6 +678,14 @@ fn with_names(bundle: &Bundle, nodes: &[String], tell: impl FnOnce(&Names<'_>)) 
 
 fn name_of(nodes: &[String], node: u32) -> String {
     nodes.get(node as usize).cloned().unwrap_or_else(|| format!("node {node}"))
+}
+
+/// Where the task stands in its source: `tasks.txt:8124`, or its index.
+pub(super) fn place_of(bundle: &Bundle, index: u64) -> String {
+    match bundle.line(index) {
+        Some(line) => format!("{}:{line}", bundle.source()),
+        None => format!("task {}", bundle.label(index)),
+    }
 }
 
 /// The task as messages name it: `task 8123 (tasks.txt:8124)`.

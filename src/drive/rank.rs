@@ -12,7 +12,7 @@ use crate::fabric::{Fabric, FabricError, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir, Wake};
 use crate::observe::Facts;
 use crate::schedule::{Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
-use crate::task::{Bundle, EndedBy, NodeId, Rank, Resources};
+use crate::task::{Bundle, EndedBy, IndexRange, NodeId, Rank, Resources};
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -63,18 +63,24 @@ pub fn run(
         _ => Ok(Start::Leave),
     };
     let told = fabric.broadcast(Some(encode(start.as_ref().unwrap_or(&Start::Leave))))?;
+    let mut lost = false;
     let end = match (start, decode::<Start>(&told)) {
         (Err(unfit), _) => Err(unfit),
         (_, Ok(Start::Go(shared))) => {
             let mut rank = RankLoop::new(&mut *fabric, spawner, *shared, job)?;
             rank.run()?;
+            lost = rank.is_forced();
             Ok(rank.finish())
         }
         (_, Ok(Start::Leave)) => Ok(None),
         (_, Err(_)) => Err(DriveError::Plan),
     };
-    fabric.finish(false);
-    end
+    let orderly = fabric.finish(lost);
+    match &end {
+        // Ranks that do not answer would be waited for at an ordinary end.
+        Ok(Some(RunEnd { status })) if !orderly || lost => crate::fabric::leave(*status),
+        _ => end,
+    }
 }
 
 fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
@@ -83,9 +89,7 @@ fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
     let layout = Layout::new(&reports, job.layout_options()).map_err(DriveError::Unfit)?;
     let (need, have) = (job.bundle.max_resources(), layout.widest());
     if !have.fits(need) {
-        let (what, need, have) =
-            if need.cores > have.cores { ("cores", need.cores, have.cores) } else { ("GPUs", need.gpus, have.gpus) };
-        return Err(DriveError::Unfit(format!("a task takes {need} {what}, and no rank has more than {have}")));
+        return Err(DriveError::Unfit(unfit(&job.bundle, have)));
     }
     Ok(job.shared(layout))
 }
@@ -99,6 +103,18 @@ fn visible(dir: &Path) -> Option<RunDir> {
     RunDir::open(dir).ok()
 }
 
+/// Names the first task that takes more than any rank has.
+fn unfit(bundle: &Bundle, have: Resources) -> String {
+    let mut runs = bundle.shape_runs(IndexRange::new(0, bundle.len()));
+    let (task, need) = match runs.find(|(_, shape)| !have.fits(shape.resources)) {
+        Some((run, shape)) => (super::manager::place_of(bundle, run.start), shape.resources),
+        None => ("a task".to_owned(), bundle.max_resources()),
+    };
+    let (what, need, have) =
+        if need.cores > have.cores { ("cores", need.cores, have.cores) } else { ("GPUs", need.gpus, have.gpus) };
+    format!("{task}: it takes {need} {what}, and no rank has more than {have}")
+}
+
 /// One rank, with the roles that it plays.
 pub(super) struct RankLoop<'a, M> {
     fabric: &'a mut dyn Fabric,
@@ -108,7 +124,7 @@ pub(super) struct RankLoop<'a, M> {
     pub(super) subs: Vec<SubRole>,
     pub(super) worker: Option<WorkerRole>,
     bundle: Option<Arc<Bundle>>,
-    /// For each level, whom this rank has above it there.
+    /// Messages from one role of this rank to another.
     local: VecDeque<Outgoing>,
     wake: Wake,
     signals: u32,
@@ -240,10 +256,18 @@ impl<'a, M: Root> RankLoop<'a, M> {
     }
 
     fn is_over(&self) -> bool {
+        if self.is_forced() {
+            return true;
+        }
         self.local.is_empty()
             && self.manager.as_ref().is_none_or(M::is_over)
             && self.subs.iter().all(SubRole::is_over)
             && self.worker.as_ref().is_none_or(|worker| worker.done)
+    }
+
+    /// Whether the run is ended without those that do not answer.
+    fn is_forced(&self) -> bool {
+        self.manager.as_ref().is_some_and(|manager| manager.is_forced(self.now()))
     }
 
     /// Takes messages up; whether there were any.
@@ -293,7 +317,8 @@ impl<'a, M: Root> RankLoop<'a, M> {
             }
             Control::Fetch { range, mut path } => {
                 path.push(from);
-                match self.bundle.as_ref().map(|bundle| bundle.extract(range)) {
+                let has = |bundle: &&Arc<Bundle>| range.end <= bundle.len();
+                match self.bundle.as_ref().filter(has).map(|bundle| bundle.extract(range)) {
                     Some(slice) => Self::pass_slice(level, path, slice, out),
                     None => self.pass_up(depth, Control::Fetch { range, path }, out),
                 }
@@ -345,9 +370,9 @@ impl<'a, M: Root> RankLoop<'a, M> {
             }
         }
         if let Some(worker) = &mut self.worker {
-            busy |= worker.poll(now);
-            if busy || worker.next_tick().is_some_and(|at| at <= now) {
-                let paused = self.fabric.unsent_bytes() > FULL_BYTES;
+            busy |= worker.poll(now, out);
+            let paused = self.fabric.unsent_bytes() > FULL_BYTES;
+            if busy || paused != worker.is_paused() || worker.next_tick().is_some_and(|at| at <= now) {
                 worker.step(now, paused, out);
             }
         }

@@ -37,6 +37,9 @@ pub(super) struct SubRole {
 }
 
 impl SubRole {
+    /// Blocks that have grown to this size go up at once.
+    const PASSING_BYTES: usize = 128 << 20;
+
     pub(super) fn new(place: Place, machine: SubManager, keeper: Option<Keeper<Up>>) -> Self {
         Self { place, machine, keeper, passing: Vec::new(), done: false }
     }
@@ -63,6 +66,9 @@ impl SubRole {
             match &mut self.keeper {
                 Some(keeper) => keeper.keep_report(report, blocks),
                 None => self.passing.extend_from_slice(&blocks),
+            }
+            if self.passing.len() > Self::PASSING_BYTES {
+                self.machine.hurry();
             }
         }
         let mut actions = Vec::new();
@@ -195,6 +201,8 @@ pub(super) struct WorkerRole {
     bundle_id: u64,
     ended: Vec<Ended>,
     pub(super) done: bool,
+    /// Starting is held back: too much waits to be sent.
+    paused: bool,
     /// Seconds after which the longest-running tasks are told next.
     tell_longest_us: u64,
 }
@@ -204,6 +212,8 @@ impl WorkerRole {
     const LONG_US: u64 = 5_000_000;
     /// How many.
     const LONGEST: usize = 5;
+    /// A block that has grown to this size goes up at once.
+    const BLOCK_BYTES: usize = 32 << 20;
 
     pub(super) fn new(
         place: Place,
@@ -228,6 +238,7 @@ impl WorkerRole {
             bundle_id: shared.bundle,
             ended: Vec::new(),
             done: false,
+            paused: false,
             tell_longest_us: Self::LONG_US,
         }
     }
@@ -313,13 +324,21 @@ impl WorkerRole {
     }
 
     /// Takes up what has ended on the slots.
-    pub(super) fn poll(&mut self, now: u64) -> bool {
+    pub(super) fn poll(&mut self, now: u64, out: &mut Outbox) -> bool {
         let mut ended = std::mem::take(&mut self.ended);
         self.slots.poll(&mut ended);
         let any = !ended.is_empty();
         for end in ended.drain(..) {
             self.on_ended(now, end);
+            if self.block.len_bytes() > Self::BLOCK_BYTES {
+                self.machine.hurry();
+                let mut actions = Vec::new();
+                self.machine.step(now, &mut actions);
+                self.act(actions, out);
+            }
         }
+        // A task killed before it had started has ended meanwhile.
+        ended.append(&mut self.ended);
         self.ended = ended;
         any
     }
@@ -360,8 +379,11 @@ impl WorkerRole {
         if now >= self.tell_longest_us {
             self.tell_longest(now, out);
         }
-        // A rank that can start nothing any more keeps what it has for others to take back.
-        self.machine.pause(paused || self.slots.is_broken());
+        if self.slots.is_broken() {
+            self.machine.disable();
+        }
+        self.paused = paused;
+        self.machine.pause(paused);
         let mut actions = Vec::new();
         self.machine.step(now, &mut actions);
         self.act(actions, out);
@@ -380,6 +402,11 @@ impl WorkerRole {
         if !long.is_empty() {
             self.to_parent(Control::Longest(long), Vec::new(), out);
         }
+    }
+
+    /// Whether starting is held back.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// When `step` should be called next, if nothing else happens.
@@ -470,7 +497,7 @@ mod tests {
         assert_eq!(asked(&mut out), [IndexRange::one(0), IndexRange::one(1)]);
         worker.on_slice(bundle.extract(slices[0]), &mut out);
         assert!(worker.unfetched.is_empty());
-        assert!(worker.poll(1));
+        assert!(worker.poll(1, &mut Outbox::new()));
     }
 
     #[test]
@@ -480,10 +507,10 @@ mod tests {
         worker.on_message(1, Down::Drain { epoch: 1, grace_us: 0 }, &mut out);
         assert_eq!(worker.next_tick(), Some(0), "the loop does not sleep on it");
         out.clear();
-        assert!(worker.poll(2));
+        assert!(worker.poll(2, &mut Outbox::new()));
         worker.step(2, false, &mut out);
         worker.on_slice(bundle.extract(IndexRange::new(0, 2)), &mut out);
-        assert!(!worker.poll(3), "nothing was started late");
+        assert!(!worker.poll(3, &mut Outbox::new()), "nothing was started late");
         let given_back = out.iter().filter_map(|message| match &message.control {
             Control::Up(Up::Report { report, .. }) => Some(report.returned.len()),
             _ => None,

@@ -32,6 +32,11 @@ pub(super) trait Root {
     /// Whether the role is over and nothing of it waits.
     fn is_over(&self) -> bool;
 
+    /// Whether the run is ended without those that do not answer.
+    fn is_forced(&self, _now: u64) -> bool {
+        false
+    }
+
     /// Bytes not yet written.
     fn queued_bytes(&self) -> u64 {
         0
@@ -71,6 +76,10 @@ impl Root for ManagerRole {
 
     fn is_over(&self) -> bool {
         ManagerRole::is_over(self)
+    }
+
+    fn is_forced(&self, now: u64) -> bool {
+        ManagerRole::is_forced(self, now)
     }
 
     fn queued_bytes(&self) -> u64 {

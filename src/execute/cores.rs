@@ -60,7 +60,7 @@ pub struct RankPlan {
 /// Shares the cores of a node out. `working[i]` says whether rank i takes tasks; the others get no slot.
 ///
 /// Cores that one working rank has alone are its own; cores that several have are shared out between them. There are as
-/// many slots as cores, or `slots_per_node`, but at least one per working rank. Where fewer slots than cores are asked
+/// many slots as cores, but at least one per working rank; or `slots_per_node`, and then the last ranks may get none. Where fewer slots than cores are asked
 /// for, each gets several. Where slots outnumber the cores of the node, nothing is bound.
 ///
 /// # Panics
@@ -122,13 +122,19 @@ fn share_out(ranks: &[RankCores], working: &[bool]) -> Vec<Vec<u32>> {
 
 /// How many slots each rank has.
 fn slot_counts(ranks: &[RankCores], shares: &[Vec<u32>], working: &[bool], slots_per_node: Option<u32>) -> Vec<u32> {
-    let mut counts: Vec<u32> = working.iter().map(|&works| works.into()).collect();
     let Some(wanted) = slots_per_node else {
         let own = |(share, works): (&Vec<u32>, &bool)| if *works { (share.len() as u32).max(1) } else { 0 };
         return shares.iter().zip(working).map(own).collect();
     };
     let weights = weights(ranks, working);
-    let given: u32 = counts.iter().sum();
+    // One for each rank that works, as far as they go.
+    let mut given = 0;
+    let one = |works: &bool| {
+        let gets = *works && given < wanted;
+        given += u32::from(gets);
+        u32::from(gets)
+    };
+    let mut counts: Vec<u32> = working.iter().map(one).collect();
     for _ in given..wanted {
         // First the ranks that have a core for another slot; of those the one with the most per slot, compared by
         // cross-multiplication.
@@ -271,7 +277,9 @@ mod tests {
             let mut used = BTreeSet::new();
             let mut next = 0;
             for ((plan, rank), works) in plans.iter().zip(&ranks).zip(&working) {
-                prop_assert_eq!(plan.slots.is_empty(), !works);
+                let scarce = slots.is_some_and(|wanted| wanted < working.iter().filter(|works| **works).count() as u32);
+                prop_assert!(plan.slots.is_empty() || *works, "a slot where nothing may run");
+                prop_assert!(!plan.slots.is_empty() || !works || scarce, "a rank without a slot");
                 prop_assert_eq!(plan.first_slot, next);
                 next += plan.slots.len() as u32;
                 for cores in plan.slots.iter().flatten() {
@@ -284,7 +292,7 @@ mod tests {
             let cores: BTreeSet<u32> = ranks.iter().zip(&working).filter(|(_, works)| **works)
                 .flat_map(|(rank, _)| rank.mask.iter().copied()).collect();
             match slots {
-                Some(wanted) if workers > 0 => prop_assert_eq!(next, wanted.max(workers)),
+                Some(wanted) if workers > 0 => prop_assert_eq!(next, wanted),
                 _ => prop_assert!(next >= cores.len() as u32 && next <= cores.len() as u32 + workers),
             }
             if equal && workers > 0 {

@@ -153,7 +153,12 @@ impl RunDir {
         let is_ours = std::fs::read_link(&last).is_ok_and(|to| Some(to.as_os_str()) == self.path.file_name());
         match self.last_before {
             Some(before) if is_ours => link_to(&last, &before),
-            None if is_ours => remove_if_there(&last),
+            None if is_ours => {
+                remove_if_there(&last)?;
+                // The folder of runs goes too when this was the first: it is empty then, and stays otherwise.
+                let _ = last.parent().map(std::fs::remove_dir);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use super::held::Held;
 use super::message::{Capacity, Down, FailedAttempt, Report, WorkRange};
 use super::policy::{Durations, Policy};
 use super::pool::Pool;
-use crate::task::{BundleId, IndexRange, NodeId, Rank, Resources};
+use crate::task::{BundleId, EndedRun, IndexRange, NodeId, Rank, Resources};
 use std::collections::BTreeMap;
 
 /// A rule of the protocol that does not hold; what the invariant checker found.
@@ -119,10 +119,14 @@ impl Family {
         self.cores = 0;
         for child in self.children.values_mut() {
             child.held.take_all();
+            (child.unstarted, child.limit) = (0, 0);
             child.epoch += 1;
             child.capacity = None;
             child.recall = None;
-            child.stage = Stage::Expected;
+            // One that was lost before is welcomed too, but not waited for.
+            if child.stage != Stage::Lost {
+                child.stage = Stage::Expected;
+            }
         }
         self.open(out);
     }
@@ -200,11 +204,12 @@ impl Family {
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
         let mut strays = 0;
         for section in &mut report.sections {
-            section.runs.retain_mut(|run| {
-                let had: u64 = child.held.take(section.bundle, run.range).iter().map(|part| part.range.len()).sum();
-                strays += run.range.len() - had;
-                had == run.range.len()
-            });
+            let told = std::mem::take(&mut section.runs);
+            for run in told {
+                let had = child.held.take(section.bundle, run.range);
+                strays += run.range.len() - had.iter().map(|part| part.range.len()).sum::<u64>();
+                section.runs.extend(had.into_iter().map(|part| EndedRun { range: part.range, class: run.class }));
+            }
         }
         report.sections.retain(|section| !section.runs.is_empty());
         report.failed.retain_mut(|failed| match child.held.take(failed.task.work.bundle, failed.task.range)[..] {
@@ -235,6 +240,7 @@ impl Family {
             self.cores += u64::from(capacity.total.cores);
             child.capacity = Some(capacity);
             child.limit = child.limit.max(u64::from(capacity.total.cores));
+            self.progress += 1;
         }
         let target = self.target(rank);
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
@@ -325,15 +331,19 @@ impl Family {
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
         // Near the end nobody takes more than a fair share of what is left, but work for an idle core is always fair.
-        let left = self.pool.cores() + beyond;
-        let fair = (left * u64::from(capacity.total.cores)).div_ceil(self.cores.max(1));
-        let share = credit.min(fair.max(Self::idle(child))).min(most);
-        let elsewhere = |node: NodeId| {
+        let all = self.pool.cores() + beyond + self.held_cores();
+        let fair = (all * u64::from(capacity.total.cores)).div_ceil(self.cores.max(1));
+        let share = credit.min(fair.saturating_sub(child.held.cores()).max(Self::idle(child)));
+        // Another node than the one to avoid, unless nothing else could take the task.
+        let elsewhere = |need: Resources, node: NodeId| {
             let here = |c: &Capacity| c.node == Some(node);
-            !here(&capacity) || self.children.values().filter_map(|c| c.capacity.as_ref()).all(here)
+            let could = |c: &&Capacity| c.total.cores > 0 && c.widest.fits(need);
+            !here(&capacity) || self.children.values().filter_map(|c| c.capacity.as_ref()).filter(could).all(here)
         };
-        let fits = |need: Resources, avoid: Option<NodeId>| capacity.widest.fits(need) && avoid.is_none_or(elsewhere);
-        let ranges = self.pool.take(share, fits);
+        let fits = |need: Resources, avoid: Option<NodeId>| {
+            capacity.widest.fits(need) && avoid.is_none_or(|node| elsewhere(need, node))
+        };
+        let ranges = self.pool.take(share, most, fits);
         if ranges.is_empty() {
             return 0;
         }

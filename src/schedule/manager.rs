@@ -31,6 +31,11 @@ pub enum ManagerAction {
     Done,
 }
 
+/// Ranges fed in one step in search of work that fits an idle child.
+const FED_AT_ONCE: usize = 64;
+/// Ranges that may wait in the pool for that.
+const WAITING_RANGES: usize = 16 * 1024;
+
 /// Limits of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -100,6 +105,8 @@ pub struct Manager {
     unfed_tasks: u64,
     failed: u64,
     phase: Phase,
+    /// When the grace of the drain is over.
+    drain_until: Option<Micros>,
     busy_core_us: u64,
     /// Messages received, for the cost report.
     messages: u64,
@@ -115,13 +122,14 @@ impl Manager {
             unfed_tasks: 0,
             failed: 0,
             phase: Phase::Running,
+            drain_until: None,
             busy_core_us: 0,
             messages: 0,
         }
     }
 
-    /// Adds a bundle of so many tasks, of which `ended` have an outcome already (`failed` of them counted against
-    /// max-fails); the others wait.
+    /// Adds a bundle of so many tasks, of which `ended` have an outcome already; the others wait. Failures of
+    /// earlier starts do not count against max-fails.
     pub fn add_bundle(&mut self, id: BundleId, tasks: u64, ended: RangeSet, shapes: Box<dyn Shapes>) {
         let unfed: VecDeque<IndexRange> = ended.missing(IndexRange::new(0, tasks)).into();
         self.unfed_tasks += unfed.iter().map(|range| range.len()).sum::<u64>();
@@ -170,7 +178,7 @@ impl Manager {
         for failed in news.failed {
             self.on_failed_attempt(failed, out);
         }
-        for given in news.returned.into_iter().rev() {
+        for given in news.returned {
             self.put_back(given, out);
         }
     }
@@ -258,8 +266,16 @@ impl Manager {
         if let Phase::Ending(_) | Phase::Done(_) = self.phase {
             return;
         }
+        let until = now.saturating_add(grace_us);
+        if let (Phase::Draining(_), Some(known)) = (self.phase, self.drain_until)
+            && known <= until
+        {
+            // Every rank may ask; the children are told once, and again only when there is less time.
+            return;
+        }
         let why = if let Phase::Draining(first) = self.phase { first } else { why };
         self.phase = Phase::Draining(why);
+        self.drain_until = Some(until);
         let mut down = ToChildren::new();
         self.family.drain(grace_us, &mut down);
         Self::send(down, out);
@@ -321,6 +337,18 @@ impl Manager {
         self.feed(self.family.wanted());
         let most = self.settings.max_running.map_or(u64::MAX, |most| most.saturating_sub(self.family.held_tasks()));
         self.family.supply(self.unfed_tasks, most, down);
+        // What waits may fit no child that is idle; what comes behind it may.
+        for _ in 0..FED_AT_ONCE {
+            if self.unfed_tasks == 0 || self.family.idle_cores() == 0 || self.family.pool.ranges() > WAITING_RANGES {
+                break;
+            }
+            let ids: Vec<BundleId> = self.bundles.keys().copied().collect();
+            if !ids.into_iter().any(|id| self.feed_run(id)) {
+                break;
+            }
+            let most = self.settings.max_running.map_or(u64::MAX, |most| most.saturating_sub(self.family.held_tasks()));
+            self.family.supply(self.unfed_tasks, most, down);
+        }
     }
 
     /// Moves work into the pool until so many cores' worth waits there: shapes are looked at no sooner than needed.

@@ -35,6 +35,11 @@ impl Pool {
         self.tasks == 0
     }
 
+    /// Ranges that wait: what the pool costs.
+    pub(super) fn ranges(&self) -> usize {
+        self.lines.values().map(VecDeque::len).sum()
+    }
+
     /// Puts work behind all that waits.
     pub(super) fn push_back(&mut self, given: WorkRange) {
         self.count(&given);
@@ -76,11 +81,16 @@ impl Pool {
         self.lines.entry((work.resources, work.avoid)).or_default()
     }
 
-    /// Takes the next tasks in order, up to so many cores (at least one task when `cores > 0`), of those that `fits`
-    /// admits by shape and avoided node.
-    pub(super) fn take(&mut self, mut cores: u64, fits: impl Fn(Resources, Option<NodeId>) -> bool) -> Vec<WorkRange> {
+    /// Takes the next tasks in order, up to so many cores (at least one task when `cores > 0`) and at most so many
+    /// tasks, of those that `fits` admits by shape and avoided node.
+    pub(super) fn take(
+        &mut self,
+        mut cores: u64,
+        mut most: u64,
+        fits: impl Fn(Resources, Option<NodeId>) -> bool,
+    ) -> Vec<WorkRange> {
         let mut taken = Vec::new();
-        while cores > 0 {
+        while cores > 0 && most > 0 {
             let next = self
                 .lines
                 .iter()
@@ -91,7 +101,7 @@ impl Pool {
             let line = self.lines.get_mut(&key).expect("the line was just found");
             let (_, first) = line.front_mut().expect("the line has a front");
             let each = u64::from(key.0.cores.max(1));
-            let count = (cores / each).clamp(1, first.range.len());
+            let count = (cores / each).clamp(1, first.range.len()).min(most);
             let part =
                 WorkRange { work: first.work, range: IndexRange::new(first.range.start, first.range.start + count) };
             first.range.start += count;
@@ -104,6 +114,7 @@ impl Pool {
             self.tasks -= count;
             self.cores -= part.cores();
             cores = cores.saturating_sub(part.cores());
+            most -= count;
             taken.push(part);
         }
         taken
@@ -179,7 +190,7 @@ mod tests {
         let mut pool = Pool::default();
         pool.push_back(range(10, 20, 1, None));
         pool.push_front(range(5, 10, 1, None));
-        assert_eq!(pool.take(7, |_, _| true), vec![range(5, 12, 1, None)]);
+        assert_eq!(pool.take(7, u64::MAX, |_, _| true), vec![range(5, 12, 1, None)]);
         assert_eq!(pool.tasks(), 8);
     }
 
@@ -189,8 +200,8 @@ mod tests {
         pool.push_back(range(0, 1, 1, Some(NodeId(3))));
         pool.push_back(range(1, 3, 1, None));
         let not_node_3 = |_: Resources, avoid: Option<NodeId>| avoid != Some(NodeId(3));
-        assert_eq!(pool.take(1, not_node_3), vec![range(1, 2, 1, None)]);
-        assert_eq!(pool.take(1, |_, _| true), vec![range(0, 1, 1, Some(NodeId(3)))]);
+        assert_eq!(pool.take(1, u64::MAX, not_node_3), vec![range(1, 2, 1, None)]);
+        assert_eq!(pool.take(1, u64::MAX, |_, _| true), vec![range(0, 1, 1, Some(NodeId(3)))]);
     }
 
     #[test]
@@ -198,7 +209,7 @@ mod tests {
         let mut pool = Pool::default();
         pool.push_back(range(0, 10, 1, None));
         assert_eq!(pool.take_range(BundleId(0), IndexRange::new(3, 5)), vec![range(3, 5, 1, None)]);
-        assert_eq!(pool.take(100, |_, _| true), vec![range(0, 3, 1, None), range(5, 10, 1, None)]);
+        assert_eq!(pool.take(100, u64::MAX, |_, _| true), vec![range(0, 3, 1, None), range(5, 10, 1, None)]);
         assert!(pool.is_empty() && pool.cores() == 0);
     }
 }

@@ -199,6 +199,11 @@ impl SubManager {
         self.step(now, out);
     }
 
+    /// The next report must not wait: what goes with it grows large.
+    pub fn hurry(&mut self) {
+        self.uplink.hurry();
+    }
+
     /// Hands out, balances, and reports what is due. To be called when a tick is due.
     pub fn step(&mut self, now: Micros, out: &mut Vec<SubAction>) {
         let mut down = ToChildren::new();

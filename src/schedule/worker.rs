@@ -94,6 +94,8 @@ pub struct Worker {
     done: bool,
     /// Starting is held back: outputs wait to be sent.
     paused: bool,
+    /// Nothing can be started any more.
+    disabled: bool,
 }
 
 impl Worker {
@@ -114,6 +116,7 @@ impl Worker {
             ending: false,
             done: false,
             paused: false,
+            disabled: false,
         }
     }
 
@@ -129,7 +132,7 @@ impl Worker {
             }
             Down::Hand { epoch, ranges } if !stale(epoch, own) => {
                 for given in ranges {
-                    if self.drain_at.is_some() {
+                    if self.drain_at.is_some() || self.disabled {
                         self.give_back(given);
                     } else {
                         self.queued_cores += given.cores();
@@ -149,14 +152,19 @@ impl Worker {
                 let queue = std::mem::take(&mut self.queue);
                 queue.into_iter().for_each(|given| self.give_back(given));
             }
-            Down::End { epoch } if !stale(epoch, own) => self.ending = true,
+            Down::End { epoch } if !stale(epoch, own) => {
+                self.ending = true;
+                self.queue.clear();
+                self.queued_cores = 0;
+            }
             _ => {}
         }
         self.step(now, out);
     }
 
     fn capacity(&self) -> Capacity {
-        Capacity { total: self.total, widest: self.total, node: Some(self.node), horizon_us: 0, workers: 1 }
+        let total = if self.disabled { Resources { cores: 0, gpus: 0 } } else { self.total };
+        Capacity { total, widest: total, node: Some(self.node), horizon_us: 0, workers: 1 }
     }
 
     fn forget_all(&mut self, out: &mut Vec<WorkerAction>) {
@@ -269,6 +277,24 @@ impl Worker {
     /// Holds starting back, or lets it go on.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;
+    }
+
+    /// Nothing can be started here any more: what has not started goes back, and the parent hears that there are no
+    /// slots left.
+    pub fn disable(&mut self) {
+        if std::mem::replace(&mut self.disabled, true) {
+            return;
+        }
+        self.queued_cores = 0;
+        let queue = std::mem::take(&mut self.queue);
+        queue.into_iter().for_each(|given| self.give_back(given));
+        self.uplink.report.capacity = Some(self.capacity());
+        self.uplink.hurry();
+    }
+
+    /// The next report must not wait: what goes with it grows large.
+    pub fn hurry(&mut self) {
+        self.uplink.hurry();
     }
 
     /// Starts what can be started and reports what is due. To be called after `on_ended` and when a tick is due.

@@ -34,11 +34,27 @@ pub struct BundleId(pub u32);
 /// Consecutive task positions of one bundle, `start..end`, half open. Positions count from 0; what a user reads as
 /// the index of an array task is `Bundle::label` of the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct IndexRange {
     /// First position.
     pub start: u64,
     /// One past the last position.
     pub end: u64,
+}
+
+/// A range as it was read: from a message or a file, and not to be trusted.
+#[derive(Deserialize)]
+struct Unchecked {
+    start: u64,
+    end: u64,
+}
+
+impl TryFrom<Unchecked> for IndexRange {
+    type Error = String;
+
+    fn try_from(Unchecked { start, end }: Unchecked) -> Result<Self, String> {
+        if start <= end { Ok(Self { start, end }) } else { Err(format!("range {start}..{end} runs backwards")) }
+    }
 }
 
 impl IndexRange {

@@ -80,7 +80,11 @@ fn launched(options: RunOptions, began: Instant, report: &RankReport) -> i32 {
     }
     let spawner = match Spawner::prepare() {
         Ok(spawner) => spawner,
-        Err(error) => return refuse(&error),
+        // Trouble of this rank alone: it says so itself, and its status makes the launcher end the others.
+        Err(error) => {
+            eprintln!("myriarch: {error}");
+            return EXIT_USAGE;
+        }
     };
     let fabric = match fabric::MpiFabric::start() {
         Ok(fabric) => fabric,
@@ -216,9 +220,10 @@ fn existing(options: &RunOptions) -> anyhow::Result<Option<RunDir>> {
 fn begin(dir: RunDir, options: RunOptions, began: Instant) -> anyhow::Result<Job> {
     let source = options.source.as_ref().context("there are no tasks")?;
     let owner = Owner::acquire_with(&dir, Patience::default(), |what| eprintln!("myriarch: {what}"))?;
-    let written = write_bundle(source, &options.defaults, &dir.bundle())?;
+    // The options first: a folder with a bundle can be resumed.
     let kept = serde_json::to_vec_pretty(&options).context("cannot write the options down")?;
     write_atomically(&dir.options(), &kept)?;
+    let written = write_bundle(source, &options.defaults, &dir.bundle())?;
     job(dir, owner, written.bundle, options, written.warnings, began)
 }
 
@@ -286,6 +291,16 @@ fn with_kept(options: RunOptions, dir: &RunDir) -> anyhow::Result<RunOptions> {
         serde_json::from_slice(&kept).with_context(|| format!("{} is damaged", path.display()))?;
     let unsaid = serde_json::to_value(RunArgs::unsaid()?)?;
     let mut said = serde_json::to_value(&options)?;
+    if options.source.is_none() && said.get("defaults") != unsaid.get("defaults") {
+        bail!("what each task gets (--timeout, --retries, --env …) is part of the tasks: give them again to change it");
+    }
+    if let Some(Value::Object(defaults)) = kept.get("defaults") {
+        for (key, value) in defaults {
+            if said["defaults"].get(key) == unsaid["defaults"].get(key) {
+                said["defaults"][key] = value.clone();
+            }
+        }
+    }
     for (key, value) in kept {
         if !OF_ONE_START.contains(&key.as_str()) && said.get(&key) == unsaid.get(&key) {
             said[&key] = value;

@@ -3,6 +3,7 @@
 mod cluster;
 mod faults;
 mod policy;
+mod regression;
 
 use super::{Settings, Uniform};
 use crate::task::{Rank, Resources, Status};

@@ -1,0 +1,100 @@
+//! A test for each defect that was found in the scheduler.
+
+use super::{rank, settings};
+use crate::schedule::{
+    Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Settings, Shapes, Uniform, Up, WorkRange,
+};
+use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Resources};
+
+fn hello(cores: u32, gpus: u32, node: u32) -> Up {
+    let total = Resources { cores, gpus };
+    let capacity = Capacity { total, widest: total, node: Some(NodeId(node)), horizon_us: 0, workers: 1 };
+    Up::Hello { epoch: 1, capacity }
+}
+
+fn handed_to(out: &[ManagerAction], to: u32) -> Vec<WorkRange> {
+    let ranges = |action: &ManagerAction| match action {
+        ManagerAction::ToChild(child, Down::Hand { ranges, .. }) if *child == rank(to) => ranges.clone(),
+        _ => Vec::new(),
+    };
+    out.iter().flat_map(ranges).collect()
+}
+
+fn tasks(ranges: &[WorkRange]) -> u64 {
+    ranges.iter().map(|given| given.range.len()).sum()
+}
+
+fn manager_of_two(settings: Settings, tasks: u64, shapes: Box<dyn Shapes>) -> Manager {
+    let mut manager = Manager::new(Policy::default(), settings, &[rank(1), rank(2)]);
+    manager.add_bundle(BundleId(0), tasks, RangeSet::new(), shapes);
+    manager.open(0, &mut Vec::new());
+    manager
+}
+
+#[test]
+fn a_task_is_tried_again_where_it_failed_when_it_fits_nowhere_else() {
+    let eight = Uniform { resources: Resources { cores: 8, gpus: 0 }, retries: 1 };
+    let mut manager = manager_of_two(Settings { nodes: 2, ..settings() }, 1, Box::new(eight));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(8, 0, 0), &mut out);
+    manager.on_child(1, rank(2), hello(4, 0, 1), &mut out);
+    let task = handed_to(&out, 1)[0];
+    out.clear();
+    let failed = vec![FailedAttempt { task, node: Some(NodeId(0)), crashed: false }];
+    let report = Report { failed, attempts: 1, attempt_cores: 8, busy_core_us: 8, ..Report::default() };
+    manager.on_child(2, rank(1), Up::Report { epoch: 1, report }, &mut out);
+    assert_eq!(tasks(&handed_to(&out, 1)), 1, "{out:?}");
+}
+
+#[test]
+fn the_limit_of_running_tasks_counts_tasks_and_not_cores() {
+    let four = Uniform { resources: Resources { cores: 4, gpus: 0 }, retries: 0 };
+    let mut manager = manager_of_two(Settings { max_running: Some(8), ..settings() }, 100, Box::new(four));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(32, 0, 0), &mut out);
+    assert_eq!(tasks(&handed_to(&out, 1)), 8);
+}
+
+#[test]
+fn tasks_that_fit_no_idle_node_do_not_hold_up_those_behind_them() {
+    struct GpuFirst;
+    impl Shapes for GpuFirst {
+        fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
+            match range.start {
+                0..100 => (100.min(range.end), Resources { cores: 1, gpus: 1 }, 0),
+                _ => (range.end, Resources::ONE_CORE, 0),
+            }
+        }
+    }
+    let mut manager = manager_of_two(settings(), 1_000, Box::new(GpuFirst));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(8, 4, 0), &mut out);
+    manager.on_child(1, rank(2), hello(8, 0, 1), &mut out);
+    assert!(tasks(&handed_to(&out, 2)) > 0, "the node without GPUs has work");
+}
+
+#[test]
+fn however_many_ask_for_the_end_each_child_is_told_once() {
+    let one = Uniform { resources: Resources::ONE_CORE, retries: 0 };
+    let mut manager = manager_of_two(settings(), 100, Box::new(one));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(8, 0, 0), &mut out);
+    manager.on_child(1, rank(2), hello(8, 0, 0), &mut out);
+    out.clear();
+    (0..100).for_each(|_| manager.drain(2, EndedBy::Signal, 20_000_000, &mut out));
+    assert_eq!(out.len(), 2, "{out:?}");
+    manager.drain(3, EndedBy::Signal, 0, &mut out);
+    assert_eq!(out.len(), 4, "less time is news");
+}
+
+#[test]
+fn what_of_a_run_was_not_held_does_not_take_the_rest_with_it() {
+    let one = Uniform { resources: Resources::ONE_CORE, retries: 0 };
+    let mut manager = manager_of_two(settings(), 8, Box::new(one));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(4, 0, 0), &mut out);
+    let mut report = Report::default();
+    report.ended(BundleId(0), IndexRange::new(2, 6), OutcomeClass::Ok);
+    manager.on_child(2, rank(1), Up::Report { epoch: 1, report }, &mut out);
+    assert_eq!(manager.ended_tasks(), 2, "tasks 2 and 3 were held and have ended");
+}
