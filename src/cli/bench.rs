@@ -1,6 +1,9 @@
 //! `myriarch bench`: parts of Myriarch measured on this machine, beside what the machine itself can do.
 
+mod null;
+
 use crate::execute::{Spawner, bench};
+use crate::fabric::StartError;
 use anyhow::Context;
 use clap::Subcommand;
 
@@ -25,14 +28,30 @@ enum What {
         #[arg(long)]
         bare: bool,
     },
+    /// What Myriarch itself costs: the real scheduler on real ranks, with tasks that end as soon as they are started
+    Null(null::Args),
 }
 
 /// Runs a benchmark and prints what it found.
 ///
 /// # Errors
-/// Processes cannot be started.
+/// Processes cannot be started, or the ranks not brought together.
 pub fn main(args: Args) -> anyhow::Result<i32> {
-    let What::Spawn { slots, seconds, bare } = args.what;
+    match args.what {
+        What::Spawn { slots, seconds, bare } => spawn(slots, seconds, bare),
+        What::Null(args) => null::main(&args),
+    }
+}
+
+/// One process says why nothing ran.
+fn refused(error: &StartError) -> anyhow::Result<i32> {
+    if error.is_ours_to_tell() {
+        eprintln!("myriarch: {error}");
+    }
+    Ok(error.exit_status())
+}
+
+fn spawn(slots: u32, seconds: f64, bare: bool) -> anyhow::Result<i32> {
     // Forked while this process has one thread.
     let spawner = Spawner::prepare().context("cannot prepare a spawner")?;
     let ceiling = bench::spawn_ceiling(slots, seconds).context("the bare loops failed")?;

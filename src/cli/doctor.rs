@@ -53,21 +53,22 @@ pub fn main(args: Args) -> anyhow::Result<i32> {
 #[cfg(feature = "mpi")]
 fn under_launcher(args: &Args) -> anyhow::Result<i32> {
     use crate::fabric::{Fabric, MpiFabric};
+    // Before MPI binds anything.
+    let facts = probe::rank_facts();
     let mut fabric = match MpiFabric::start() {
         Ok(fabric) => Box::new(fabric),
         Err(error) => return refused(&error),
     };
-    let gathered = fabric.gather(postcard::to_stdvec(&probe::rank_facts())?).context("cannot ask the other ranks")?;
-    let mut told = Ok(());
+    let gathered = fabric.gather(postcard::to_stdvec(&facts)?).context("cannot ask the other ranks")?;
+    let mpi = fabric::environment();
+    // What follows starts processes, which is best done where MPI is no longer at work.
+    fabric.finish(false);
     if let Some(parts) = gathered {
         let facts = parts.iter().map(|part| postcard::from_bytes(part)).collect::<Result<Vec<RankFacts>, _>>();
-        let mpi = fabric::environment();
-        let mut first = vec![findings::mpi(&mpi.version, mpi.thread_level)];
-        first.push(findings::loss(&mpi.launcher, &mpi.loss));
-        told = facts.context("a rank told nonsense").and_then(|facts| tell(args, facts, first));
+        let first = vec![findings::mpi(&mpi.version, mpi.thread_level), findings::loss(&mpi.launcher, &mpi.loss)];
+        tell(args, facts.context("a rank told nonsense")?, first)?;
     }
-    fabric.finish(false);
-    told.map(|()| super::EXIT_OK)
+    Ok(super::EXIT_OK)
 }
 
 #[cfg(not(feature = "mpi"))]
@@ -99,7 +100,7 @@ fn tell(args: &Args, ranks: Vec<RankFacts>, first: Vec<Finding>) -> anyhow::Resu
     let cores = ranks.first().map_or(1, |rank| rank.cores.len().max(1)) as u32;
     let machine = Machine {
         ranks,
-        starts_per_second: probe::spawn_rate(cores, probe::SPAWN_SECONDS),
+        starts_per_second: probe::spawn_rate(cores),
         starters: cores,
         files: probe::files(&args.dir).map_err(|error| error.to_string()),
         dir: absolute(&args.dir),
@@ -114,8 +115,10 @@ fn tell(args: &Args, ranks: Vec<RankFacts>, first: Vec<Finding>) -> anyhow::Resu
     } else {
         let width = all.iter().map(|finding| finding.topic.len()).max().unwrap_or(0);
         for Finding { topic, verdict, text, todo, .. } in &all {
-            let todo = if todo.is_empty() { String::new() } else { format!(": {todo}") };
-            writeln!(out, "{verdict:<7}  {topic:<width$}  {text}{todo}")?;
+            writeln!(out, "{verdict:<7}  {topic:<width$}  {text}")?;
+            if !todo.is_empty() {
+                writeln!(out, "{:<7}  {:<width$}  -> {todo}", "", "")?;
+            }
         }
         let warnings = all.iter().filter(|finding| finding.verdict == Verdict::Warning).count();
         match warnings {

@@ -13,7 +13,8 @@ use crate::ledger::{
 use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
 use crate::task::{
-    Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, IndexRange, Outcome, OutcomeClass, Rank, Resources, Status,
+    Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, FailureDigest, FailureGroup, IndexRange, Outcome,
+    OutcomeClass, Rank, Resources, Status,
 };
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
@@ -223,7 +224,11 @@ impl ManagerRole {
             (((time - grace).as_micros() as u64).saturating_sub(before_us), grace)
         });
         let mut observer = Observer::new(job.progress, &facts);
-        job.notes.iter().for_each(|note| observer.note(note));
+        tell_start(&facts, &state);
+        for note in &job.notes {
+            tracing::info!("{note}");
+            observer.note(note);
+        }
         let told = state.counts();
         Ok(Self {
             machine,
@@ -291,6 +296,10 @@ impl ManagerRole {
                 }
                 ManagerAction::Failures(digest) => {
                     let (bundle, nodes) = (&self.bundle, &self.nodes);
+                    if let (true, Some(first)) = (self.observer.groups().is_empty(), digest.groups.first()) {
+                        let (task, node) = (describe(bundle, first.example), name_of(nodes, first.node));
+                        tracing::info!("first failure: {task} on {node}: {}", failure(first));
+                    }
                     with_names(bundle, nodes, |names| self.observer.failures(&digest, names));
                 }
                 ManagerAction::Done => self.done = true,
@@ -381,6 +390,7 @@ impl ManagerRole {
     }
 
     fn on_disk_error(&mut self, now: u64, error: &str, out: &mut Outbox) {
+        tracing::error!("{error}");
         self.observer.note(&format!("{error}; the run stops and can be resumed"));
         self.force_us.get_or_insert(now + (self.grace + FORCE_AFTER).as_micros() as u64);
         self.drain(now, EndedBy::Disk, self.grace, out);
@@ -428,6 +438,8 @@ impl ManagerRole {
                 self.drain(now, EndedBy::Stop, self.grace, out);
             }
             if let Err(error) = self.owner.check() {
+                tracing::error!("{error}");
+                tracing::error!("{error}");
                 self.observer.note(&error.to_string());
                 self.drain(now, EndedBy::Stop, Duration::ZERO, out);
             }
@@ -440,7 +452,9 @@ impl ManagerRole {
         if let (Some(why), false) = (self.machine.draining(), self.drain_told) {
             self.drain_told = true;
             let ends = *self.grace_ends_us.get_or_insert(now + self.grace.as_micros() as u64);
-            self.observer.draining(why, Duration::from_micros(ends.saturating_sub(now)), self.running());
+            let grace = Duration::from_micros(ends.saturating_sub(now));
+            tracing::info!("drain: {why}; {} tasks run and get {:.1} s", self.running(), grace.as_secs_f64());
+            self.observer.draining(why, grace, self.running());
         }
         let snapshot = self.snapshot(now);
         self.observer.update(&snapshot);
@@ -551,6 +565,7 @@ impl ManagerRole {
         let ended = counts.ended() - self.told_at_start.ended();
         let kept = self.keeper.finish().and(self.journal.finish());
         if let (Err(error), None) = (&kept, self.force_us) {
+            tracing::error!("{error}");
             self.observer.note(&error.to_string());
         }
         let summary = Summary {
@@ -573,12 +588,46 @@ impl ManagerRole {
         };
         let written = write_failed(&self.dir, &self.bundle, counts.failed).and_then(|()| summary.write(&self.dir));
         if let Err(error) = written {
+            tracing::error!("{error}");
             self.observer.note(&error.to_string());
         }
         let (bundle, nodes, dir) = (&self.bundle, &self.nodes, &self.dir);
+        tell_end(&summary, self.observer.groups());
         with_names(bundle, nodes, |names| self.observer.finish(&summary, dir.path(), names));
         RunEnd { status }
     }
+}
+
+/// The start, for the log.
+fn tell_start(facts: &Facts, state: &LedgerState) {
+    let Facts { ranks, nodes, slots, tasks, source, launcher, .. } = facts;
+    tracing::info!("start: {ranks} ranks, {nodes} nodes, {slots} slots, {tasks} tasks of {source}, by {launcher}");
+    let Counts { ok, failed, cancelled } = state.counts();
+    if facts.already_ended > 0 {
+        let back = facts.already_ended.saturating_sub(state.ended.len());
+        tracing::info!(
+            "resume: {ok} tasks have ended well, {failed} failed, {cancelled} cancelled; {back} are put back; round {}",
+            state.round
+        );
+    }
+}
+
+/// How a task failed, and the last that it said.
+fn failure(group: &FailureGroup) -> String {
+    let (status, line) = (&group.status, &group.last_line);
+    if line.is_empty() { status.clone() } else { format!("{status}: {line}") }
+}
+
+/// The end, for the log.
+fn tell_end(summary: &Summary, failures: &FailureDigest) {
+    for group in &failures.groups {
+        tracing::info!("failed: {} x {}", group.count, failure(group));
+    }
+    let Summary { ended_by, ok, failed, cancelled, unfinished, wall_seconds, manager_messages, .. } = summary;
+    tracing::info!(
+        "end: {ended_by}; {ok} ok, {failed} failed, {cancelled} cancelled, {unfinished} unfinished; \
+         {wall_seconds:.3} s, {manager_messages} messages to the manager"
+    );
 }
 
 fn write_failed(dir: &RunDir, bundle: &Bundle, failed: u64) -> Result<(), crate::ledger::LedgerError> {

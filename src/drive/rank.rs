@@ -4,16 +4,18 @@ use super::keeper::Keeper;
 use super::manager::{Job, ManagerRole, RunEnd};
 use super::plan::{Layout, RankReport, Shared, Start};
 use super::roles::{Outbox, Outgoing, Payload, SubRole, WorkerRole};
+use super::root::Root;
 use super::signals;
 use super::wire::{Control, pack, unpack};
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir, Wake};
 use crate::observe::Facts;
-use crate::schedule::{Place, Policy, Role, SubManager, Worker, decode, encode};
+use crate::schedule::{Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
 use crate::task::{Bundle, EndedBy, NodeId, Rank, Resources};
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +68,7 @@ pub fn run(
         (_, Ok(Start::Go(shared))) => {
             let mut rank = RankLoop::new(&mut *fabric, spawner, *shared, job)?;
             rank.run()?;
-            rank.finish()
+            Ok(rank.finish())
         }
         (_, Ok(Start::Leave)) => Ok(None),
         (_, Err(_)) => Err(DriveError::Plan),
@@ -88,13 +90,23 @@ fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
     Ok(job.shared(layout))
 }
 
-struct RankLoop<'a> {
+/// The folder of the run, where this rank's node sees it.
+fn visible(dir: &Path) -> Option<RunDir> {
+    #[cfg(test)]
+    if super::tests::BLIND.get() {
+        return None;
+    }
+    RunDir::open(dir).ok()
+}
+
+/// One rank, with the roles that it plays.
+pub(super) struct RankLoop<'a, M> {
     fabric: &'a mut dyn Fabric,
     me: Rank,
     began: Instant,
-    manager: Option<ManagerRole>,
-    subs: Vec<SubRole>,
-    worker: Option<WorkerRole>,
+    pub(super) manager: Option<M>,
+    pub(super) subs: Vec<SubRole>,
+    pub(super) worker: Option<WorkerRole>,
     bundle: Option<Arc<Bundle>>,
     /// For each level, whom this rank has above it there.
     local: VecDeque<Outgoing>,
@@ -102,31 +114,17 @@ struct RankLoop<'a> {
     signals: u32,
 }
 
-impl<'a> RankLoop<'a> {
+impl<'a> RankLoop<'a, ManagerRole> {
     fn new(fabric: &'a mut dyn Fabric, spawner: Spawner, shared: Shared, job: Option<Job>) -> Result<Self, DriveError> {
-        let me = fabric.rank();
         let tree = shared.layout.tree(shared.fan_out);
-        fabric.connect(&tree.families_of(me))?;
-        signals::listen();
-        let wake = Wake::new()?;
-        let dir = RunDir::open(&shared.dir).ok();
+        let dir = visible(&shared.dir);
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
         let bundle = seen.filter(|bundle| bundle.id() == shared.bundle).map(Arc::new);
-        let mut rank = Self {
-            fabric,
-            me,
-            began: Instant::now(),
-            manager: None,
-            subs: Vec::new(),
-            worker: None,
-            bundle,
-            local: VecDeque::new(),
-            wake,
-            signals: 0,
-        };
+        let mut rank = Self::without_roles(fabric, &tree, bundle)?;
+        signals::listen();
         let mut spawner = Some(spawner);
         let mut job = job;
-        for place in tree.places(me) {
+        for place in tree.places(rank.me) {
             match place.role {
                 Role::Manager => {
                     let job = job.take().expect("rank 0 brings the job");
@@ -191,14 +189,38 @@ impl<'a> RankLoop<'a> {
         let executor = Executor::new(spawner, &slots.slots, settings)?;
         let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
         let payload = Payload::new(self.bundle.clone());
-        Ok(WorkerRole::new(place, machine, executor, payload, self.me, shared))
+        Ok(WorkerRole::new(place, machine, Box::new(executor), payload, self.me, shared))
+    }
+}
+
+impl<'a, M: Root> RankLoop<'a, M> {
+    /// Joins the families of the tree. The roles are the caller's to add.
+    pub(super) fn without_roles(
+        fabric: &'a mut dyn Fabric,
+        tree: &Tree,
+        bundle: Option<Arc<Bundle>>,
+    ) -> Result<Self, DriveError> {
+        let me = fabric.rank();
+        fabric.connect(&tree.families_of(me))?;
+        Ok(Self {
+            fabric,
+            me,
+            began: Instant::now(),
+            manager: None,
+            subs: Vec::new(),
+            worker: None,
+            bundle,
+            local: VecDeque::new(),
+            wake: Wake::new()?,
+            signals: 0,
+        })
     }
 
     fn now(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
     }
 
-    fn run(&mut self) -> Result<(), DriveError> {
+    pub(super) fn run(&mut self) -> Result<(), DriveError> {
         let mut out = Outbox::new();
         let now = self.now();
         if let Some(manager) = &mut self.manager {
@@ -219,7 +241,7 @@ impl<'a> RankLoop<'a> {
 
     fn is_over(&self) -> bool {
         self.local.is_empty()
-            && self.manager.as_ref().is_none_or(ManagerRole::is_over)
+            && self.manager.as_ref().is_none_or(M::is_over)
             && self.subs.iter().all(SubRole::is_over)
             && self.worker.as_ref().is_none_or(|worker| worker.done)
     }
@@ -330,8 +352,7 @@ impl<'a> RankLoop<'a> {
             }
         }
         if let Some(manager) = &mut self.manager {
-            manager.release(now, out);
-            manager.chores(now, out);
+            manager.turn(now, out);
         } else {
             self.pass_signals(out);
         }
@@ -368,7 +389,7 @@ impl<'a> RankLoop<'a> {
         let now = self.now();
         let ticks = self.subs.iter().filter_map(|sub| sub.machine.next_tick());
         let ticks = ticks.chain(self.worker.as_ref().and_then(WorkerRole::next_tick));
-        let ticks = ticks.chain(self.manager.as_ref().map(ManagerRole::next_tick));
+        let ticks = ticks.chain(self.manager.as_ref().and_then(M::next_tick));
         let next = ticks.min().map_or(LONGEST_WAIT, |at| Duration::from_micros(at.saturating_sub(now)));
         descriptors.clear();
         if let Some(worker) = &self.worker {
@@ -379,7 +400,7 @@ impl<'a> RankLoop<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Option<RunEnd>, DriveError> {
+    pub(super) fn finish(self) -> Option<M::End> {
         let now = self.now();
         if let Some(worker) = self.worker {
             worker.shutdown();
@@ -389,6 +410,6 @@ impl<'a> RankLoop<'a> {
                 tracing::error!("rank {}: {error}", self.me);
             }
         }
-        Ok(self.manager.map(|manager| manager.finish(now)))
+        self.manager.map(|manager| manager.finish(now))
     }
 }

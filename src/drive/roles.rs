@@ -2,12 +2,11 @@
 
 use super::keeper::Keeper;
 use super::plan::{Keep, Shared};
+use super::slots::Slots;
 use super::wire::{Control, LongRun};
-use crate::execute::{Ended, Executor};
+use crate::execute::Ended;
 use crate::ledger::{BlockBuilder, last_line};
-use crate::schedule::{
-    AttemptEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, WorkRange, Worker, WorkerAction,
-};
+use crate::schedule::{AttemptEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, Worker, WorkerAction};
 use crate::task::{Bundle, Captured, EndedBy, FailureDigest, FailureGroup, IndexRange, Outcome, Rank, Status};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -135,6 +134,8 @@ impl SubRole {
 pub(super) struct Payload {
     whole: Option<Arc<Bundle>>,
     slices: VecDeque<Bundle>,
+    /// Asked for and not here yet.
+    asked: Vec<IndexRange>,
 }
 
 impl Payload {
@@ -144,14 +145,33 @@ impl Payload {
     const SLICE_TASKS: u64 = 4096;
 
     pub(super) fn new(whole: Option<Arc<Bundle>>) -> Self {
-        Self { whole, slices: VecDeque::new() }
+        Self { whole, slices: VecDeque::new(), asked: Vec::new() }
     }
 
     fn bundle_of(&self, index: u64) -> Option<&Bundle> {
         self.whole.as_deref().or_else(|| self.slices.iter().rev().find(|slice| slice.covers(index)))
     }
 
+    /// The parts of the range to ask for: those that neither are here nor have been asked for.
+    fn ask_for(&mut self, range: IndexRange) -> Vec<IndexRange> {
+        let mut parts = Vec::new();
+        let mut start = range.start;
+        while start < range.end {
+            let known = self.bundle_of(start).map(|slice| slice.held().end);
+            let known = known.or_else(|| self.asked.iter().find(|asked| asked.contains(start)).map(|asked| asked.end));
+            let end = known.unwrap_or(start + Self::SLICE_TASKS).min(range.end);
+            if known.is_none() {
+                parts.push(IndexRange::new(start, end));
+            }
+            start = end;
+        }
+        self.asked.extend(&parts);
+        parts
+    }
+
     fn add(&mut self, slice: Bundle) {
+        let held = slice.held();
+        self.asked.retain(|asked| !(held.start <= asked.start && asked.end <= held.end));
         self.slices.push_back(slice);
         if self.slices.len() > Self::SLICES {
             self.slices.pop_front();
@@ -163,7 +183,7 @@ impl Payload {
 pub(super) struct WorkerRole {
     pub(super) place: Place,
     pub(super) machine: Worker,
-    executor: Executor,
+    slots: Box<dyn Slots>,
     payload: Payload,
     /// Attempts whose task is not here yet.
     unfetched: Vec<TaskRun>,
@@ -188,22 +208,22 @@ impl WorkerRole {
     pub(super) fn new(
         place: Place,
         machine: Worker,
-        executor: Executor,
+        slots: Box<dyn Slots>,
         payload: Payload,
         rank: Rank,
         shared: &Shared,
     ) -> Self {
-        let slots = &shared.layout.ranks[rank.position()];
+        let layout = &shared.layout.ranks[rank.position()];
         Self {
             place,
             machine,
-            executor,
+            slots,
             payload,
             unfetched: Vec::new(),
             block: BlockBuilder::new(shared.generation, shared.round),
             rank: rank.0,
-            node: slots.node,
-            first_slot: slots.first_slot,
+            node: layout.node,
+            first_slot: layout.first_slot,
             keep: shared.keep,
             bundle_id: shared.bundle,
             ended: Vec::new(),
@@ -219,20 +239,16 @@ impl WorkerRole {
 
     pub(super) fn on_message(&mut self, now: u64, message: Down, out: &mut Outbox) {
         if let (Down::Hand { ranges, .. }, None) = (&message, &self.payload.whole) {
-            ranges.iter().for_each(|given| self.fetch(given, out));
+            ranges.clone().iter().for_each(|given| self.fetch(given.range, out));
         }
         let mut actions = Vec::new();
         self.machine.on_message(now, message, &mut actions);
         self.act(actions, out);
     }
 
-    fn fetch(&self, given: &WorkRange, out: &mut Outbox) {
-        let mut start = given.range.start;
-        while start < given.range.end {
-            let end = given.range.end.min(start + Payload::SLICE_TASKS);
-            let control = Control::Fetch { range: IndexRange::new(start, end), path: Vec::new() };
-            self.to_parent(control, Vec::new(), out);
-            start = end;
+    fn fetch(&mut self, range: IndexRange, out: &mut Outbox) {
+        for range in self.payload.ask_for(range) {
+            self.to_parent(Control::Fetch { range, path: Vec::new() }, Vec::new(), out);
         }
     }
 
@@ -240,8 +256,12 @@ impl WorkerRole {
     pub(super) fn on_slice(&mut self, bytes: Vec<u8>, out: &mut Outbox) {
         match Bundle::from_bytes(bytes) {
             Ok(slice) if slice.id() == self.bundle_id => self.payload.add(slice),
-            Ok(_) => tracing::error!("rank {} was sent a slice of another bundle", self.rank),
-            Err(error) => tracing::error!("rank {} was sent a damaged slice: {error}", self.rank),
+            unfit => {
+                let what = unfit.map_or_else(|error| error.to_string(), |_| "it is of another bundle".to_owned());
+                tracing::error!("rank {} was sent a slice that it cannot use: {what}", self.rank);
+                // Which one it should have been is not known: what is needed is asked for again.
+                self.payload.asked.clear();
+            }
         }
         for run in std::mem::take(&mut self.unfetched) {
             self.start(run, out);
@@ -252,7 +272,7 @@ impl WorkerRole {
         for action in actions {
             match action {
                 WorkerAction::Start(run) => self.start(run, out),
-                WorkerAction::Kill { slot } => self.executor.kill(slot, KILL_GRACE),
+                WorkerAction::Kill { slot } => self.kill(slot),
                 WorkerAction::ToParent(message) => {
                     let reports = matches!(message, Up::Report { .. }) && !self.block.is_empty();
                     let blocks = if reports { self.block.finish() } else { Vec::new() };
@@ -265,20 +285,37 @@ impl WorkerRole {
 
     fn start(&mut self, run: TaskRun, out: &mut Outbox) {
         let Some(bundle) = self.payload.bundle_of(run.index) else {
-            // Already asked for with its range; asked again only if the slice was dropped meanwhile.
-            let range = IndexRange::one(run.index);
-            self.to_parent(Control::Fetch { range, path: Vec::new() }, Vec::new(), out);
+            // Asked for with its range already, unless the slice was dropped meanwhile.
+            self.fetch(IndexRange::one(run.index), out);
             self.unfetched.push(run);
             return;
         };
         let command = bundle.command(run.index, self.first_slot + run.slots[0]);
-        self.executor.start(&run.slots, &command, run.work.attempt + run.work.crashes + 1);
+        self.slots.start(&run.slots, &command, run.work.attempt + run.work.crashes + 1);
+    }
+
+    fn kill(&mut self, slot: u32) {
+        let Some(at) = self.unfetched.iter().position(|run| run.slots[0] == slot) else {
+            return self.slots.kill(slot, KILL_GRACE);
+        };
+        // It waits for its slice: nothing runs yet that could be killed.
+        self.unfetched.swap_remove(at);
+        self.ended.push(Ended {
+            slot,
+            status: Status::Cancelled,
+            killed: true,
+            crashed: false,
+            started_unix_us: 0,
+            duration_us: 0,
+            stdout: Captured::default(),
+            stderr: Captured::default(),
+        });
     }
 
     /// Takes up what has ended on the slots.
     pub(super) fn poll(&mut self, now: u64) -> bool {
         let mut ended = std::mem::take(&mut self.ended);
-        self.executor.poll(&mut ended);
+        self.slots.poll(&mut ended);
         let any = !ended.is_empty();
         for end in ended.drain(..) {
             self.on_ended(now, end);
@@ -292,6 +329,9 @@ impl WorkerRole {
         let Verdict::Final { index, status, attempts, .. } = self.machine.on_ended(now, end.slot, attempt) else {
             return;
         };
+        if !self.slots.records() {
+            return;
+        }
         let failed = status != Status::Ok;
         if failed {
             self.machine.note_failure(FailureGroup {
@@ -321,7 +361,7 @@ impl WorkerRole {
             self.tell_longest(now, out);
         }
         // A rank that can start nothing any more keeps what it has for others to take back.
-        self.machine.pause(paused || self.executor.broken().is_some());
+        self.machine.pause(paused || self.slots.is_broken());
         let mut actions = Vec::new();
         self.machine.step(now, &mut actions);
         self.act(actions, out);
@@ -344,15 +384,110 @@ impl WorkerRole {
 
     /// When `step` should be called next, if nothing else happens.
     pub(super) fn next_tick(&self) -> Option<u64> {
+        if !self.ended.is_empty() {
+            return Some(0);
+        }
         let long = self.machine.running().next().map(|_| self.tell_longest_us);
         self.machine.next_tick().into_iter().chain(long).min()
     }
 
     pub(super) fn descriptors(&self, into: &mut Vec<libc::pollfd>) {
-        self.executor.wait_descriptors(into);
+        self.slots.wait_descriptors(into);
     }
 
     pub(super) fn shutdown(self) {
-        self.executor.shutdown();
+        self.slots.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::plan::{Layout, RankSlots};
+    use crate::drive::slots::NullSlots;
+    use crate::schedule::{Role, Work, WorkRange};
+    use crate::task::{BundleId, Input, NodeId, Resources, Source, TemplateOptions, write_bundle};
+
+    /// A worker of two slots that does not see its bundle and has been handed the tasks of it.
+    fn blind_worker(bundle: &Bundle, out: &mut Outbox) -> WorkerRole {
+        let own = RankSlots { slots: vec![None; 2], ..RankSlots::default() };
+        let shared = Shared {
+            layout: Layout { ranks: vec![own; 2], ..Layout::default() },
+            fan_out: 2,
+            dir: Default::default(),
+            bundle: bundle.id(),
+            generation: 1,
+            round: 0,
+            first_segment: 0,
+            sync: Duration::ZERO,
+            crash_limit: 1,
+            max_output: 0,
+            keep: Keep::All,
+        };
+        let place = Place { role: Role::Worker, depth: 1, parent: Some(Rank(0)), children: Vec::new(), keeper: false };
+        let machine = Worker::new(NodeId(0), Resources { cores: 2, gpus: 0 }, 1);
+        let slots = Box::<NullSlots>::default();
+        let mut worker = WorkerRole::new(place, machine, slots, Payload::new(None), Rank(1), &shared);
+        worker.on_message(0, Down::Welcome { epoch: 1, pace_us: 1000 }, out);
+        let work = Work {
+            bundle: BundleId(0),
+            resources: Resources::ONE_CORE,
+            retries: 0,
+            attempt: 0,
+            crashes: 0,
+            avoid: None,
+        };
+        let ranges = vec![WorkRange { work, range: IndexRange::new(0, bundle.len()) }];
+        worker.on_message(0, Down::Hand { epoch: 1, ranges }, out);
+        worker
+    }
+
+    fn bundle_of(tasks: u64) -> Bundle {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list");
+        std::fs::write(&list, "echo\n".repeat(tasks as usize)).unwrap();
+        let source = Source::Lines(Input::new(&list));
+        write_bundle(&source, &TemplateOptions::default(), &folder.path().join("bundle")).unwrap().bundle
+    }
+
+    fn asked(out: &mut Outbox) -> Vec<IndexRange> {
+        let range = |message: Outgoing| match message.control {
+            Control::Fetch { range, .. } => Some(range),
+            _ => None,
+        };
+        out.drain(..).filter_map(range).collect()
+    }
+
+    #[test]
+    fn tasks_are_asked_for_once_in_slices_and_again_after_a_damaged_one() {
+        let (bundle, mut out) = (bundle_of(Payload::SLICE_TASKS + 100), Outbox::new());
+        let mut worker = blind_worker(&bundle, &mut out);
+        let slices = [IndexRange::new(0, Payload::SLICE_TASKS), IndexRange::new(Payload::SLICE_TASKS, bundle.len())];
+        assert_eq!(asked(&mut out), slices);
+        worker.on_slice(bundle.extract(slices[1]), &mut out);
+        assert_eq!(asked(&mut out), [], "the first slice is still under way");
+        worker.on_slice(b"damaged".to_vec(), &mut out);
+        assert_eq!(asked(&mut out), [IndexRange::one(0), IndexRange::one(1)]);
+        worker.on_slice(bundle.extract(slices[0]), &mut out);
+        assert!(worker.unfetched.is_empty());
+        assert!(worker.poll(1));
+    }
+
+    #[test]
+    fn a_task_that_waits_for_its_slice_is_given_back_when_it_is_killed() {
+        let (bundle, mut out) = (bundle_of(2), Outbox::new());
+        let mut worker = blind_worker(&bundle, &mut out);
+        worker.on_message(1, Down::Drain { epoch: 1, grace_us: 0 }, &mut out);
+        assert_eq!(worker.next_tick(), Some(0), "the loop does not sleep on it");
+        out.clear();
+        assert!(worker.poll(2));
+        worker.step(2, false, &mut out);
+        worker.on_slice(bundle.extract(IndexRange::new(0, 2)), &mut out);
+        assert!(!worker.poll(3), "nothing was started late");
+        let given_back = out.iter().filter_map(|message| match &message.control {
+            Control::Up(Up::Report { report, .. }) => Some(report.returned.len()),
+            _ => None,
+        });
+        assert_eq!(given_back.sum::<usize>(), 2);
     }
 }

@@ -3,6 +3,7 @@
 //! holds the driver up. It knows nothing of messages between ranks and of files.
 
 mod bar;
+pub mod log;
 mod report;
 mod sink;
 mod start;

@@ -106,8 +106,8 @@ pub(super) fn loss(launcher: &Launcher, loss: &LossSurvival) -> Finding {
 /// All that was measured.
 pub(super) struct Machine {
     pub(super) ranks: Vec<RankFacts>,
-    pub(super) starts_per_second: f64,
-    /// Threads that started processes.
+    pub(super) starts_per_second: Result<f64, String>,
+    /// Loops that started processes side by side.
     pub(super) starters: u32,
     pub(super) files: Result<FileTimes, String>,
     pub(super) dir: String,
@@ -135,7 +135,7 @@ impl Machine {
             None => Finding::ok("pinning", "threads can be pinned to every core that was allotted".to_owned(), values),
             Some(rank) => Finding::warning(
                 "pinning",
-                format!("{} ranks cannot pin ({} on {})", failed.len(), rank.pinning, rank.host.name),
+                format!("{} cannot pin ({} on {})", plural(failed.len(), "rank"), rank.pinning, rank.host.name),
                 "runs work, but start them with --pin none",
                 values,
             ),
@@ -143,11 +143,17 @@ impl Machine {
     }
 
     fn starts(&self) -> Finding {
-        let rate = self.starts_per_second;
+        let rate = match &self.starts_per_second {
+            Ok(rate) => *rate,
+            Err(why) => {
+                let todo = "see whether this machine lets you start processes at all (ulimit -u)";
+                return Finding::warning("starting", why.clone(), todo, json!({ "per_second": null }));
+            }
+        };
         let text = format!("{rate:.0} processes per second with {} at a time", self.starters);
         let values = json!({ "per_second": rate.round(), "at_a_time": self.starters });
         let todo = (rate < SLOW_STARTS * f64::from(self.starters)).then(|| {
-            "slow: look for other work on these cores, and for a tool that traces or checks every start".into()
+            "that is slow: look for other work on these cores, and for a tool that traces or checks every start".into()
         });
         Finding::of("starting", text, todo, values)
     }
@@ -171,7 +177,7 @@ impl Machine {
         let todo = if fsync_us > SLOW_SYNC_US {
             Some("syncs are slow here: --sync 10 lets more outcomes share one".to_owned())
         } else if create_us.max(rename_us) > SLOW_FILE_US {
-            Some("slow: choose a folder on a file system that is nearer, with --out".to_owned())
+            Some("that is slow: choose a folder on a file system that is nearer, with --out".to_owned())
         } else {
             None
         };
@@ -188,7 +194,8 @@ fn ranks(nodes: &Nodes) -> Finding {
     let total: usize = counts.iter().sum();
     let (least, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
     let each = if least == most { format!("{most}") } else { format!("{least} to {most}") };
-    let text = format!("{} on {}, {each} per node", plural(total, "rank"), plural(nodes.len(), "node"));
+    let each = if nodes.len() > 1 { format!(", {each} per node") } else { String::new() };
+    let text = format!("{} on {}{each}", plural(total, "rank"), plural(nodes.len(), "node"));
     let values = json!({ "ranks": total, "nodes": nodes.len(), "per_node_least": least, "per_node_most": most });
     Finding::ok("ranks", text, values)
 }
@@ -214,9 +221,15 @@ fn numa(nodes: &Nodes) -> Finding {
         nodes.values().map(|ranks| ranks.iter().flat_map(|rank| &rank.numa).collect::<BTreeSet<_>>().len()).collect();
     let crossing = nodes.values().flatten().filter(|rank| rank.numa.len() > 1).count();
     let most = per_node.iter().max().copied().unwrap_or(0);
-    let across = if crossing > 0 { format!("; {} span several", plural(crossing, "rank")) } else { String::new() };
+    let across = match crossing {
+        0 => String::new(),
+        1 => "; 1 rank spans several".to_owned(),
+        more => format!("; {more} ranks span several"),
+    };
     let values = json!({ "per_node_most": most, "ranks_across": crossing });
-    Finding::ok("NUMA", format!("{} with allotted cores per node{across}", plural(most, "NUMA node")), values)
+    let where_ = if nodes.len() > 1 { "the allotted cores of a node are on" } else { "the allotted cores are on" };
+    let most_of = if nodes.len() > 1 && most > 1 { "at most " } else { "" };
+    Finding::ok("NUMA", format!("{where_} {most_of}{}{across}", plural(most, "NUMA node")), values)
 }
 
 fn plural(count: usize, word: &str) -> String {
@@ -238,7 +251,7 @@ mod tests {
 
     fn machine(ranks: Vec<RankFacts>) -> Machine {
         let files = Ok(FileTimes { create_us: 20.0, rename_us: 15.0, fsync_us: 900.0 });
-        Machine { ranks, starts_per_second: 3000.0, starters: 2, files, dir: "/scratch".into() }
+        Machine { ranks, starts_per_second: Ok(3000.0), starters: 2, files, dir: "/scratch".into() }
     }
 
     fn verdict(machine: &Machine, topic: &str) -> Verdict {
@@ -268,12 +281,14 @@ mod tests {
     fn each_fault_is_a_warning_that_says_what_to_do() {
         let mut faulty = machine(vec![rank("a", 0..4, 4)]);
         faulty.ranks[0].pinning = "not permitted".into();
-        faulty.starts_per_second = 40.0;
+        faulty.starts_per_second = Ok(40.0);
         faulty.files = Err("Permission denied".into());
         for topic in ["pinning", "starting", "files"] {
             assert_eq!(verdict(&faulty, topic), Verdict::Warning, "{topic}");
         }
         assert!(faulty.findings().iter().all(|finding| finding.todo.is_empty() == (finding.verdict == Verdict::Ok)));
+        faulty.starts_per_second = Err("no process can be started".into());
+        assert_eq!(verdict(&faulty, "starting"), Verdict::Warning);
         faulty.files = Ok(FileTimes { create_us: 20.0, rename_us: 15.0, fsync_us: 900_000.0 });
         assert_eq!(verdict(&faulty, "files"), Verdict::Warning);
     }

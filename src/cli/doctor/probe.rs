@@ -1,16 +1,16 @@
 //! The measurements of `myriarch doctor`. Judges nothing.
 
 use super::RankFacts;
+use crate::execute::RankCores;
+use crate::execute::bench::spawn_ceiling;
 use crate::fabric::host_identity;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long processes are started.
-pub(super) const SPAWN_SECONDS: f64 = 1.0;
+const SPAWN_SECONDS: f64 = 1.0;
 /// Files made, renamed and synced, each.
 const FILES: u32 = 20;
 /// No file system is measured for longer: a slow one is known as such by then.
@@ -26,31 +26,10 @@ pub(super) struct FileTimes {
 
 /// What this rank knows of its place.
 pub(super) fn rank_facts() -> RankFacts {
-    let (cores, numa, machine_cores) = cores_of_this_process();
+    let RankCores { mask: cores, mut numa, machine_cores, .. } = RankCores::of_this_process();
+    numa.sort_unstable();
+    numa.dedup();
     RankFacts { host: host_identity(), pinning: try_pinning(&cores), cores, numa, machine_cores }
-}
-
-/// Cores of this process's affinity mask, their NUMA nodes, and the machine's cores.
-fn cores_of_this_process() -> (Vec<u32>, Vec<u32>, u32) {
-    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    let status = read(Path::new("/proc/self/status"));
-    let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).map(ranges).unwrap_or_default();
-    let machine = ranges(&read(Path::new("/sys/devices/system/cpu/online"))).len().max(mask.len());
-    let nodes = Path::new("/sys/devices/system/node");
-    let numa = ranges(&read(&nodes.join("online"))).into_iter().filter(|node| {
-        let list = read(&nodes.join(format!("node{node}/cpulist")));
-        ranges(&list).iter().any(|core| mask.contains(core))
-    });
-    (mask.clone(), numa.collect(), machine as u32)
-}
-
-/// The numbers of a kernel list such as `0-3,8`.
-fn ranges(list: &str) -> Vec<u32> {
-    let part = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.trim().parse::<u32>().ok()?..=last.trim().parse::<u32>().ok()?)
-    };
-    list.trim().split(',').filter_map(part).flatten().collect()
 }
 
 /// Pins a thread of its own to each core in turn. Says why that cannot be done, or nothing.
@@ -84,25 +63,13 @@ fn try_pinning(cores: &[u32]) -> String {
     if cores.is_empty() { "the system does not tell which cores there are".to_owned() } else { String::new() }
 }
 
-/// Processes per second that so many threads start and wait for, one after the other each.
-pub(super) fn spawn_rate(threads: u32, seconds: f64) -> f64 {
-    let started = AtomicU64::new(0);
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while start.elapsed().as_secs_f64() < seconds {
-                    let mut command = Command::new("/bin/true");
-                    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-                    if command.status().is_err() {
-                        return;
-                    }
-                    started.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    started.into_inner() as f64 / start.elapsed().as_secs_f64()
+/// Processes per second that so many bare loops start and wait for.
+///
+/// # Errors
+/// None can be started.
+pub(super) fn spawn_rate(loops: u32) -> Result<f64, String> {
+    let rate = spawn_ceiling(loops, SPAWN_SECONDS).map_err(|error| error.to_string())?;
+    if rate.is_finite() { Ok(rate) } else { Err("/bin/true cannot be started".to_owned()) }
 }
 
 /// Makes, syncs and renames small files in a folder of its own, which is removed again.
@@ -149,13 +116,6 @@ fn middle(mut values: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernel_lists_are_read_as_numbers() {
-        assert_eq!(ranges("0-3,8\n"), [0, 1, 2, 3, 8]);
-        assert_eq!(ranges(" 5"), [5]);
-        assert!(ranges("").is_empty());
-    }
 
     #[test]
     fn measuring_a_folder_leaves_nothing_behind() {

@@ -7,6 +7,7 @@ use crate::drive::{self, DriveError, Job, Keep, RankReport, RunEnd};
 use crate::execute::Spawner;
 use crate::fabric::{self, Fabric, ThreadFabric};
 use crate::ledger::{Owner, Patience, RunDir, load, write_atomically};
+use crate::observe::log;
 use crate::task::{Bundle, Source, first_difference, first_difference_outside, write_bundle};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
@@ -135,11 +136,14 @@ fn alone(options: RunOptions, began: Instant, report: &RankReport) -> i32 {
 /// A rank cannot go on, and the others would wait for it: the launcher ends them when it sees this status.
 fn fail(error: &DriveError) -> ! {
     eprintln!("myriarch: {error}");
+    tracing::error!("{error}");
+    log::flush();
     fabric::leave(EXIT_UNFINISHED)
 }
 
 fn play(fabric: Box<dyn Fabric>, spawner: Spawner, options: RunOptions, began: Instant, report: &RankReport) -> i32 {
     if fabric.rank() != crate::task::Rank::MANAGER {
+        log::errors_to_stderr(fabric.rank().0);
         return match drive::run(fabric, spawner, report, None) {
             Ok(_) => EXIT_OK,
             Err(error) => fail(&error),
@@ -154,6 +158,7 @@ fn play(fabric: Box<dyn Fabric>, spawner: Spawner, options: RunOptions, began: I
         Err(error) => (None, Some(error)),
     };
     let end = drive::run(fabric, spawner, report, job);
+    log::flush();
     if let Some(error) = refused {
         eprintln!("myriarch: {}", in_one_line(&error));
         return EXIT_USAGE;
@@ -298,6 +303,7 @@ fn job(
     began: Instant,
 ) -> anyhow::Result<Job> {
     dir.begin()?;
+    begin_log(&dir, &owner, &options, &mut notes);
     let loaded = load(&dir)?;
     notes.extend(loaded.notes());
     let resume_command = resume_command(dir.path());
@@ -331,6 +337,15 @@ fn job(
         bundle,
         dir,
     })
+}
+
+/// A run goes on without a log where there can be none.
+fn begin_log(dir: &RunDir, owner: &Owner, options: &RunOptions, notes: &mut Vec<String>) {
+    if let Err(error) = log::to_file(&dir.log()) {
+        notes.push(format!("{} cannot be written: {error}", dir.log().display()));
+    }
+    let (version, generation) = (env!("CARGO_PKG_VERSION"), owner.generation());
+    tracing::info!("myriarch {version}, generation {generation}: {}", options.command_line.join(" "));
 }
 
 fn resume_command(dir: &Path) -> String {
