@@ -60,8 +60,13 @@ impl Facts {
             format!("stop with: myriarch stop {}; go on later with: {}", word(&self.dir), self.resume_command),
         ];
         lines.extend(self.core_warning());
-        if let (true, LossSurvival::Ends(advice)) = (self.nodes > 1, &self.survival) {
-            lines.push(format!("a rank that dies takes the whole run along; to survive that, {advice}"));
+        if self.survival == LossSurvival::Survives {
+            // The launcher would keep the others, but nobody here notices a loss yet: they would wait for ever.
+            lines.push(
+                "this launch keeps the other ranks when one dies, and the run would wait for it: start without that, and \
+                 resume after a loss"
+                    .to_owned(),
+            );
         }
         lines
     }

@@ -40,7 +40,7 @@ fn facts() -> Facts {
         dir: "runs/7".into(),
         source: "tasks.txt".into(),
         launcher: Launcher::OpenMpi { recovery: Some(true) },
-        survival: LossSurvival::Survives,
+        survival: LossSurvival::Ends("start srun with -K0".into()),
         resume_command: "myriarch run --resume --out runs/7".into(),
         pinned: true,
     }
@@ -151,9 +151,8 @@ fn less_than_half_of_the_cores_is_a_warning_that_names_the_missing_option() {
     let idle = third_line(Facts { cores_used: 7, ..facts() }).unwrap();
     assert!(idle.contains("only 7 cores of 16 allotted are used: -j"), "{idle}");
     assert_eq!(third_line(Facts { cores_used: 8, ..facts() }), None, "half is no warning");
-    let ends = Facts { survival: LossSurvival::Ends("start srun with -K0".into()), ..facts() };
-    assert!(third_line(ends.clone()).unwrap().ends_with("to survive that, start srun with -K0"));
-    assert_eq!(third_line(Facts { nodes: 1, ..ends }), None);
+    let keeps = third_line(Facts { survival: LossSurvival::Survives, ..facts() }).unwrap();
+    assert!(keeps.ends_with("start without that, and resume after a loss"), "{keeps}");
 }
 
 #[test]

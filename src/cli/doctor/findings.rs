@@ -88,12 +88,18 @@ pub(super) fn alone(version: Option<String>) -> Finding {
 pub(super) fn loss(launcher: &Launcher, loss: &LossSurvival) -> Finding {
     let values = json!({ "launcher": launcher.to_string(), "loss": loss_word(loss) });
     match loss {
-        LossSurvival::Survives => {
-            Finding::ok("lost rank", format!("started by {launcher}: the others go on when a rank dies"), values)
-        }
-        LossSurvival::Ends(todo) => {
-            Finding::warning("lost rank", format!("started by {launcher}: a rank that dies ends all"), todo, values)
-        }
+        // The ranks themselves do not notice a loss yet.
+        LossSurvival::Survives => Finding::warning(
+            "lost rank",
+            format!("started by {launcher}: it keeps the others when a rank dies, and a run would wait for that rank"),
+            "start without that option; after a loss, go on with myriarch run --resume",
+            values,
+        ),
+        LossSurvival::Ends(_) => Finding::ok(
+            "lost rank",
+            format!("started by {launcher}: a rank that dies ends the run, and myriarch run --resume goes on with it"),
+            values,
+        ),
         LossSurvival::Unknown(todo) => Finding::warning(
             "lost rank",
             format!("started by {launcher}: whether the others go on when a rank dies cannot be seen from here"),
@@ -294,10 +300,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_launch_survives_is_told_with_the_flag_that_is_missing() {
+    fn what_becomes_of_a_run_whose_rank_dies_is_told() {
         let launcher = Launcher::OpenMpi { recovery: Some(false) };
         let ends = loss(&launcher, &LossSurvival::Ends("use --enable-recovery".into()));
-        assert_eq!((ends.verdict, ends.todo.as_str()), (Verdict::Warning, "use --enable-recovery"));
-        assert_eq!(loss(&launcher, &LossSurvival::Survives).verdict, Verdict::Ok);
+        assert_eq!(ends.verdict, Verdict::Ok);
+        let keeps = loss(&launcher, &LossSurvival::Survives);
+        assert!(keeps.verdict == Verdict::Warning && keeps.todo.contains("--resume"), "{}", keeps.todo);
     }
 }
