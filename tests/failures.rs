@@ -10,7 +10,7 @@ const LINES: u64 = 400;
 /// A list of which every second line names a program that is not there (yet).
 fn half_wrong(world: &World) {
     put_program(world, "right");
-    let program = |i: u64| if i % 2 == 0 { "./right" } else { "./wrong" };
+    let program = |i: u64| if i.is_multiple_of(2) { "./right" } else { "./wrong" };
     let lines: String = (0..LINES).map(|i| format!("{} {i}\n", program(i))).collect();
     world.write("tasks.txt", lines);
 }
