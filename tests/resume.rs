@@ -82,6 +82,26 @@ fn a_job_that_is_killed_at_any_moment_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_job_that_is_killed_while_it_reads_its_tasks_can_be_started_again() {
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        world.write("list", "echo {} >> ran\n");
+        // A list whose end never comes.
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let run = world.start_with(launch, &["run", "--resume", "--out", "run", "-"], |command| {
+            command.stdin(reader);
+        });
+        eventually("the folder is taken", || world.has("run/owner.1").then_some(()));
+        run.kill_job();
+        world.run(launch, &["run", "--resume", "--out", "run", "list"]).with(0);
+        all_ended_well(&world, 1);
+        let left = std::fs::read_dir(world.path("run")).unwrap().map(|entry| entry.unwrap().file_name());
+        let parts: Vec<_> = left.filter(|name| name.to_string_lossy().contains(".part")).collect();
+        assert!(parts.is_empty(), "{parts:?}");
+    }
+}
+
+#[test]
 fn a_killed_job_counts_as_died_until_it_is_resumed() {
     let world = World::new();
     let run = world.start(Launch::ALONE, &["run", "--out", "run", "--array", "0-1", "--", "test {} = 0 || sleep 300"]);

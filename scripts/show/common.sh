@@ -10,8 +10,9 @@ cd "$root"
 scripts/build.sh >&2
 myriarch=$root/$target_dir/release/myriarch
 work=$(mktemp -d "${TMPDIR:-/tmp}/myriarch-show.XXXXXX")
-trap 'cd /; rm -rf "$work"' EXIT
+trap 'cd /; remove_shared_memory; rm -rf "$work"' EXIT
 cd "$work"
+: >.began
 
 # Shows a command, then runs it.
 show() {
@@ -52,4 +53,13 @@ processes_here() {
             echo "${process#/proc/}"
         fi
     done
+}
+
+# Removes what killed MPI jobs left in shared memory since the demonstration began, if no process has it mapped.
+remove_shared_memory() {
+    local file
+    find /dev/shm -maxdepth 1 -user "$(id -un)" -newer "$work/.began" \( -name 'vader_segment.*' -o -name 'mpich*' \) 2>/dev/null |
+        while read -r file; do
+            grep -qsF "$file" /proc/[0-9]*/maps || rm -f "$file"
+        done
 }

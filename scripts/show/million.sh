@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From the folder of a finished run of a million tasks to the error output of the one that failed: under a second.
-# The tasks are run by a few processes each (a million processes take minutes): the run is made once and takes about ten.
+# Each task is a process, so making the run takes about ten minutes on two cores.
 #   TASKS=1000000      RANKS=4
 . "$(dirname "$0")/common.sh"
 TASKS=${TASKS:-1000000}
