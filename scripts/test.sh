@@ -41,7 +41,7 @@ RUSTDOCFLAGS="-D warnings" with_mpi openmpi cargo doc --workspace --no-deps --do
 [ "${1:-}" = check ] && exit 0
 
 step "shell scripts"
-for script in scripts/*.sh .ci/run; do
+for script in scripts/*.sh scripts/show/*.sh .ci/run; do
     bash -n "$script"
 done
 step "all tests, without MPI"

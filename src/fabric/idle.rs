@@ -9,6 +9,9 @@ const SPIN: Duration = Duration::from_micros(4);
 const YIELD: Duration = Duration::from_micros(40);
 /// The first pause.
 const FIRST_PAUSE: Duration = Duration::from_micros(64);
+/// The first pause of a rank that watches descriptors: what is nearest to it wakes it by them, and a core that it spins
+/// on is missing to the tasks.
+const FIRST_WATCHED_PAUSE: Duration = Duration::from_micros(128);
 /// The longest pause: 100 wake-ups a second cost a rank about 0.2 % of a core.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause while a message is in mid-transfer, which goes on only when this rank looks after it.
@@ -38,14 +41,19 @@ impl Idle {
         self.since = None;
     }
 
-    /// Nothing happened until `now`. While `transferring`, pauses stay short.
-    pub(super) fn next(&mut self, now: Instant, transferring: bool) -> Step {
+    /// Nothing happened until `now`. While `transferring`, pauses stay short; a rank that is `watching` descriptors
+    /// sleeps at once.
+    pub(super) fn next(&mut self, now: Instant, transferring: bool, watching: bool) -> Step {
         let since = *self.since.get_or_insert_with(|| {
             self.pause = FIRST_PAUSE;
             now
         });
         let idle = now.saturating_duration_since(since);
-        if idle < SPIN {
+        if watching && !transferring {
+            let pause = self.pause.max(FIRST_WATCHED_PAUSE);
+            self.pause = (pause * 2).min(LONGEST_PAUSE);
+            Step::Sleep(pause)
+        } else if idle < SPIN {
             Step::Spin
         } else if idle < YIELD {
             Step::Yield
@@ -68,7 +76,7 @@ mod tests {
         let mut now = start;
         (0..count)
             .map(|_| {
-                let step = idle.next(now, transferring);
+                let step = idle.next(now, transferring, false);
                 now += match step {
                     Step::Sleep(pause) => pause,
                     _ => Duration::from_micros(1),
@@ -101,8 +109,16 @@ mod tests {
         let start = Instant::now();
         steps(&mut idle, start, 60, false);
         idle.reset();
-        assert_eq!(idle.next(start + Duration::from_secs(1), false), Step::Spin);
-        assert_eq!(idle.next(start + Duration::from_secs(2), false), Step::Sleep(FIRST_PAUSE));
+        assert_eq!(idle.next(start + Duration::from_secs(1), false, false), Step::Spin);
+        assert_eq!(idle.next(start + Duration::from_secs(2), false, false), Step::Sleep(FIRST_PAUSE));
+    }
+
+    #[test]
+    fn who_watches_descriptors_sleeps_at_once() {
+        let mut idle = Idle::default();
+        let start = Instant::now();
+        assert_eq!(idle.next(start, false, true), Step::Sleep(FIRST_WATCHED_PAUSE));
+        assert_eq!(idle.next(start, false, true), Step::Sleep(2 * FIRST_WATCHED_PAUSE));
     }
 
     #[test]

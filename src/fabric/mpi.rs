@@ -116,7 +116,7 @@ impl MpiFabric {
     /// One step of idling: spins, yields, or sleeps with an eye on the descriptors. Says whether one has something.
     fn pause(&mut self, descriptors: &mut [libc::pollfd], at_most: Duration) -> Result<bool, FabricError> {
         let now = Instant::now();
-        match self.idle.next(now, self.traffic.goes_on(now)) {
+        match self.idle.next(now, self.traffic.goes_on(now), !descriptors.is_empty()) {
             Step::Spin => std::hint::spin_loop(),
             Step::Yield => {
                 std::thread::yield_now();

@@ -220,6 +220,7 @@ fn existing(options: &RunOptions) -> anyhow::Result<Option<RunDir>> {
 fn begin(dir: RunDir, options: RunOptions, began: Instant) -> anyhow::Result<Job> {
     let source = options.source.as_ref().context("there are no tasks")?;
     let owner = Owner::acquire_with(&dir, Patience::default(), |what| eprintln!("myriarch: {what}"))?;
+    remove_parts(dir.path());
     // The options first: a folder with a bundle can be resumed.
     let kept = serde_json::to_vec_pretty(&options).context("cannot write the options down")?;
     write_atomically(&dir.options(), &kept)?;
@@ -227,7 +228,28 @@ fn begin(dir: RunDir, options: RunOptions, began: Instant) -> anyhow::Result<Job
     job(dir, owner, written.bundle, options, written.warnings, began)
 }
 
+/// Takes away what a start that was killed while it read its tasks left half written.
+fn remove_parts(dir: &Path) {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("bundle.") && name.ends_with(".part")) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn resume(dir: RunDir, options: RunOptions, began: Instant) -> anyhow::Result<Job> {
+    if !dir.bundle().exists() {
+        // Killed while it read its tasks: nothing has run, and it begins anew.
+        if options.source.is_none() {
+            bail!(
+                "{} has no tasks yet: its first start was killed too soon; give the tasks again",
+                dir.path().display()
+            );
+        }
+        return begin(dir, options, began);
+    }
     let owner = Owner::acquire_with(&dir, Patience::default(), |what| eprintln!("myriarch: {what}"))?;
     let options = with_kept(options, &dir)?;
     let mut notes = Vec::new();
