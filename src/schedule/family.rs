@@ -316,22 +316,23 @@ impl Family {
             }
         }
         order.sort_unstable();
+        // Handing out moves work from the pool to children: the sum stays as it is.
+        let all = self.pool.cores() + beyond + self.held_cores();
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
                 break;
             }
-            let handed = self.hand(rank, beyond, most, out);
+            let handed = self.hand(rank, all, most, out);
             most -= handed;
         }
     }
 
-    /// Hands one child its share, returns the number of tasks.
-    fn hand(&mut self, rank: Rank, beyond: u64, most: u64, out: &mut ToChildren) -> u64 {
+    /// Hands one child its share of `all` that waits or is held, in cores; returns the number of tasks.
+    fn hand(&mut self, rank: Rank, all: u64, most: u64, out: &mut ToChildren) -> u64 {
         let credit = self.credit(rank);
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
         // Near the end nobody takes more than a fair share of what is left, but work for an idle core is always fair.
-        let all = self.pool.cores() + beyond + self.held_cores();
         let fair = (all * u64::from(capacity.total.cores)).div_ceil(self.cores.max(1));
         let share = credit.min(fair.saturating_sub(child.held.cores()).max(Self::idle(child)));
         // Another node than the one to avoid, unless nothing else could take the task.

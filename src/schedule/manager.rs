@@ -379,11 +379,6 @@ impl Manager {
         true
     }
 
-    /// When `step` should be called next: the manager acts on words alone.
-    pub fn next_tick(&self) -> Option<Micros> {
-        None
-    }
-
     /// Why the run ended, once it has.
     pub fn ending(&self) -> Option<EndedBy> {
         match self.phase {

@@ -161,8 +161,6 @@ pub struct Report {
     pub attempt_cores: u64,
     /// Slot-time that they took: cores × microseconds.
     pub busy_core_us: u64,
-    /// Cores without work.
-    pub idle_cores: u64,
     /// Cores that the tasks not started would take.
     pub unstarted_cores: u64,
     /// Failures since the last report, grouped.

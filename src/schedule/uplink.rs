@@ -58,7 +58,6 @@ impl Uplink {
         }
         let mut report = std::mem::take(&mut self.report);
         report.join_runs();
-        report.idle_cores = idle_cores;
         report.unstarted_cores = unstarted_cores;
         self.last_us = now;
         self.mark = held_cores;

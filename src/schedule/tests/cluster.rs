@@ -421,7 +421,8 @@ impl Cluster {
 
     fn arm(&mut self, key: (Rank, u8)) {
         let next = match &self.machines[&key] {
-            Machine::Manager(manager) => manager.next_tick(),
+            // The manager acts on words alone.
+            Machine::Manager(_) => None,
             Machine::Sub(sub) => sub.next_tick(),
             Machine::Worker(worker) => worker.next_tick(),
         };
