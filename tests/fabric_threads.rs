@@ -84,7 +84,7 @@ fn a_wait_that_nobody_ends_takes_its_time_and_leaves_no_stale_wake_up() {
                     assert_eq!(message, round.to_le_bytes());
                     break;
                 }
-                fabric.wait(&mut Vec::new(), Duration::from_micros(u64::from(round % 70))).unwrap();
+                fabric.wait(&mut Vec::new(), Duration::from_micros(u64::from(round % 70)), true).unwrap();
             }
         }
         fabric.gather(Vec::new()).unwrap();

@@ -11,7 +11,7 @@ pub mod stop;
 pub mod tasks;
 
 use crate::fabric;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Exit status: all tasks ended well.
 pub const EXIT_OK: i32 = 0;
@@ -55,8 +55,10 @@ enum Command {
 
 /// Parses the command line of this process, runs it and returns the exit status.
 pub fn main() -> i32 {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let matches = Cli::command().try_get_matches();
+    let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Every rank of a launch has the same command line; one of them says what is wrong with it.
             if fabric::is_first_of_launch() {
@@ -67,7 +69,12 @@ pub fn main() -> i32 {
         }
     };
     let done = match cli.command {
-        Command::Run(args) => return run::main(*args),
+        Command::Run(mut args) => {
+            if let Some((_, matches)) = matches.subcommand() {
+                args.note_said(matches);
+            }
+            return run::main(*args);
+        }
         Command::Doctor(args) => doctor::main(args),
         Command::Bench(args) => bench::main(args),
         Command::Status(args) => status::main(args),

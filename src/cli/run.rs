@@ -12,7 +12,8 @@ pub use start::main;
 use crate::execute::Pin;
 
 use crate::task::{Input, InputError, Source, TemplateOptions, parse_duration};
-use clap::{Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, ValueEnum};
 use options::{parse_max_fails, parse_positive_duration, parse_size};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -60,6 +61,9 @@ pub struct RunArgs {
     tasks: TaskArgs,
     #[command(flatten)]
     each: EachTaskArgs,
+    /// The arguments that were written down, by name; the others have their defaults.
+    #[arg(skip)]
+    said: Vec<String>,
 
     /// Folder that keeps everything about the run [default: ./myriarch-runs/N, with a link `last` beside it]
     #[arg(long, value_name = "DIR", help_heading = RUN)]
@@ -207,15 +211,10 @@ fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 impl RunArgs {
-    /// The options of a `run --resume` that says nothing else.
-    fn unsaid() -> Result<RunOptions, InputError> {
-        #[derive(clap::Parser)]
-        struct Bare {
-            #[command(flatten)]
-            run: RunArgs,
-        }
-        let bare = <Bare as clap::Parser>::try_parse_from(["myriarch", "--resume"]);
-        bare.map_err(|error| InputError::Usage(error.to_string()))?.run.check()
+    /// Notes which arguments the command line holds.
+    pub fn note_said(&mut self, matches: &ArgMatches) {
+        let is_said = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+        self.said = matches.ids().map(|id| id.as_str()).filter(is_said).map(str::to_owned).collect();
     }
 
     /// Checks all that can be checked without reading the tasks.
@@ -260,6 +259,7 @@ impl RunArgs {
             fan_out: self.fan_out,
             ranks: self.ranks,
             name: self.name,
+            said: self.said,
             command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         })
     }

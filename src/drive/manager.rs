@@ -1,14 +1,16 @@
 //! Rank 0's side of a run: the ledger, the deadlines, and what the user is told.
 
 use super::keeper::Keeper;
+use super::longest::Longest;
 use super::plan::{Keep, Layout, LayoutOptions, Shared};
+use super::printer::Printer;
 use super::roles::{Outbox, Outgoing};
 use super::signals;
 use super::wire::{Control, LongRun};
 use crate::execute::Pin;
 use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
-    RunState, Summary, Wake, read_extent, write_failed_jsonl,
+    RunState, Summary, Wake, write_failed_jsonl,
 };
 use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
@@ -16,8 +18,7 @@ use crate::task::{
     Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, FailureDigest, FailureGroup, IndexRange, Outcome,
     OutcomeClass, Rank, Resources, Status,
 };
-use std::collections::{HashMap, VecDeque};
-use std::io::Write;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -72,10 +73,20 @@ pub struct Job {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct RunEnd {
-    /// The exit status.
-    pub status: i32,
+    status: i32,
+    printer: Option<Printer>,
+}
+
+impl RunEnd {
+    /// Waits until outputs that were to be printed are, and gives the exit status.
+    pub fn wait(self) -> i32 {
+        for trouble in self.printer.map(Printer::finish).unwrap_or_default() {
+            eprintln!("myriarch: {trouble}");
+        }
+        self.status
+    }
 }
 
 struct BundleShapes(Arc<Bundle>);
@@ -152,10 +163,9 @@ pub(super) struct ManagerRole {
     /// When a drain's grace is over.
     grace_ends_us: Option<u64>,
     signals: u32,
-    print: bool,
+    printer: Option<Printer>,
     observer: Observer,
-    /// The tasks that run longest, by the child that told, and when it did.
-    longest: HashMap<Rank, (u64, Vec<LongRun>)>,
+    longest: Longest,
     first_hand_us: Option<u64>,
     last_record_us: u64,
     /// Time from the start of the process to the role's time 0.
@@ -233,6 +243,11 @@ impl ManagerRole {
             tracing::info!("{note}");
             observer.note(note);
         }
+        let printer = if print {
+            Printer::start(dir.clone()).map_err(|e| observer.note(&format!("no outputs are printed: {e}"))).ok()
+        } else {
+            None
+        };
         let told = state.counts();
         Ok(Self {
             machine,
@@ -257,9 +272,9 @@ impl ManagerRole {
             superseded: false,
             grace_ends_us: None,
             signals: 0,
-            print,
+            printer,
             observer,
-            longest: HashMap::new(),
+            longest: Longest::default(),
             first_hand_us: None,
             last_record_us: 0,
             before_us,
@@ -362,8 +377,9 @@ impl ManagerRole {
                 *count += run.range.len();
             }
             self.last_record_us = now;
-            if self.print {
-                self.print_outputs(extent, &runs);
+            if let (Some(printer), Some(extent)) = (&self.printer, extent) {
+                self.observer.step_aside();
+                printer.print(extent, runs);
             }
         }
         if let Some(error) = self.keeper.new_error() {
@@ -374,23 +390,6 @@ impl ManagerRole {
         {
             self.journaled.clear();
             self.on_disk_error(now, &error, out);
-        }
-    }
-
-    fn print_outputs(&mut self, extent: Option<Extent>, runs: &[EndedRun]) {
-        let Some(extent) = extent else { return };
-        let outcomes = match read_extent(&self.dir, extent) {
-            Ok(outcomes) => outcomes,
-            Err(error) => return self.observer.note(&format!("an output cannot be shown: {error}")),
-        };
-        self.observer.step_aside();
-        let mut stdout = std::io::stdout().lock();
-        for outcome in outcomes.iter().filter(|o| runs.iter().any(|run| run.range.contains(o.index))) {
-            if stdout.write_all(&outcome.stdout.bytes).and_then(|()| stdout.flush()).is_err() {
-                // Whoever read it has gone; the outputs are in DIR.
-                self.print = false;
-                return;
-            }
         }
     }
 
@@ -418,7 +417,7 @@ impl ManagerRole {
     }
 
     pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<LongRun>) {
-        self.longest.insert(from, (now, long));
+        self.longest.note(now, from, long);
     }
 
     /// Deadlines, requests, and what is shown.
@@ -466,6 +465,9 @@ impl ManagerRole {
             tracing::info!("drain: {why}; {} tasks run and get {:.1} s", self.running(), grace.as_secs_f64());
             self.observer.draining(why, grace, self.running());
         }
+        for trouble in self.printer.iter().flat_map(Printer::troubles) {
+            self.observer.note(&trouble);
+        }
         let snapshot = self.snapshot(now);
         self.observer.update(&snapshot);
         if now >= self.next_progress_us {
@@ -484,9 +486,19 @@ impl ManagerRole {
         !self.done && self.gives_up_us().is_some_and(|at| now >= at + FORCE_AFTER.as_micros() as u64)
     }
 
-    /// When chores are due next.
+    /// Lets the machine act when it asked to.
+    pub(super) fn step(&mut self, now: u64, out: &mut Outbox) {
+        if self.machine.next_tick().is_some_and(|at| at <= now) {
+            let mut actions = Vec::new();
+            self.machine.step(now, &mut actions);
+            self.act(now, actions, out);
+        }
+    }
+
+    /// When chores or the machine are due next.
     pub(super) fn next_tick(&self) -> u64 {
-        if self.done { u64::MAX } else { self.next_chore_us }
+        let machine = self.machine.next_tick().unwrap_or(u64::MAX);
+        if self.done { u64::MAX } else { self.next_chore_us.min(machine) }
     }
 
     fn running(&self) -> u64 {
@@ -515,19 +527,11 @@ impl ManagerRole {
     fn write_progress(&mut self, now: u64, state: RunState) {
         let wall = self.wall_seconds(now);
         let ended = self.told.ended() - self.told_at_start.ended();
-        let mut longest: Vec<LongTask> = self
-            .longest
-            .values()
-            .filter(|(told, _)| now - told < 12_000_000)
-            .flat_map(|(told, long)| long.iter().map(move |entry| (*told, *entry)))
-            .map(|(told, run)| LongTask {
-                index: self.bundle.label(run.index),
-                node: name_of(&self.nodes, run.node),
-                seconds: f64::from(run.seconds) + (now - told) as f64 / 1e6,
-            })
-            .collect();
-        longest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        longest.truncate(10);
+        let longest = self.longest.top(now, 10).into_iter().map(|run| LongTask {
+            index: self.bundle.label(run.index),
+            node: name_of(&self.nodes, run.node),
+            seconds: f64::from(run.seconds),
+        });
         let progress = Progress {
             state,
             updated_unix: unix_us() as f64 / 1e6,
@@ -543,7 +547,7 @@ impl ManagerRole {
             ranks: self.ranks,
             nodes: self.nodes.len() as u32,
             slots: self.slots,
-            longest,
+            longest: longest.collect(),
         };
         if let Err(error) = progress.write(&self.dir) {
             tracing::warn!("{error}");
@@ -567,7 +571,7 @@ impl ManagerRole {
         let counts = self.told;
         if self.superseded {
             // The account is the later start's now.
-            return RunEnd { status: crate::cli::EXIT_UNFINISHED };
+            return RunEnd { status: crate::cli::EXIT_UNFINISHED, printer: self.printer };
         }
         let unfinished = self.bundle.len() - counts.ended();
         let ended_by = match self.machine.ending() {
@@ -610,15 +614,15 @@ impl ManagerRole {
             end_seconds: now.saturating_sub(self.last_record_us) as f64 / 1e6,
             manager_messages: self.machine.messages(),
         };
-        let written = write_failed(&self.dir, &self.bundle, counts.failed).and_then(|()| summary.write(&self.dir));
-        if let Err(error) = written {
+        let list = write_failed(&self.dir, &self.bundle, counts.failed);
+        for error in [list, summary.write(&self.dir)].into_iter().filter_map(Result::err) {
             tracing::error!("{error}");
             self.observer.note(&error.to_string());
         }
         let (bundle, nodes, dir) = (&self.bundle, &self.nodes, &self.dir);
         tell_end(&summary, self.observer.groups());
         with_names(bundle, nodes, |names| self.observer.finish(&summary, dir.path(), names));
-        RunEnd { status }
+        RunEnd { status, printer: self.printer }
     }
 }
 

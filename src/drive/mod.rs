@@ -6,9 +6,11 @@
 //! ledger, deadlines and what the user sees. `null` plays the same loop without processes and ledger, to measure it.
 
 mod keeper;
+mod longest;
 mod manager;
 mod null;
 mod plan;
+mod printer;
 mod rank;
 mod roles;
 mod root;

@@ -207,10 +207,14 @@ impl Root for NullManager {
         self.act(now, out, |machine, actions| machine.drain(now, why, 0, actions));
     }
 
-    fn turn(&mut self, _: u64, _: &mut Outbox) {}
+    fn turn(&mut self, now: u64, out: &mut Outbox) {
+        if self.next_tick().is_some_and(|at| at <= now) {
+            self.act(now, out, |machine, actions| machine.step(now, actions));
+        }
+    }
 
     fn next_tick(&self) -> Option<u64> {
-        None
+        self.machine.next_tick()
     }
 
     fn is_over(&self) -> bool {

@@ -46,6 +46,8 @@ pub enum DriveError {
 const MESSAGES_AT_ONCE: usize = 512;
 /// Unsent or unwritten bytes above which no task is started.
 const FULL_BYTES: u64 = 128 << 20;
+/// How long a rank that can take up no more waits before it looks whether it can again.
+const FULL_WAIT: Duration = Duration::from_millis(10);
 /// Longest sleep.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -76,10 +78,10 @@ pub fn run(
         (_, Err(_)) => Err(DriveError::Plan),
     };
     let orderly = fabric.finish(lost);
-    match &end {
+    match end {
         // Ranks that do not answer would be waited for at an ordinary end.
-        Ok(Some(RunEnd { status })) if !orderly || lost => crate::fabric::leave(*status),
-        _ => end,
+        Ok(Some(end)) if !orderly || lost => crate::fabric::leave(end.wait()),
+        end => end,
     }
 }
 
@@ -248,8 +250,9 @@ impl<'a, M: Root> RankLoop<'a, M> {
         while !self.is_over() {
             let mut busy = self.receive(&mut out)?;
             busy |= self.turn(&mut out);
-            if !busy && self.local.is_empty() {
-                self.sleep(&mut descriptors)?;
+            let full = self.is_full();
+            if !busy && (full || self.local.is_empty()) {
+                self.sleep(full, &mut descriptors)?;
             }
         }
         Ok(())
@@ -270,13 +273,22 @@ impl<'a, M: Root> RankLoop<'a, M> {
         self.manager.as_ref().is_some_and(|manager| manager.is_forced(self.now()))
     }
 
+    /// Whether no more can be taken up for now: what came waits to be written, or to go further up. Its children wait
+    /// then, in the end the manager.
+    fn is_full(&self) -> bool {
+        let queued = |bytes: u64| bytes > FULL_BYTES;
+        self.manager.as_ref().is_some_and(|manager| queued(manager.queued_bytes()))
+            || self.subs.iter().any(|sub| queued(sub.queued_bytes()))
+            || (queued(self.fabric.unsent_bytes()) && self.subs.iter().any(SubRole::is_relay))
+    }
+
     /// Takes messages up; whether there were any.
     fn receive(&mut self, out: &mut Outbox) -> Result<bool, DriveError> {
         let mut any = false;
-        // A keeper whose disk is slow takes up no more than it can hold: its children wait, in the end the manager.
-        let full = self.subs.iter().any(|sub| sub.queued_bytes() > FULL_BYTES)
-            || self.manager.as_ref().is_some_and(|manager| manager.queued_bytes() > FULL_BYTES);
-        for _ in 0..if full { 0 } else { MESSAGES_AT_ONCE } {
+        for _ in 0..MESSAGES_AT_ONCE {
+            if self.is_full() {
+                break;
+            }
             let (level, from, control, attached) = if let Some(own) = self.local.pop_front() {
                 (own.level, self.me, own.control, own.attached)
             } else if let Some((level, from, bytes)) = self.fabric.receive()? {
@@ -333,10 +345,13 @@ impl<'a, M: Root> RankLoop<'a, M> {
                 Some(manager) if depth == 0 => manager.on_stop(now, why, &what, out),
                 _ => self.pass_up(depth, Control::Stop { why, what }, out),
             },
-            Control::Longest(long) => match &mut self.manager {
-                Some(manager) if depth == 0 => manager.on_longest(now, from, long),
-                _ => self.pass_up(depth, Control::Longest(long), out),
-            },
+            Control::Longest(long) => {
+                if let Some(sub) = self.sub_at(depth) {
+                    sub.on_longest(now, from, long, out);
+                } else if let Some(manager) = &mut self.manager {
+                    manager.on_longest(now, from, long);
+                }
+            }
         }
     }
 
@@ -369,9 +384,10 @@ impl<'a, M: Root> RankLoop<'a, M> {
                 sub.step(now, out);
             }
         }
+        let full = self.is_full();
         if let Some(worker) = &mut self.worker {
             busy |= worker.poll(now, out);
-            let paused = self.fabric.unsent_bytes() > FULL_BYTES;
+            let paused = full || self.fabric.unsent_bytes() > FULL_BYTES;
             if busy || paused != worker.is_paused() || worker.next_tick().is_some_and(|at| at <= now) {
                 worker.step(now, paused, out);
             }
@@ -410,7 +426,8 @@ impl<'a, M: Root> RankLoop<'a, M> {
         }
     }
 
-    fn sleep(&mut self, descriptors: &mut Vec<libc::pollfd>) -> Result<(), DriveError> {
+    /// Sleeps until there is something to do; a rank that is `full` hears no messages.
+    fn sleep(&mut self, full: bool, descriptors: &mut Vec<libc::pollfd>) -> Result<(), DriveError> {
         let now = self.now();
         let ticks = self.subs.iter().filter_map(|sub| sub.machine.next_tick());
         let ticks = ticks.chain(self.worker.as_ref().and_then(WorkerRole::next_tick));
@@ -421,7 +438,8 @@ impl<'a, M: Root> RankLoop<'a, M> {
             worker.descriptors(descriptors);
         }
         descriptors.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-        self.fabric.wait(descriptors, next.min(LONGEST_WAIT))?;
+        let longest = if full { FULL_WAIT } else { LONGEST_WAIT };
+        self.fabric.wait(descriptors, next.min(longest), !full)?;
         Ok(())
     }
 

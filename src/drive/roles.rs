@@ -1,6 +1,7 @@
 //! The sub-manager and worker roles of a rank: their machines, and what their actions do to the world.
 
 use super::keeper::Keeper;
+use super::longest::{Longest, keep_longest};
 use super::plan::{Keep, Shared};
 use super::slots::Slots;
 use super::wire::{Control, LongRun};
@@ -33,15 +34,19 @@ pub(super) struct SubRole {
     keeper: Option<Keeper<Up>>,
     /// Blocks on their way to a keeper further up.
     passing: Vec<u8>,
+    longest: Longest,
     pub(super) done: bool,
 }
+
+/// How many of the longest-running tasks are told.
+const LONGEST: usize = 5;
 
 impl SubRole {
     /// Blocks that have grown to this size go up at once.
     const PASSING_BYTES: usize = 128 << 20;
 
     pub(super) fn new(place: Place, machine: SubManager, keeper: Option<Keeper<Up>>) -> Self {
-        Self { place, machine, keeper, passing: Vec::new(), done: false }
+        Self { place, machine, keeper, passing: Vec::new(), longest: Longest::default(), done: false }
     }
 
     fn to_parent(&self, control: Control, attached: Vec<u8>, out: &mut Outbox) {
@@ -121,8 +126,22 @@ impl SubRole {
         }
     }
 
+    /// A child told of the tasks that run longest.
+    pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<LongRun>, out: &mut Outbox) {
+        self.longest.note(now, from, long);
+        if let Some(long) = self.longest.due(now, LONGEST) {
+            self.to_parent(Control::Longest(long), Vec::new(), out);
+        }
+    }
+
+    /// Bytes that wait to be written here.
     pub(super) fn queued_bytes(&self) -> u64 {
         self.keeper.as_ref().map_or(0, Keeper::queued_bytes)
+    }
+
+    /// Whether blocks go further up instead of into a segment.
+    pub(super) fn is_relay(&self) -> bool {
+        self.keeper.is_none()
     }
 
     /// Whether the role is over and has told all that it had to.
@@ -208,10 +227,6 @@ pub(super) struct WorkerRole {
 }
 
 impl WorkerRole {
-    /// Tasks that run longer than this are told of, this often.
-    const LONG_US: u64 = 5_000_000;
-    /// How many.
-    const LONGEST: usize = 5;
     /// A block that has grown to this size goes up at once.
     const BLOCK_BYTES: usize = 32 << 20;
 
@@ -239,7 +254,7 @@ impl WorkerRole {
             ended: Vec::new(),
             done: false,
             paused: false,
-            tell_longest_us: Self::LONG_US,
+            tell_longest_us: Longest::EVERY_US,
         }
     }
 
@@ -390,15 +405,14 @@ impl WorkerRole {
     }
 
     fn tell_longest(&mut self, now: u64, out: &mut Outbox) {
-        self.tell_longest_us = now + Self::LONG_US;
+        self.tell_longest_us = now + Longest::EVERY_US;
         let mut long: Vec<LongRun> = self
             .machine
             .running()
-            .filter(|(.., started)| now - started >= Self::LONG_US)
+            .filter(|(.., started)| now - started >= Longest::EVERY_US)
             .map(|(_, index, started)| LongRun { index, node: self.node, seconds: (now - started) as f32 / 1e6 })
             .collect();
-        long.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        long.truncate(Self::LONGEST);
+        keep_longest(&mut long, LONGEST);
         if !long.is_empty() {
             self.to_parent(Control::Longest(long), Vec::new(), out);
         }

@@ -67,6 +67,7 @@ impl Root for ManagerRole {
 
     fn turn(&mut self, now: u64, out: &mut Outbox) {
         self.release(now, out);
+        self.step(now, out);
         self.chores(now, out);
     }
 

@@ -1,6 +1,6 @@
 //! Whole runs on ranks that are threads: nodes that do not see DIR.
 
-use super::{Job, Keep, RankReport, run};
+use super::{Job, Keep, RankReport, RunEnd, run};
 use crate::execute::{Pin, Spawner};
 use crate::fabric::{Fabric, ThreadFabric};
 use crate::ledger::{Owner, Reader, RunDir, Selection, Streams, load};
@@ -71,7 +71,7 @@ fn run_on(cluster: Cluster, job: Job) -> i32 {
         std::thread::spawn(move || {
             BLIND.set(cluster.blind.contains(&rank));
             let end = run(Box::new(fabric), spawner, &RankReport::of_this_process(), job);
-            done.send((rank, end.map(|end| end.map(|end| end.status)).map_err(|error| error.to_string())))
+            done.send((rank, end.map(|end| end.map(RunEnd::wait)).map_err(|error| error.to_string())))
         });
     }
     // A rank that panics never says how it ended.

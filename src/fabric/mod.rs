@@ -96,11 +96,17 @@ pub trait Fabric {
     fn abandon(&mut self, peer: Rank);
 
     /// Sleeps until a message may be there, one of the descriptors has something (its `revents` says so; all
-    /// `revents` are cleared first), or time is up. Costs next to nothing when ranks outnumber cores.
+    /// `revents` are cleared first), or time is up. Without `listen` messages are left where they are, and do not end
+    /// the wait; what was sent goes on. Costs next to nothing when ranks outnumber cores.
     ///
     /// # Errors
     /// As `receive`, or the descriptors cannot be polled.
-    fn wait(&mut self, descriptors: &mut Vec<libc::pollfd>, at_most: Duration) -> Result<Woken, FabricError>;
+    fn wait(
+        &mut self,
+        descriptors: &mut Vec<libc::pollfd>,
+        at_most: Duration,
+        listen: bool,
+    ) -> Result<Woken, FabricError>;
 
     /// Collective: ends it, after what was sent has been taken up; a message that its receiver has not fetched by then
     /// is dropped. When a rank was `lost` it returns at once. Says whether the process may end in the ordinary way; if

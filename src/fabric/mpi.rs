@@ -210,14 +210,21 @@ impl Fabric for MpiFabric {
         }
     }
 
-    fn wait(&mut self, descriptors: &mut Vec<libc::pollfd>, at_most: Duration) -> Result<Woken, FabricError> {
+    fn wait(
+        &mut self,
+        descriptors: &mut Vec<libc::pollfd>,
+        at_most: Duration,
+        listen: bool,
+    ) -> Result<Woken, FabricError> {
         system::clear(descriptors);
         let start = Instant::now();
         loop {
-            if self.ready.is_none() {
+            if !listen {
+                self.push_sends();
+            } else if self.ready.is_none() {
                 self.ready = self.look()?;
             }
-            if self.ready.is_some() {
+            if listen && self.ready.is_some() {
                 return Ok(Woken::Message);
             }
             let left = at_most.saturating_sub(start.elapsed());

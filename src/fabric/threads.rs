@@ -247,8 +247,17 @@ impl Fabric for ThreadFabric {
         }
     }
 
-    fn wait(&mut self, descriptors: &mut Vec<libc::pollfd>, at_most: Duration) -> Result<Woken, FabricError> {
+    fn wait(
+        &mut self,
+        descriptors: &mut Vec<libc::pollfd>,
+        at_most: Duration,
+        listen: bool,
+    ) -> Result<Woken, FabricError> {
         system::clear(descriptors);
+        if !listen {
+            let woken = system::poll(descriptors, at_most)?;
+            return Ok(if woken { Woken::Descriptor } else { Woken::TimeUp });
+        }
         let place = self.place();
         let start = Instant::now();
         loop {

@@ -3,12 +3,13 @@
 //! Manager and sub-manager are this, plus where their own work comes from. See `README.md`, "Demand and lookahead" and
 //! "Recall".
 
+use super::Micros;
 use super::held::Held;
-use super::message::{Capacity, Down, FailedAttempt, Report, WorkRange};
+use super::message::{Amount, Capacity, Down, FailedAttempt, Report, WorkRange};
 use super::policy::{Durations, Policy};
-use super::pool::Pool;
+use super::pool::{Pool, Share};
 use crate::task::{BundleId, EndedRun, IndexRange, NodeId, Rank, Resources};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A rule of the protocol that does not hold; what the invariant checker found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,8 +42,13 @@ struct Child {
     /// Cores of work that it may hold at the most: grows by doubling, so that a few short tasks at the start do not
     /// call for a mountain of them.
     limit: u64,
-    /// Cores of work not started, as it last said, plus what it was handed since.
-    unstarted: u64,
+    /// Work not started, as it last said.
+    unstarted: Amount,
+    /// Hand-outs so far under this epoch, and the latest of them that it had not seen when it last spoke.
+    hands: u32,
+    unseen: VecDeque<Amount>,
+    /// When attempts of it last ended, as far as the parent has heard, or else when it got its first work.
+    heard_us: Micros,
     /// Cores asked back, while the answer is out.
     recall: Option<u64>,
     /// The family's progress when it was last asked: not asked again before there is some, lest work that fits
@@ -50,6 +56,46 @@ struct Child {
     asked_at: u64,
     /// How far it has come.
     stage: Stage,
+}
+
+impl Child {
+    /// What was noted of the epoch that ends.
+    fn forget(&mut self) {
+        (self.unstarted, self.hands, self.limit, self.recall) = (Amount::default(), 0, 0, None);
+        self.unseen.clear();
+    }
+
+    fn cores(&self) -> u64 {
+        self.capacity.map_or(0, |capacity| u64::from(capacity.total.cores))
+    }
+
+    fn gpus(&self) -> u64 {
+        self.capacity.map_or(0, |capacity| u64::from(capacity.total.gpus))
+    }
+
+    /// Cores without work, as far as the parent knows.
+    fn idle_cores(&self) -> u64 {
+        self.cores().saturating_sub(self.held.amount().cores)
+    }
+
+    /// GPUs without work, as far as the parent knows.
+    fn idle_gpus(&self) -> u64 {
+        self.gpus().saturating_sub(self.held.amount().gpus)
+    }
+
+    /// Work that it holds and has not started, as far as the parent knows: what it said and what it got since, but not
+    /// what its cores and GPUs would run at once.
+    fn unstarted(&self) -> Amount {
+        let held = self.held.amount();
+        let mut told: Amount = self.unseen.iter().copied().sum();
+        told += self.unstarted;
+        let run_at_once = (held.gpu_cores * self.gpus()).checked_div(held.gpus).unwrap_or(0);
+        let gpu_cores = told.gpu_cores.min(held.gpu_cores.saturating_sub(run_at_once));
+        let left_for_plain = self.cores().saturating_sub(held.gpu_cores - gpu_cores);
+        let plain = (told.cores - told.gpu_cores).min((held.cores - held.gpu_cores).saturating_sub(left_for_plain));
+        let cores = gpu_cores + plain;
+        Amount { tasks: told.tasks.min(cores), cores, gpus: told.gpus.min(held.gpus), gpu_cores }
+    }
 }
 
 /// The children of one parent, and the work that waits for them.
@@ -60,8 +106,11 @@ pub(super) struct Family {
     children: BTreeMap<Rank, Child>,
     pub(super) pool: Pool,
     durations: Durations,
-    /// Cores of all children that are there.
+    /// Cores and GPUs of all children that are there.
     cores: u64,
+    gpus: u64,
+    /// When it was last looked who could give work back.
+    balanced_us: Micros,
     /// No work is handed out any more.
     closed: bool,
     /// Children are told to end.
@@ -80,7 +129,10 @@ impl Family {
             invited: false,
             held: Held::default(),
             limit: 0,
-            unstarted: 0,
+            unstarted: Amount::default(),
+            hands: 0,
+            unseen: VecDeque::new(),
+            heard_us: 0,
             recall: None,
             asked_at: 0,
             stage: Stage::Expected,
@@ -92,6 +144,8 @@ impl Family {
             pool: Pool::default(),
             durations: Durations::default(),
             cores: 0,
+            gpus: 0,
+            balanced_us: 0,
             closed: false,
             ending: false,
             progress: 1,
@@ -116,13 +170,12 @@ impl Family {
     pub(super) fn restart(&mut self, out: &mut ToChildren) {
         self.pool.take_all();
         self.closed = false;
-        self.cores = 0;
+        (self.cores, self.gpus) = (0, 0);
         for child in self.children.values_mut() {
             child.held.take_all();
-            (child.unstarted, child.limit) = (0, 0);
+            child.forget();
             child.epoch += 1;
             child.capacity = None;
-            child.recall = None;
             // One that was lost before is welcomed too, but not waited for.
             if child.stage != Stage::Lost {
                 child.stage = Stage::Expected;
@@ -158,15 +211,31 @@ impl Family {
         sum
     }
 
+    /// Notes what a child can run; `None` when it is not there.
+    fn set_capacity(&mut self, rank: Rank, capacity: Option<Capacity>) {
+        let child = self.children.get_mut(&rank).expect("the caller knows the child");
+        self.cores -= child.cores();
+        self.gpus -= child.gpus();
+        child.capacity = capacity;
+        self.cores += child.cores();
+        self.gpus += child.gpus();
+    }
+
     /// A child answered its welcome. Returns whether it is (again) there.
-    pub(super) fn on_hello(&mut self, rank: Rank, epoch: u32, capacity: Capacity, out: &mut ToChildren) -> bool {
+    pub(super) fn on_hello(
+        &mut self,
+        now: Micros,
+        rank: Rank,
+        epoch: u32,
+        capacity: Capacity,
+        out: &mut ToChildren,
+    ) -> bool {
         if !self.hears(rank, epoch, out) {
             return false;
         }
+        self.set_capacity(rank, Some(capacity));
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
-        self.cores -= child.capacity.map_or(0, |known| u64::from(known.total.cores));
-        self.cores += u64::from(capacity.total.cores);
-        child.capacity = Some(capacity);
+        child.heard_us = now;
         child.invited = false;
         child.stage = Stage::There;
         self.progress += 1;
@@ -193,6 +262,7 @@ impl Family {
     /// what it gave back is put before all that waits.
     pub(super) fn on_report(
         &mut self,
+        now: Micros,
         rank: Rank,
         epoch: u32,
         mut report: Report,
@@ -229,23 +299,25 @@ impl Family {
             strays += given.range.len() - had.iter().map(|part| part.range.len()).sum::<u64>();
             report.returned.extend(had);
         }
-        child.unstarted = report.unstarted_cores.min(child.held.cores());
+        child.unstarted = report.unstarted;
+        let unseen = child.hands.wrapping_sub(report.hands) as usize;
+        child.unseen.drain(..child.unseen.len().saturating_sub(unseen));
         if report.attempts > 0 {
+            child.heard_us = now;
             self.progress += 1;
             self.durations.add(report.attempt_cores, report.busy_core_us);
             child.limit = child.limit.saturating_mul(2);
         }
         if let Some(capacity) = report.capacity {
-            self.cores -= child.capacity.map_or(0, |known| u64::from(known.total.cores));
-            self.cores += u64::from(capacity.total.cores);
-            child.capacity = Some(capacity);
-            child.limit = child.limit.max(u64::from(capacity.total.cores));
+            self.set_capacity(rank, Some(capacity));
+            let child = self.children.get_mut(&rank).expect("hears() knows the child");
+            child.limit = child.limit.max(child.cores());
             self.progress += 1;
         }
         let target = self.target(rank);
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
         // Growth stops at what is wanted now, so that one long task after many short ones does not leave it high.
-        child.limit = child.limit.min(target.max(child.capacity.map_or(0, |c| u64::from(c.total.cores))));
+        child.limit = child.limit.min(target.max(child.cores()));
         if report.recall_answered {
             child.recall = None;
         }
@@ -260,81 +332,74 @@ impl Family {
         (f64::from(capacity.total.cores) * self.policy.held_per_core(horizon, self.durations.mean_us())).ceil() as u64
     }
 
-    /// Cores of work that the child may be handed now.
-    fn credit(&self, rank: Rank) -> u64 {
+    /// What the child may be handed now. Its GPUs are supplied as far ahead as its cores are.
+    fn credit(&self, rank: Rank) -> Share {
         let child = &self.children[&rank];
-        self.target(rank).min(child.limit).saturating_sub(child.held.cores())
+        let (held, may_hold) = (child.held.amount(), self.target(rank).min(child.limit));
+        let gpus = (may_hold * child.gpus()).div_ceil(child.cores().max(1));
+        Share { tasks: u64::MAX, cores: may_hold.saturating_sub(held.cores), gpus: gpus.saturating_sub(held.gpus) }
     }
 
     /// Cores of work that the children may be handed now, all together.
     pub(super) fn wanted(&self) -> u64 {
-        self.children.keys().map(|rank| self.credit(*rank)).sum()
+        self.children.keys().map(|rank| self.credit(*rank).cores).sum()
     }
 
     /// Cores without work, as far as the parent knows.
     pub(super) fn idle_cores(&self) -> u64 {
-        self.children.values().map(Self::idle).sum()
+        self.children.values().map(Child::idle_cores).sum()
     }
 
-    fn idle(child: &Child) -> u64 {
-        child.capacity.map_or(0, |c| u64::from(c.total.cores).saturating_sub(child.held.cores()))
+    /// Work that children hold and have not started, as far as the parent knows.
+    pub(super) fn unstarted(&self) -> Amount {
+        self.children.values().map(Child::unstarted).sum()
     }
 
-    /// Cores of work that children hold and have not started, as far as the parent knows.
-    pub(super) fn unstarted_cores(&self) -> u64 {
-        self.children.values().map(Self::unstarted).sum()
-    }
-
-    fn unstarted(child: &Child) -> u64 {
-        let cores = child.capacity.map_or(0, |c| u64::from(c.total.cores));
-        child.unstarted.min(child.held.cores().saturating_sub(cores))
-    }
-
-    /// Cores that the work held by children would take at once.
-    pub(super) fn held_cores(&self) -> u64 {
-        self.children.values().map(|child| child.held.cores()).sum()
-    }
-
-    /// Tasks that children hold.
-    pub(super) fn held_tasks(&self) -> u64 {
-        self.children.values().map(|child| child.held.tasks()).sum()
+    /// Work that children hold.
+    pub(super) fn held(&self) -> Amount {
+        self.children.values().map(|child| child.held.amount()).sum()
     }
 
     /// Hands work to the children that may have more, the emptiest first. `beyond` is what waits in cores besides the
     /// pool, `most` how many more tasks may be out at once.
-    pub(super) fn supply(&mut self, beyond: u64, mut most: u64, out: &mut ToChildren) {
+    pub(super) fn supply(&mut self, now: Micros, beyond: u64, mut most: u64, out: &mut ToChildren) {
         if self.closed || self.pool.is_empty() {
             return;
         }
         let mut order: Vec<(u64, Rank)> = Vec::new();
         for (&rank, child) in &self.children {
-            if let Some(capacity) = child.capacity
-                && capacity.total.cores > 0
-                && self.credit(rank) > 0
-            {
-                order.push((child.held.cores() * 1024 / u64::from(capacity.total.cores), rank));
+            if child.cores() > 0 && self.credit(rank).cores > 0 {
+                order.push((child.held.amount().cores * 1024 / child.cores(), rank));
             }
         }
         order.sort_unstable();
         // Handing out moves work from the pool to children: the sum stays as it is.
-        let all = self.pool.cores() + beyond + self.held_cores();
+        let mut all: Amount = [self.pool.amount(), self.held()].into_iter().sum();
+        all.cores += beyond;
+        all.gpus += beyond;
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
                 break;
             }
-            let handed = self.hand(rank, all, most, out);
-            most -= handed;
+            most -= self.hand(now, rank, all, most, out);
         }
     }
 
-    /// Hands one child its share of `all` that waits or is held, in cores; returns the number of tasks.
-    fn hand(&mut self, rank: Rank, all: u64, most: u64, out: &mut ToChildren) -> u64 {
+    /// Hands one child its share of `all` that waits or is held; returns the number of tasks.
+    fn hand(&mut self, now: Micros, rank: Rank, all: Amount, most: u64, out: &mut ToChildren) -> u64 {
         let credit = self.credit(rank);
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
-        // Near the end nobody takes more than a fair share of what is left, but work for an idle core is always fair.
-        let fair = (all * u64::from(capacity.total.cores)).div_ceil(self.cores.max(1));
-        let share = credit.min(fair.saturating_sub(child.held.cores()).max(Self::idle(child)));
+        // Near the end nobody takes more than a fair share of what is left, but work for what is idle is always fair.
+        let fair = |all: u64, own: u64, everyones: u64, held: u64, idle: u64| {
+            (all * own).div_ceil(everyones.max(1)).saturating_sub(held).max(idle)
+        };
+        let held = child.held.amount();
+        let share = Share {
+            tasks: most,
+            cores: credit.cores.min(fair(all.cores, child.cores(), self.cores, held.cores, child.idle_cores())),
+            gpus: credit.gpus.min(fair(all.gpus, child.gpus(), self.gpus, held.gpus, child.idle_gpus())),
+        };
         // Another node than the one to avoid, unless nothing else could take the task.
         let elsewhere = |need: Resources, node: NodeId| {
             let here = |c: &Capacity| c.node == Some(node);
@@ -344,35 +409,39 @@ impl Family {
         let fits = |need: Resources, avoid: Option<NodeId>| {
             capacity.widest.fits(need) && avoid.is_none_or(|node| elsewhere(need, node))
         };
-        let ranges = self.pool.take(share, most, fits);
+        let ranges = self.pool.take(share, fits);
         if ranges.is_empty() {
             return 0;
         }
         let child = self.children.get_mut(&rank).expect("the child was just looked at");
-        for given in &ranges {
-            child.held.insert(*given);
-            child.unstarted += given.cores();
+        if held.tasks == 0 {
+            child.heard_us = now;
         }
-        let tasks = ranges.iter().map(|given| given.range.len()).sum();
+        ranges.iter().for_each(|given| child.held.insert(*given));
+        let handed: Amount = ranges.iter().map(WorkRange::amount).sum();
+        child.unseen.push_back(handed);
+        child.hands = child.hands.wrapping_add(1);
         out.push((rank, Down::Hand { epoch: child.epoch, ranges }));
-        tasks
+        handed.tasks
     }
 
     /// Where children have idle cores and nothing waits for them, asks others for work that they have not started.
-    pub(super) fn balance(&mut self, out: &mut ToChildren) {
+    pub(super) fn balance(&mut self, now: Micros, out: &mut ToChildren) {
         if self.closed {
             return;
         }
-        let (mut idle, mut idle_children) = (0, 0);
-        for child in self.children.values().filter(|child| Self::idle(child) > 0) {
-            idle += Self::idle(child);
-            idle_children += child.capacity.map_or(0, |c| u64::from(c.total.cores));
+        self.balanced_us = now;
+        let (mut idle, mut idle_gpus, mut idle_children) = (0, 0, 0);
+        for child in self.children.values().filter(|child| child.idle_cores() > 0) {
+            idle += child.idle_cores();
+            idle_gpus += child.idle_gpus();
+            idle_children += child.cores();
         }
         let asked: u64 = self.children.values().filter_map(|child| child.recall).sum();
         let mut missing = idle.saturating_sub(asked);
         while missing > 0 {
-            let Some((rank, unstarted)) = self.richest() else { return };
-            let cores = self.children[&rank].capacity.map_or(1, |c| u64::from(c.total.cores));
+            let Some((rank, unstarted)) = self.richest(now, idle_gpus > 0) else { return };
+            let cores = self.children[&rank].cores().max(1);
             // Idle cores first; what remains is shared in proportion to the cores, so that it is not asked for twice.
             let urgent = missing.min(unstarted);
             let shared = (unstarted - urgent) * idle_children / (idle_children + cores);
@@ -381,18 +450,39 @@ impl Family {
         }
     }
 
-    /// The child with the most work not started that its own cores would not start before an answer is back.
-    fn richest(&self) -> Option<(Rank, u64)> {
-        let mean = self.durations.mean_us().unwrap_or(f64::INFINITY);
-        self.children
-            .iter()
-            .filter(|(_, child)| child.recall.is_none() && child.asked_at < self.progress)
-            .filter_map(|(rank, child)| {
-                let (unstarted, cores) = (Self::unstarted(child), child.capacity?.total.cores);
-                let starts_in_us = unstarted as f64 * mean / f64::from(cores.max(1));
-                (unstarted > 0 && starts_in_us > self.policy.round_trip_us as f64 / 2.0).then_some((*rank, unstarted))
-            })
-            .max_by_key(|(rank, unstarted)| (*unstarted, std::cmp::Reverse(*rank)))
+    /// The child that can give back the most: work not started, in cores, that its own cores would not start before an
+    /// answer is back; of that which takes GPUs only where it is `for_gpus` too.
+    fn richest(&self, now: Micros, for_gpus: bool) -> Option<(Rank, u64)> {
+        let candidates = self.children.iter().filter_map(|(rank, child)| {
+            let (from, unstarted) = self.may_be_asked(child)?;
+            let unstarted = if for_gpus { unstarted.cores } else { unstarted.cores - unstarted.gpu_cores };
+            (from <= now && unstarted > 0).then_some((*rank, unstarted))
+        });
+        candidates.max_by_key(|(rank, unstarted)| (*unstarted, std::cmp::Reverse(*rank)))
+    }
+
+    /// From when on the child may be asked for work that it has not started, and how much of it there is. A child of
+    /// which nothing has ended for longer than its pace runs tasks longer than the mean.
+    fn may_be_asked(&self, child: &Child) -> Option<(Micros, Amount)> {
+        let unstarted = child.unstarted();
+        if child.recall.is_some() || child.asked_at >= self.progress || unstarted.cores == 0 {
+            return None;
+        }
+        let least_mean_us = self.policy.round_trip_us as f64 / 2.0 * child.cores() as f64 / unstarted.cores as f64;
+        let from = match self.durations.mean_us() {
+            Some(mean) if mean <= least_mean_us => child.heard_us + self.pace_us + least_mean_us.ceil() as Micros,
+            _ => 0,
+        };
+        Some((from, unstarted))
+    }
+
+    /// When work may be asked back that could not be at the last `balance`, if cores are idle.
+    pub(super) fn next_tick(&self) -> Option<Micros> {
+        if self.closed || self.idle_cores() == 0 {
+            return None;
+        }
+        let from = self.children.values().filter_map(|child| self.may_be_asked(child)).map(|(from, _)| from);
+        from.filter(|from| *from > self.balanced_us).min()
     }
 
     fn ask_back(&mut self, rank: Rank, cores: u64, out: &mut ToChildren) {
@@ -402,12 +492,12 @@ impl Family {
         out.push((rank, Down::Recall { epoch: child.epoch, cores }));
     }
 
-    /// Asks children for so many cores of work that has not started, for the parent's own parent. Returns whether an
-    /// answer is out.
+    /// Asks children for so many cores of work that has not started, for the parent's own parent: whether they would
+    /// start it too soon for that, the one that asks has judged. Returns whether an answer is out.
     pub(super) fn ask_back_for_parent(&mut self, mut cores: u64, out: &mut ToChildren) -> bool {
         self.progress += 1;
         while cores > 0 {
-            let Some((rank, unstarted)) = self.richest() else { break };
+            let Some((rank, unstarted)) = self.richest(Micros::MAX, true) else { break };
             let part = cores.min(unstarted);
             self.ask_back(rank, part, out);
             cores -= part;
@@ -467,15 +557,14 @@ impl Family {
 
     /// A child is given up. What it held may have been running: it comes back as crashed attempts.
     pub(super) fn on_lost(&mut self, rank: Rank) -> Vec<FailedAttempt> {
-        let Some(child) = self.children.get_mut(&rank) else { return Vec::new() };
+        let Some(child) = self.children.get(&rank) else { return Vec::new() };
         let node = child.capacity.and_then(|c| c.node);
-        self.cores -= child.capacity.take().map_or(0, |c| u64::from(c.total.cores));
+        self.set_capacity(rank, None);
+        let child = self.children.get_mut(&rank).expect("the child was just looked at");
         child.epoch += 1;
         child.stage = Stage::Lost;
         child.invited = false;
-        child.recall = None;
-        child.unstarted = 0;
-        child.limit = 0;
+        child.forget();
         self.progress += 1;
         let held = child.held.take_all();
         let one = |work, index| WorkRange { work, range: IndexRange::one(index) };
@@ -492,21 +581,26 @@ impl Family {
 
     /// Checks what must hold after every step.
     pub(super) fn check(&self) -> Result<(), Violation> {
-        let cores: u64 = self.children.values().filter_map(|c| c.capacity).map(|c| u64::from(c.total.cores)).sum();
-        if cores != self.cores {
-            return Err(Violation(format!("{} cores counted, {cores} there", self.cores)));
+        let (cores, gpus) = self.children.values().fold((0, 0), |(c, g), child| (c + child.cores(), g + child.gpus()));
+        if (cores, gpus) != (self.cores, self.gpus) {
+            return Err(Violation(format!(
+                "{} cores and {} GPUs counted, {cores} and {gpus} there",
+                self.cores, self.gpus
+            )));
         }
+        self.pool.check().map_err(Violation)?;
         if self.strays > 0 {
             return Err(Violation(format!("{} tasks reported by a child that did not hold them", self.strays)));
         }
         for (rank, child) in &self.children {
-            if child.capacity.is_none() && child.held.tasks() > 0 {
-                return Err(Violation(format!("rank {rank} is not there and holds {} tasks", child.held.tasks())));
+            let held = child.held.amount();
+            if child.capacity.is_none() && held.tasks > 0 {
+                return Err(Violation(format!("rank {rank} is not there and holds {held:?}")));
             }
             let most = child.limit.max(1) + 64;
-            let bound = self.policy.max_held_per_core * child.capacity.map_or(1, |c| u64::from(c.total.cores)) + most;
-            if child.held.cores() > bound {
-                return Err(Violation(format!("rank {rank} holds {} cores of work", child.held.cores())));
+            let bound = self.policy.max_held_per_core * child.cores().max(1) + most;
+            if held.cores > bound {
+                return Err(Violation(format!("rank {rank} holds {held:?}")));
             }
         }
         Ok(())

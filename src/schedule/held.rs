@@ -1,6 +1,6 @@
 //! What one child holds: the parent's account of every task that it handed down and has not heard the end of.
 
-use super::message::{Work, WorkRange};
+use super::message::{Amount, Work, WorkRange};
 use crate::task::{BundleId, IndexRange};
 use std::collections::BTreeMap;
 
@@ -8,23 +8,17 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     runs: BTreeMap<(BundleId, u64), (u64, Work)>,
-    tasks: u64,
-    cores: u64,
+    amount: Amount,
 }
 
 impl Held {
-    pub(super) fn tasks(&self) -> u64 {
-        self.tasks
-    }
-
-    /// Cores that all of them would take at once.
-    pub(super) fn cores(&self) -> u64 {
-        self.cores
+    /// All of it.
+    pub(super) fn amount(&self) -> Amount {
+        self.amount
     }
 
     pub(super) fn insert(&mut self, given: WorkRange) {
-        self.tasks += given.range.len();
-        self.cores += given.cores();
+        self.amount += given.amount();
         let bundle = given.work.bundle;
         let mut range = given.range;
         // Join with the run before, so that steady supply does not grow the map.
@@ -63,8 +57,7 @@ impl Held {
                 }
             }
             let part = WorkRange { work, range: part };
-            self.tasks -= part.range.len();
-            self.cores -= part.cores();
+            self.amount -= part.amount();
             taken.push(part);
         }
         taken
@@ -73,7 +66,7 @@ impl Held {
     /// Takes everything, in order.
     pub(super) fn take_all(&mut self) -> Vec<WorkRange> {
         let runs = std::mem::take(&mut self.runs);
-        (self.tasks, self.cores) = (0, 0);
+        self.amount = Amount::default();
         runs.into_iter()
             .map(|((_, start), (end, work))| WorkRange { work, range: IndexRange::new(start, end) })
             .collect()
@@ -123,9 +116,9 @@ mod tests {
                         (range.start..range.end).filter_map(|i| model.remove(&i).map(|a| (i, a))).collect();
                     prop_assert_eq!(got, expected);
                 }
-                prop_assert_eq!(held.tasks(), model.len() as u64);
-                prop_assert_eq!(held.cores(), model.len() as u64);
-                prop_assert_eq!(held.iter().map(|w| w.range.len()).sum::<u64>(), held.tasks());
+                prop_assert_eq!(held.amount().tasks, model.len() as u64);
+                prop_assert_eq!(held.amount().cores, model.len() as u64);
+                prop_assert_eq!(held.iter().map(|w| w.amount()).sum::<Amount>(), held.amount());
             }
             prop_assert_eq!(held.take_all().iter().map(|w| w.range.len()).sum::<u64>(), model.len() as u64);
         }

@@ -154,10 +154,10 @@ impl Manager {
         let mut down = ToChildren::new();
         match message {
             Up::Hello { epoch, capacity } => {
-                self.family.on_hello(from, epoch, capacity, &mut down);
+                self.family.on_hello(now, from, epoch, capacity, &mut down);
             }
             Up::Report { epoch, report } => {
-                if let Some(news) = self.family.on_report(from, epoch, report, &mut down) {
+                if let Some(news) = self.family.on_report(now, from, epoch, report, &mut down) {
                     self.on_news(news, out);
                 }
             }
@@ -294,13 +294,13 @@ impl Manager {
         }
     }
 
-    /// Hands out, balances, and ends what has ended.
-    fn step(&mut self, now: Micros, out: &mut Vec<ManagerAction>) {
+    /// Hands out, balances, and ends what has ended. To be called when a tick is due.
+    pub fn step(&mut self, now: Micros, out: &mut Vec<ManagerAction>) {
         let mut down = ToChildren::new();
         if self.phase == Phase::Running {
-            self.supply(&mut down);
+            self.supply(now, &mut down);
             if self.unfed_tasks == 0 {
-                self.family.balance(&mut down);
+                self.family.balance(now, &mut down);
             }
         }
         Self::send(down, out);
@@ -311,9 +311,7 @@ impl Manager {
         let ending = match self.phase {
             Phase::Running if complete => Some(EndedBy::Complete),
             // Children that have not come yet hold nothing, so this waits for none of them.
-            Phase::Draining(why) if self.family.held_tasks() == 0 => {
-                Some(if complete { EndedBy::Complete } else { why })
-            }
+            Phase::Draining(why) if self.held_tasks() == 0 => Some(if complete { EndedBy::Complete } else { why }),
             _ => None,
         };
         if let Some(why) = ending {
@@ -330,13 +328,9 @@ impl Manager {
         }
     }
 
-    fn supply(&mut self, down: &mut ToChildren) {
-        if self.phase != Phase::Running {
-            return;
-        }
+    fn supply(&mut self, now: Micros, down: &mut ToChildren) {
         self.feed(self.family.wanted());
-        let most = self.settings.max_running.map_or(u64::MAX, |most| most.saturating_sub(self.family.held_tasks()));
-        self.family.supply(self.unfed_tasks, most, down);
+        self.family.supply(now, self.unfed_tasks, self.may_run(), down);
         // What waits may fit no child that is idle; what comes behind it may.
         for _ in 0..FED_AT_ONCE {
             if self.unfed_tasks == 0 || self.family.idle_cores() == 0 || self.family.pool.ranges() > WAITING_RANGES {
@@ -346,16 +340,20 @@ impl Manager {
             if !ids.into_iter().any(|id| self.feed_run(id)) {
                 break;
             }
-            let most = self.settings.max_running.map_or(u64::MAX, |most| most.saturating_sub(self.family.held_tasks()));
-            self.family.supply(self.unfed_tasks, most, down);
+            self.family.supply(now, self.unfed_tasks, self.may_run(), down);
         }
+    }
+
+    /// How many more tasks may be out.
+    fn may_run(&self) -> u64 {
+        self.settings.max_running.map_or(u64::MAX, |most| most.saturating_sub(self.held_tasks()))
     }
 
     /// Moves work into the pool until so many cores' worth waits there: shapes are looked at no sooner than needed.
     fn feed(&mut self, cores: u64) {
         let ids: Vec<BundleId> = self.bundles.keys().copied().collect();
         for id in ids {
-            while self.family.pool.cores() < cores && self.feed_run(id) {}
+            while self.family.pool.amount().cores < cores && self.feed_run(id) {}
         }
     }
 
@@ -407,7 +405,12 @@ impl Manager {
 
     /// Tasks that children hold.
     pub fn held_tasks(&self) -> u64 {
-        self.family.held_tasks()
+        self.family.held().tasks
+    }
+
+    /// When `step` should be called next, if nothing else happens.
+    pub fn next_tick(&self) -> Option<Micros> {
+        self.family.next_tick().filter(|_| self.phase == Phase::Running && self.unfed_tasks == 0)
     }
 
     /// Cores of all children that are there.

@@ -30,9 +30,66 @@ pub struct WorkRange {
 }
 
 impl WorkRange {
+    /// What all tasks of the range would take at once.
+    pub fn amount(&self) -> Amount {
+        let (tasks, each) = (self.range.len(), self.work.resources);
+        let cores = tasks * u64::from(each.cores);
+        let gpus = tasks * u64::from(each.gpus);
+        Amount { tasks, cores, gpus, gpu_cores: if gpus > 0 { cores } else { 0 } }
+    }
+
     /// Cores that all tasks of the range would take at once.
     pub fn cores(&self) -> u64 {
-        self.range.len() * u64::from(self.work.resources.cores)
+        self.amount().cores
+    }
+
+    /// Splits off its last tasks: as many as so many cores hold, and at least one.
+    pub(super) fn split_last(&mut self, cores: u64) -> WorkRange {
+        let each = u64::from(self.work.resources.cores.max(1));
+        let count = (cores / each).max(1).min(self.range.len());
+        let end = self.range.end;
+        self.range.end -= count;
+        WorkRange { work: self.work, range: IndexRange::new(self.range.end, end) }
+    }
+}
+
+/// An amount of work: how many tasks, and what they would take if all ran at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// Tasks.
+    pub tasks: u64,
+    /// Cores.
+    pub cores: u64,
+    /// GPUs.
+    pub gpus: u64,
+    /// Those of the cores that belong to tasks that take GPUs.
+    pub gpu_cores: u64,
+}
+
+impl std::ops::AddAssign for Amount {
+    fn add_assign(&mut self, more: Amount) {
+        self.tasks += more.tasks;
+        self.cores += more.cores;
+        self.gpus += more.gpus;
+        self.gpu_cores += more.gpu_cores;
+    }
+}
+
+impl std::ops::SubAssign for Amount {
+    fn sub_assign(&mut self, less: Amount) {
+        self.tasks -= less.tasks;
+        self.cores -= less.cores;
+        self.gpus -= less.gpus;
+        self.gpu_cores -= less.gpu_cores;
+    }
+}
+
+impl std::iter::Sum for Amount {
+    fn sum<I: Iterator<Item = Amount>>(parts: I) -> Amount {
+        parts.fold(Amount::default(), |mut sum, part| {
+            sum += part;
+            sum
+        })
     }
 }
 
@@ -161,8 +218,10 @@ pub struct Report {
     pub attempt_cores: u64,
     /// Slot-time that they took: cores × microseconds.
     pub busy_core_us: u64,
-    /// Cores that the tasks not started would take.
-    pub unstarted_cores: u64,
+    /// The tasks that were not started.
+    pub unstarted: Amount,
+    /// Hand-outs that the child has seen under this epoch: those after them are not in what it says.
+    pub hands: u32,
     /// Failures since the last report, grouped.
     pub digest: FailureDigest,
     /// Set when what the child can run has changed.

@@ -1,8 +1,8 @@
 //! Work that waits at a parent, in order, and how a child is picked its share.
 
-use super::message::{Work, WorkRange};
+use super::message::{Amount, Work, WorkRange};
 use crate::task::{BundleId, IndexRange, NodeId, Resources};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What the tasks of a line have in common: what they take, and the node that they avoid.
 type LineKey = (Resources, Option<NodeId>);
@@ -10,29 +10,51 @@ type LineKey = (Resources, Option<NodeId>);
 /// Ranges, each with its place in the order of all.
 type Line = VecDeque<(i64, WorkRange)>;
 
-/// Work that waits. Tasks of one shape that avoid the same node stand in one line; lines are few, so that finding the
-/// next task for a child is cheap however many wait.
+/// How much may be taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    pub(super) tasks: u64,
+    pub(super) cores: u64,
+    pub(super) gpus: u64,
+}
+
+impl Share {
+    /// How many tasks of this shape it has room for: at least one while none of what they take is used up.
+    fn room_for(&self, each: Resources) -> u64 {
+        let room = |have: u64, need: u32| match need {
+            0 => u64::MAX,
+            _ if have == 0 => 0,
+            need => (have / u64::from(need)).max(1),
+        };
+        self.tasks.min(room(self.cores, each.cores.max(1))).min(room(self.gpus, each.gpus))
+    }
+
+    fn use_up(&mut self, part: Amount) {
+        self.tasks -= part.tasks;
+        self.cores = self.cores.saturating_sub(part.cores);
+        self.gpus = self.gpus.saturating_sub(part.gpus);
+    }
+}
+
+/// Work that waits. Tasks of one shape that avoid the same node stand in one line, and the lines' heads in order: the
+/// next task for a child is found by passing over no more than the lines that do not fit it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool {
     lines: BTreeMap<LineKey, Line>,
+    heads: BTreeSet<(i64, LineKey)>,
     front: i64,
     back: i64,
-    tasks: u64,
-    cores: u64,
+    amount: Amount,
 }
 
 impl Pool {
-    #[cfg(test)]
-    pub(super) fn tasks(&self) -> u64 {
-        self.tasks
-    }
-
-    pub(super) fn cores(&self) -> u64 {
-        self.cores
+    /// All of it.
+    pub(super) fn amount(&self) -> Amount {
+        self.amount
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tasks == 0
+        self.lines.is_empty()
     }
 
     /// Ranges that wait: what the pool costs.
@@ -42,8 +64,9 @@ impl Pool {
 
     /// Puts work behind all that waits.
     pub(super) fn push_back(&mut self, given: WorkRange) {
-        self.count(&given);
-        let line = self.line(&given.work);
+        self.amount += given.amount();
+        let key = Self::key(&given.work);
+        let line = self.lines.entry(key).or_default();
         if let Some((_, last)) = line.back_mut()
             && last.work == given.work
             && last.range.end == given.range.start
@@ -52,91 +75,93 @@ impl Pool {
             return;
         }
         self.back += 1;
-        let order = self.back;
-        self.line(&given.work).push_back((order, given));
+        if line.is_empty() {
+            self.heads.insert((self.back, key));
+        }
+        line.push_back((self.back, given));
     }
 
     /// Puts work before all that waits: it waited before.
     pub(super) fn push_front(&mut self, given: WorkRange) {
-        self.count(&given);
-        let line = self.line(&given.work);
-        if let Some((_, first)) = line.front_mut()
-            && first.work == given.work
-            && given.range.end == first.range.start
-        {
-            first.range.start = given.range.start;
-            return;
+        self.amount += given.amount();
+        let key = Self::key(&given.work);
+        let line = self.lines.entry(key).or_default();
+        if let Some((order, first)) = line.front_mut() {
+            if first.work == given.work && given.range.end == first.range.start {
+                first.range.start = given.range.start;
+                return;
+            }
+            self.heads.remove(&(*order, key));
         }
         self.front -= 1;
-        let order = self.front;
-        self.line(&given.work).push_front((order, given));
+        self.heads.insert((self.front, key));
+        line.push_front((self.front, given));
     }
 
-    fn count(&mut self, given: &WorkRange) {
-        self.tasks += given.range.len();
-        self.cores += given.cores();
+    fn key(work: &Work) -> LineKey {
+        (work.resources, work.avoid)
     }
 
-    fn line(&mut self, work: &Work) -> &mut Line {
-        self.lines.entry((work.resources, work.avoid)).or_default()
-    }
-
-    /// Takes the next tasks in order, up to so many cores (at least one task when `cores > 0`) and at most so many
-    /// tasks, of those that `fits` admits by shape and avoided node.
+    /// Takes the next tasks in order, as many as there is room for, of those that `fits` admits by shape and avoided
+    /// node.
     pub(super) fn take(
         &mut self,
-        mut cores: u64,
-        mut most: u64,
+        mut share: Share,
         fits: impl Fn(Resources, Option<NodeId>) -> bool,
     ) -> Vec<WorkRange> {
         let mut taken = Vec::new();
-        while cores > 0 && most > 0 {
-            let next = self
-                .lines
-                .iter()
-                .filter(|((shape, avoid), _)| fits(*shape, *avoid))
-                .filter_map(|(key, line)| line.front().map(|(order, _)| (*order, *key)))
-                .min_by_key(|(order, _)| *order);
-            let Some((_, key)) = next else { break };
-            let line = self.lines.get_mut(&key).expect("the line was just found");
-            let (_, first) = line.front_mut().expect("the line has a front");
-            let each = u64::from(key.0.cores.max(1));
-            let count = (cores / each).clamp(1, first.range.len()).min(most);
-            let part =
-                WorkRange { work: first.work, range: IndexRange::new(first.range.start, first.range.start + count) };
-            first.range.start += count;
+        // What was passed over does not fit later either: the share only shrinks.
+        let mut from = i64::MIN;
+        loop {
+            let fit = |(_, (shape, avoid)): &&(i64, LineKey)| share.room_for(*shape) > 0 && fits(*shape, *avoid);
+            let after = (from, (Resources { cores: 0, gpus: 0 }, None));
+            let Some(&(order, key)) = self.heads.range(after..).find(fit) else { break };
+            let line = self.lines.get_mut(&key).expect("a head belongs to a line");
+            let (_, first) = line.front_mut().expect("a line is not empty");
+            let end = first.range.start + share.room_for(key.0).min(first.range.len());
+            let part = WorkRange { work: first.work, range: IndexRange::new(first.range.start, end) };
+            first.range.start = end;
             if first.range.is_empty() {
                 line.pop_front();
+                self.heads.remove(&(order, key));
+                match line.front() {
+                    Some((next, _)) => drop(self.heads.insert((*next, key))),
+                    None => drop(self.lines.remove(&key)),
+                }
             }
-            if line.is_empty() {
-                self.lines.remove(&key);
-            }
-            self.tasks -= count;
-            self.cores -= part.cores();
-            cores = cores.saturating_sub(part.cores());
-            most -= count;
+            self.amount -= part.amount();
+            share.use_up(part.amount());
             taken.push(part);
+            if share.tasks == 0 || share.cores == 0 {
+                break;
+            }
+            from = order;
         }
         taken
     }
 
-    /// Takes the last tasks, up to so many cores: what is given back is what would have waited longest.
+    /// Takes the last tasks, up to so many cores (at least one task when `cores > 0`): what is given back is what would
+    /// have waited longest.
     pub(super) fn take_last(&mut self, mut cores: u64) -> Vec<WorkRange> {
-        let mut all = self.take_all();
         let mut taken = Vec::new();
         while cores > 0 {
-            let Some(last) = all.last_mut() else { break };
-            let each = u64::from(last.work.resources.cores.max(1));
-            let count = (cores / each).clamp(1, last.range.len());
-            last.range.end -= count;
-            let part = WorkRange { work: last.work, range: IndexRange::new(last.range.end, last.range.end + count) };
+            let last = self.lines.iter().max_by_key(|(_, line)| line.back().map(|(order, _)| *order));
+            let Some((&key, _)) = last else { break };
+            let line = self.lines.get_mut(&key).expect("the line was just found");
+            let (order, last) = line.back_mut().expect("a line is not empty");
+            let order = *order;
+            let part = last.split_last(cores);
             if last.range.is_empty() {
-                all.pop();
+                line.pop_back();
+                if line.is_empty() {
+                    self.heads.remove(&(order, key));
+                    self.lines.remove(&key);
+                }
             }
+            self.amount -= part.amount();
             cores = cores.saturating_sub(part.cores());
             taken.push(part);
         }
-        all.into_iter().for_each(|waiting| self.push_back(waiting));
         taken
     }
 
@@ -163,9 +188,8 @@ impl Pool {
 
     /// Takes everything, in order.
     pub(super) fn take_all(&mut self) -> Vec<WorkRange> {
-        let mut all: Vec<(i64, WorkRange)> = std::mem::take(&mut self.lines).into_values().flatten().collect();
+        let mut all: Vec<(i64, WorkRange)> = std::mem::take(self).lines.into_values().flatten().collect();
         all.sort_by_key(|(order, _)| *order);
-        (self.tasks, self.cores) = (0, 0);
         all.into_iter().map(|(_, waiting)| waiting).collect()
     }
 
@@ -173,43 +197,94 @@ impl Pool {
     pub(super) fn iter(&self) -> impl Iterator<Item = WorkRange> + '_ {
         self.lines.values().flatten().map(|(_, waiting)| *waiting)
     }
+
+    /// Checks its accounts.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let amount: Amount = self.iter().map(|waiting| waiting.amount()).sum();
+        if amount != self.amount {
+            return Err(format!("{:?} counted, {amount:?} wait", self.amount));
+        }
+        let heads = self.lines.iter().map(|(key, line)| line.front().map(|(order, _)| (*order, *key)));
+        if heads.collect::<Option<BTreeSet<_>>>().as_ref() != Some(&self.heads) {
+            return Err("the heads are not those of the lines".to_owned());
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn range(start: u64, end: u64, cores: u32, avoid: Option<NodeId>) -> WorkRange {
-        let resources = Resources { cores, gpus: 0 };
+    fn range(start: u64, end: u64, resources: Resources, avoid: Option<NodeId>) -> WorkRange {
         let work = Work { bundle: BundleId(0), resources, retries: 0, attempt: 0, crashes: 0, avoid };
         WorkRange { work, range: IndexRange::new(start, end) }
+    }
+
+    fn plain(start: u64, end: u64) -> WorkRange {
+        range(start, end, Resources::ONE_CORE, None)
+    }
+
+    const ALL: Share = Share { tasks: u64::MAX, cores: u64::MAX, gpus: u64::MAX };
+
+    fn cores(cores: u64) -> Share {
+        Share { cores, ..ALL }
     }
 
     #[test]
     fn tasks_leave_in_order_and_returned_ones_go_first() {
         let mut pool = Pool::default();
-        pool.push_back(range(10, 20, 1, None));
-        pool.push_front(range(5, 10, 1, None));
-        assert_eq!(pool.take(7, u64::MAX, |_, _| true), vec![range(5, 12, 1, None)]);
-        assert_eq!(pool.tasks(), 8);
+        pool.push_back(plain(10, 20));
+        pool.push_front(plain(5, 10));
+        assert_eq!(pool.take(cores(7), |_, _| true), vec![plain(5, 12)]);
+        assert_eq!(pool.amount().tasks, 8);
     }
 
     #[test]
     fn a_task_that_avoids_a_node_lets_others_pass() {
         let mut pool = Pool::default();
-        pool.push_back(range(0, 1, 1, Some(NodeId(3))));
-        pool.push_back(range(1, 3, 1, None));
+        let picky = range(0, 1, Resources::ONE_CORE, Some(NodeId(3)));
+        pool.push_back(picky);
+        pool.push_back(plain(1, 3));
         let not_node_3 = |_: Resources, avoid: Option<NodeId>| avoid != Some(NodeId(3));
-        assert_eq!(pool.take(1, u64::MAX, not_node_3), vec![range(1, 2, 1, None)]);
-        assert_eq!(pool.take(1, u64::MAX, |_, _| true), vec![range(0, 1, 1, Some(NodeId(3)))]);
+        assert_eq!(pool.take(cores(1), not_node_3), vec![plain(1, 2)]);
+        assert_eq!(pool.take(cores(1), |_, _| true), vec![picky]);
+        pool.check().unwrap();
+    }
+
+    #[test]
+    fn tasks_for_gpus_leave_as_there_are_gpus_and_let_others_pass() {
+        let mut pool = Pool::default();
+        let gpu = Resources { cores: 1, gpus: 1 };
+        pool.push_back(range(0, 10, gpu, None));
+        pool.push_back(plain(10, 20));
+        let share = Share { gpus: 4, cores: 8, ..ALL };
+        assert_eq!(pool.take(share, |_, _| true), vec![range(0, 4, gpu, None), plain(10, 14)]);
+        let without = Share { gpus: 0, ..share };
+        assert_eq!(pool.take(without, |_, _| true), vec![plain(14, 20)]);
+        pool.check().unwrap();
+    }
+
+    #[test]
+    fn the_last_leave_from_the_far_end() {
+        let mut pool = Pool::default();
+        pool.push_back(plain(0, 4));
+        let wide = range(4, 6, Resources { cores: 4, gpus: 0 }, None);
+        pool.push_back(wide);
+        assert_eq!(pool.take_last(5).len(), 2);
+        pool.check().unwrap();
+        assert_eq!(pool.take_last(2), vec![plain(2, 4)]);
+        assert_eq!(pool.take_last(9), vec![plain(0, 2)]);
+        assert!(pool.is_empty());
+        pool.check().unwrap();
     }
 
     #[test]
     fn cancelled_tasks_leave_and_the_others_keep_their_order() {
         let mut pool = Pool::default();
-        pool.push_back(range(0, 10, 1, None));
-        assert_eq!(pool.take_range(BundleId(0), IndexRange::new(3, 5)), vec![range(3, 5, 1, None)]);
-        assert_eq!(pool.take(100, u64::MAX, |_, _| true), vec![range(0, 3, 1, None), range(5, 10, 1, None)]);
-        assert!(pool.is_empty() && pool.cores() == 0);
+        pool.push_back(plain(0, 10));
+        assert_eq!(pool.take_range(BundleId(0), IndexRange::new(3, 5)), vec![plain(3, 5)]);
+        assert_eq!(pool.take(ALL, |_, _| true), vec![plain(0, 3), plain(5, 10)]);
+        assert!(pool.is_empty() && pool.amount() == Amount::default());
     }
 }

@@ -74,6 +74,7 @@ impl SubManager {
                 self.uplink.open(now, epoch, pace_us);
             }
             Down::Hand { epoch, ranges } if current(epoch) => {
+                self.uplink.handed();
                 for given in ranges {
                     if self.draining {
                         self.give_back(given);
@@ -139,10 +140,10 @@ impl SubManager {
         let mut down = ToChildren::new();
         match message {
             Up::Hello { epoch, capacity } => {
-                self.family.on_hello(from, epoch, capacity, &mut down);
+                self.family.on_hello(now, from, epoch, capacity, &mut down);
             }
             Up::Report { epoch, report } => {
-                if let Some(news) = self.family.on_report(from, epoch, report, &mut down) {
+                if let Some(news) = self.family.on_report(now, from, epoch, report, &mut down) {
                     self.on_news(news);
                 }
             }
@@ -207,13 +208,13 @@ impl SubManager {
     /// Hands out, balances, and reports what is due. To be called when a tick is due.
     pub fn step(&mut self, now: Micros, out: &mut Vec<SubAction>) {
         let mut down = ToChildren::new();
-        self.family.supply(0, u64::MAX, &mut down);
-        self.family.balance(&mut down);
+        self.family.supply(now, 0, u64::MAX, &mut down);
+        self.family.balance(now, &mut down);
         Self::send(down, out);
         if self.uplink.epoch > 0 {
             self.introduce(out);
             self.uplink.supplied(self.held_cores());
-            let unstarted = self.family.pool.cores() + self.family.unstarted_cores();
+            let unstarted = [self.family.pool.amount(), self.family.unstarted()].into_iter().sum();
             let (held, idle) = (self.held_cores(), self.family.idle_cores());
             out.extend(self.uplink.take(now, held, idle, unstarted).map(SubAction::ToParent));
         }
@@ -242,12 +243,13 @@ impl SubManager {
     }
 
     fn held_cores(&self) -> u64 {
-        self.family.pool.cores() + self.family.held_cores()
+        self.family.pool.amount().cores + self.family.held().cores
     }
 
     /// When `step` should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Micros> {
-        self.uplink.next_tick(self.held_cores(), self.family.idle_cores())
+        let report = self.uplink.next_tick(self.held_cores(), self.family.idle_cores());
+        report.into_iter().chain(self.family.next_tick()).min()
     }
 
     /// Checks what must hold after every step.

@@ -1,7 +1,7 @@
 //! The child's end of a link: the report in the making, and when it is due.
 
 use super::Micros;
-use super::message::{Report, Up};
+use super::message::{Amount, Report, Up};
 
 /// The child's end of a link.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct Uplink {
     mark: u64,
     /// The parent waits for this report.
     urgent: bool,
+    /// Hand-outs seen under this epoch.
+    hands: u32,
 }
 
 impl Uplink {
@@ -24,7 +26,12 @@ impl Uplink {
         *self = Self { epoch, pace_us, last_us: now, ..Self::default() };
     }
 
-    /// More work came; so many cores of it are held now.
+    /// A hand-out came.
+    pub(super) fn handed(&mut self) {
+        self.hands = self.hands.wrapping_add(1);
+    }
+
+    /// There may be more work; so many cores of it are held now.
     pub(super) fn supplied(&mut self, held_cores: u64) {
         self.mark = self.mark.max(held_cores);
     }
@@ -51,14 +58,15 @@ impl Uplink {
         (self.epoch > 0 && self.report.has_news()).then(|| self.due_at(held_cores, idle_cores))
     }
 
-    /// The report, if it is due. `unstarted_cores` and the others describe the child's state now.
-    pub(super) fn take(&mut self, now: Micros, held_cores: u64, idle_cores: u64, unstarted_cores: u64) -> Option<Up> {
+    /// The report, if it is due. `unstarted` and the others describe the child's state now.
+    pub(super) fn take(&mut self, now: Micros, held_cores: u64, idle_cores: u64, unstarted: Amount) -> Option<Up> {
         if self.next_tick(held_cores, idle_cores).is_none_or(|due| now < due) {
             return None;
         }
         let mut report = std::mem::take(&mut self.report);
         report.join_runs();
-        report.unstarted_cores = unstarted_cores;
+        report.unstarted = unstarted;
+        report.hands = self.hands;
         self.last_us = now;
         self.mark = held_cores;
         self.urgent = false;

@@ -2,7 +2,7 @@
 
 use super::Micros;
 use super::family::Violation;
-use super::message::{Capacity, Down, FailedAttempt, Up, Work, WorkRange};
+use super::message::{Amount, Capacity, Down, FailedAttempt, Up, Work, WorkRange};
 use super::uplink::Uplink;
 use crate::task::{BundleId, FailureGroup, IndexRange, NodeId, Resources, Status};
 use std::collections::{BTreeSet, VecDeque};
@@ -83,7 +83,7 @@ pub struct Worker {
     crash_limit: u32,
     uplink: Uplink,
     queue: VecDeque<WorkRange>,
-    queued_cores: u64,
+    queued: Amount,
     free: BTreeSet<u32>,
     free_gpus: u32,
     running: Vec<Option<Running>>,
@@ -107,7 +107,7 @@ impl Worker {
             crash_limit,
             uplink: Uplink::default(),
             queue: VecDeque::new(),
-            queued_cores: 0,
+            queued: Amount::default(),
             free: (0..total.cores).collect(),
             free_gpus: total.gpus,
             running: vec![None; total.cores as usize],
@@ -131,11 +131,12 @@ impl Worker {
                 out.push(WorkerAction::ToParent(Up::Hello { epoch, capacity: self.capacity() }));
             }
             Down::Hand { epoch, ranges } if !stale(epoch, own) => {
+                self.uplink.handed();
                 for given in ranges {
                     if self.drain_at.is_some() || self.disabled {
                         self.give_back(given);
                     } else {
-                        self.queued_cores += given.cores();
+                        self.queued += given.amount();
                         self.queue.push_back(given);
                     }
                 }
@@ -148,14 +149,14 @@ impl Worker {
             Down::Drain { epoch, grace_us } if !stale(epoch, own) => {
                 let at = now.saturating_add(grace_us);
                 self.drain_at = Some(self.drain_at.map_or(at, |earlier| earlier.min(at)));
-                self.queued_cores = 0;
+                self.queued = Amount::default();
                 let queue = std::mem::take(&mut self.queue);
                 queue.into_iter().for_each(|given| self.give_back(given));
             }
             Down::End { epoch } if !stale(epoch, own) => {
                 self.ending = true;
                 self.queue.clear();
-                self.queued_cores = 0;
+                self.queued = Amount::default();
             }
             _ => {}
         }
@@ -169,7 +170,7 @@ impl Worker {
 
     fn forget_all(&mut self, out: &mut Vec<WorkerAction>) {
         self.queue.clear();
-        self.queued_cores = 0;
+        self.queued = Amount::default();
         self.drain_at = None;
         self.ending = false;
         for running in self.running.iter_mut().flatten() {
@@ -189,14 +190,11 @@ impl Worker {
     fn answer_recall(&mut self, mut cores: u64) {
         while cores > 0 {
             let Some(last) = self.queue.back_mut() else { break };
-            let each = u64::from(last.work.resources.cores.max(1));
-            let count = (cores / each).clamp(1, last.range.len());
-            last.range.end -= count;
-            let given = WorkRange { work: last.work, range: IndexRange::new(last.range.end, last.range.end + count) };
+            let given = last.split_last(cores);
             if last.range.is_empty() {
                 self.queue.pop_back();
             }
-            self.queued_cores -= given.cores();
+            self.queued -= given.amount();
             cores = cores.saturating_sub(given.cores());
             self.give_back(given);
         }
@@ -218,7 +216,7 @@ impl Worker {
                 }
             }
             let given = WorkRange { work: waiting.work, range: IndexRange::new(start, end) };
-            self.queued_cores -= given.cores();
+            self.queued -= given.amount();
             self.give_back(given);
         }
         for running in self.running.iter_mut().flatten() {
@@ -285,7 +283,7 @@ impl Worker {
         if std::mem::replace(&mut self.disabled, true) {
             return;
         }
-        self.queued_cores = 0;
+        self.queued = Amount::default();
         let queue = std::mem::take(&mut self.queue);
         queue.into_iter().for_each(|given| self.give_back(given));
         self.uplink.report.capacity = Some(self.capacity());
@@ -306,7 +304,7 @@ impl Worker {
             }
         }
         while !self.paused && self.start_next(now, out) {}
-        if let Some(report) = self.uplink.take(now, self.held_cores(), self.idle_cores(), self.queued_cores) {
+        if let Some(report) = self.uplink.take(now, self.held_cores(), self.idle_cores(), self.queued) {
             out.push(WorkerAction::ToParent(report));
         }
         if self.ending && !self.done && self.running.iter().all(Option::is_none) {
@@ -330,7 +328,7 @@ impl Worker {
             self.queue.pop_front();
         }
         let slots: Vec<u32> = (0..need.cores).filter_map(|_| self.free.pop_first()).collect();
-        self.queued_cores -= u64::from(need.cores);
+        self.queued -= WorkRange { work, range: IndexRange::one(index) }.amount();
         self.running_cores += u64::from(need.cores);
         self.free_gpus -= need.gpus;
         let started = Running { work, index, slots: slots.clone(), started_us: now, killed: false, orphan: false };
@@ -340,7 +338,7 @@ impl Worker {
     }
 
     fn held_cores(&self) -> u64 {
-        self.queued_cores + self.running_cores
+        self.queued.cores + self.running_cores
     }
 
     fn idle_cores(&self) -> u64 {
@@ -361,10 +359,10 @@ impl Worker {
 
     /// Checks what must hold after every step.
     pub fn check(&self) -> Result<(), Violation> {
-        let queued: u64 = self.queue.iter().map(WorkRange::cores).sum();
+        let queued: Amount = self.queue.iter().map(WorkRange::amount).sum();
         let taken: usize = self.running.iter().flatten().map(|running| running.slots.len()).sum();
-        if queued != self.queued_cores || taken + self.free.len() != self.total.cores as usize {
-            return Err(Violation(format!("worker miscounts: {queued} queued, {taken} taken, {:?} free", self.free)));
+        if queued != self.queued || taken + self.free.len() != self.total.cores as usize {
+            return Err(Violation(format!("worker miscounts: {queued:?} queued, {taken} taken, {:?} free", self.free)));
         }
         Ok(())
     }

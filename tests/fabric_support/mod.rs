@@ -33,6 +33,10 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("empty_messages_are_messages", empty_messages_are_messages),
     ("a_wait_ends_with_a_message", a_wait_ends_with_a_message),
     ("a_wait_ends_with_a_descriptor_or_in_time", a_wait_ends_with_a_descriptor_or_in_time),
+    (
+        "a_wait_that_does_not_listen_leaves_messages_where_they_are",
+        a_wait_that_does_not_listen_leaves_messages_where_they_are,
+    ),
     ("what_was_taken_up_is_no_longer_unsent", what_was_taken_up_is_no_longer_unsent),
     ("an_abandoned_peer_costs_nothing_and_may_come_back", an_abandoned_peer_costs_nothing_and_may_come_back),
     ("collective_calls_work_between_messages_too", gather_and_broadcast_move_parts_of_any_length),
@@ -75,7 +79,7 @@ fn next(fabric: &mut dyn Fabric) -> Received {
             return message;
         }
         assert!(start.elapsed() < DEADLINE, "rank {} waits for a message in vain", fabric.rank());
-        fabric.wait(&mut Vec::new(), Duration::from_secs(1)).unwrap();
+        fabric.wait(&mut Vec::new(), Duration::from_secs(1), true).unwrap();
     }
 }
 
@@ -255,7 +259,7 @@ fn a_wait_ends_with_a_message(fabric: &mut dyn Fabric) {
             std::thread::sleep(Duration::from_millis(30));
             pass_on(fabric);
         }
-        let woken = fabric.wait(&mut Vec::new(), DEADLINE).unwrap();
+        let woken = fabric.wait(&mut Vec::new(), DEADLINE, true).unwrap();
         assert_eq!(woken, Woken::Message);
         assert_eq!(fabric.receive().unwrap(), Some((ALL, Rank((me + size - 1) % size), vec![7])));
         if me != 0 {
@@ -268,21 +272,34 @@ fn a_wait_ends_with_a_message(fabric: &mut dyn Fabric) {
 fn a_wait_ends_with_a_descriptor_or_in_time(fabric: &mut dyn Fabric) {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     let mut descriptors = vec![libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: libc::POLLERR }];
-    assert_eq!(fabric.wait(&mut descriptors, Duration::from_millis(20)).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.wait(&mut descriptors, Duration::from_millis(20), true).unwrap(), Woken::TimeUp);
     assert_eq!((descriptors.len(), descriptors[0].revents), (1, 0));
-    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO, true).unwrap(), Woken::TimeUp);
     let writing = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(50));
         writer.write_all(b"x").unwrap();
         writer
     });
-    assert_eq!(fabric.wait(&mut descriptors, DEADLINE).unwrap(), Woken::Descriptor);
+    assert_eq!(fabric.wait(&mut descriptors, DEADLINE, true).unwrap(), Woken::Descriptor);
     assert_eq!(descriptors[0].revents & libc::POLLIN, libc::POLLIN);
     let _writer = writing.join().unwrap();
     // What is there already ends a wait that has no time, too.
-    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO).unwrap(), Woken::Descriptor);
+    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO, true).unwrap(), Woken::Descriptor);
     reader.read_exact(&mut [0]).unwrap();
-    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO, true).unwrap(), Woken::TimeUp);
+    together(fabric);
+}
+
+fn a_wait_that_does_not_listen_leaves_messages_where_they_are(fabric: &mut dyn Fabric) {
+    let (me, size) = (fabric.rank().0, fabric.size());
+    fabric.send(ALL, Rank((me + 1) % size), vec![9]);
+    // Everybody has sent before anybody listens.
+    fabric.gather(Vec::new()).unwrap();
+    fabric.broadcast((me == 0).then(Vec::new)).unwrap();
+    assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(20), false).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.wait(&mut Vec::new(), DEADLINE, true).unwrap(), Woken::Message);
+    assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(1), false).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.receive().unwrap(), Some((ALL, Rank((me + size - 1) % size), vec![9])));
     together(fabric);
 }
 
@@ -296,7 +313,7 @@ fn what_was_taken_up_is_no_longer_unsent(fabric: &mut dyn Fabric) {
     let start = Instant::now();
     while fabric.unsent_bytes() > 0 {
         assert!(start.elapsed() < DEADLINE, "{} bytes stay unsent", fabric.unsent_bytes());
-        assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(1)).unwrap(), Woken::TimeUp);
+        assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(1), true).unwrap(), Woken::TimeUp);
     }
     together(fabric);
 }

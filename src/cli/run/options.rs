@@ -90,6 +90,8 @@ pub struct RunOptions {
     pub ranks: Option<u32>,
     /// A name for people.
     pub name: Option<String>,
+    /// The arguments that were written down, by name: with `--resume`, DIR decides about the others.
+    pub said: Vec<String>,
     /// The command line as it was typed, for people; bytes that are not UTF-8 are replaced.
     pub command_line: Vec<String>,
 }

@@ -3,7 +3,7 @@
 use super::options::{KeepStdout, RunOptions};
 use super::{RunArgs, dry_run};
 use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, in_one_line};
-use crate::drive::{self, DriveError, Job, Keep, RankReport, RunEnd};
+use crate::drive::{self, DriveError, Job, Keep, RankReport};
 use crate::execute::Spawner;
 use crate::fabric::{self, Fabric, ThreadFabric};
 use crate::ledger::{Owner, Patience, RunDir, load, write_atomically};
@@ -168,7 +168,7 @@ fn play(fabric: Box<dyn Fabric>, spawner: Spawner, options: RunOptions, began: I
         return EXIT_USAGE;
     }
     match end {
-        Ok(Some(RunEnd { status })) => status,
+        Ok(Some(end)) => end.wait(),
         Ok(None) => EXIT_USAGE,
         Err(DriveError::Unfit(what)) => {
             // Nothing ran: a folder made for this run goes again.
@@ -301,8 +301,8 @@ fn same_tasks(
 
 /// What was not said now is taken from the start that made the folder, but for what belongs to one start alone.
 fn with_kept(options: RunOptions, dir: &RunDir) -> anyhow::Result<RunOptions> {
-    const OF_ONE_START: [&str; 9] =
-        ["source", "defaults", "out", "resume", "retry_failed", "dry_run", "walltime", "ranks", "command_line"];
+    const OF_ONE_START: [&str; 10] =
+        ["source", "defaults", "out", "resume", "retry_failed", "dry_run", "walltime", "ranks", "said", "command_line"];
     let path = dir.options();
     let kept = match std::fs::read(&path) {
         Ok(kept) => kept,
@@ -311,24 +311,26 @@ fn with_kept(options: RunOptions, dir: &RunDir) -> anyhow::Result<RunOptions> {
     };
     let kept: Map<String, Value> =
         serde_json::from_slice(&kept).with_context(|| format!("{} is damaged", path.display()))?;
-    let unsaid = serde_json::to_value(RunArgs::unsaid()?)?;
-    let mut said = serde_json::to_value(&options)?;
-    if options.source.is_none() && said.get("defaults") != unsaid.get("defaults") {
-        bail!("what each task gets (--timeout, --retries, --env …) is part of the tasks: give them again to change it");
-    }
+    // An option has its argument's name, with one exception.
+    let argument = |key: &str| if key == "keep_stdout" { "stdout".to_owned() } else { key.to_owned() };
+    let is_said = |argument: &String| options.said.contains(argument);
+    let mut resumed = serde_json::to_value(&options)?;
     if let Some(Value::Object(defaults)) = kept.get("defaults") {
-        for (key, value) in defaults {
-            if said["defaults"].get(key) == unsaid["defaults"].get(key) {
-                said["defaults"][key] = value.clone();
-            }
+        if options.source.is_none() && defaults.keys().any(is_said) {
+            bail!(
+                "what each task gets (--timeout, --retries, --env …) is part of the tasks: give them again to change it"
+            );
+        }
+        for (key, value) in defaults.iter().filter(|(key, _)| !is_said(key)) {
+            resumed["defaults"][key] = value.clone();
         }
     }
     for (key, value) in kept {
-        if !OF_ONE_START.contains(&key.as_str()) && said.get(&key) == unsaid.get(&key) {
-            said[&key] = value;
+        if !OF_ONE_START.contains(&key.as_str()) && !is_said(&argument(&key)) {
+            resumed[&key] = value;
         }
     }
-    serde_json::from_value(said).with_context(|| format!("{} was written by another version", path.display()))
+    serde_json::from_value(resumed).with_context(|| format!("{} was written by another version", path.display()))
 }
 
 fn job(

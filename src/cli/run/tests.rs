@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::task::write_bundle;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 #[derive(Debug, Parser)]
 struct Probe {
@@ -11,7 +11,13 @@ struct Probe {
 }
 
 fn check(line: &[&str]) -> Result<RunOptions, String> {
-    let probe = Probe::try_parse_from([&["run"], line].concat()).map_err(|error| error.to_string())?;
+    let parse = || {
+        let matches = Probe::command().try_get_matches_from([&["run"], line].concat())?;
+        let mut probe = Probe::from_arg_matches(&matches)?;
+        probe.run.note_said(&matches);
+        Ok(probe)
+    };
+    let probe = parse().map_err(|error: clap::Error| error.to_string())?;
     probe.run.check().map_err(|error| error.to_string())
 }
 

@@ -321,7 +321,11 @@ impl Cluster {
                 }
                 let key = (rank, depth);
                 match self.machines.get_mut(&key).expect("ticks go to machines") {
-                    Machine::Manager(_) => {}
+                    Machine::Manager(manager) => {
+                        let mut out = Vec::new();
+                        manager.step(self.now, &mut out);
+                        self.manager_actions(out);
+                    }
                     Machine::Sub(sub) => {
                         let mut out = Vec::new();
                         sub.step(self.now, &mut out);
@@ -421,8 +425,7 @@ impl Cluster {
 
     fn arm(&mut self, key: (Rank, u8)) {
         let next = match &self.machines[&key] {
-            // The manager acts on words alone.
-            Machine::Manager(_) => None,
+            Machine::Manager(manager) => manager.next_tick(),
             Machine::Sub(sub) => sub.next_tick(),
             Machine::Worker(worker) => worker.next_tick(),
         };

@@ -49,6 +49,17 @@ fn a_lognormal_tail_ends_within_five_percent_of_list_scheduling() {
 }
 
 #[test]
+fn a_few_long_tasks_after_very_many_short_ones_run_side_by_side() {
+    for levels in 1..=3 {
+        let behaviour = Box::new(|index, _, _| (if index < 50_000 { 10 } else { 10_000_000 }, Status::Ok));
+        let shape = depth(levels);
+        let done = run(&shape, settings(), 50_016, 0, behaviour).all_ended_once();
+        let seconds = done.last_end_us as f64 / 1e6;
+        assert!(seconds < 10.5, "{seconds} s for one round of 10 s at depth {levels}");
+    }
+}
+
+#[test]
 fn the_manager_hears_of_ranges_and_not_of_tasks() {
     for levels in 1..=3 {
         let done = run(&depth(levels), settings(), 100_000, 0, each_takes(10)).all_ended_once();

@@ -98,3 +98,61 @@ fn what_of_a_run_was_not_held_does_not_take_the_rest_with_it() {
     manager.on_child(2, rank(1), Up::Report { epoch: 1, report }, &mut out);
     assert_eq!(manager.ended_tasks(), 2, "tasks 2 and 3 were held and have ended");
 }
+
+#[test]
+fn tasks_that_take_gpus_are_spread_by_gpus_and_not_by_cores() {
+    let gpu = Uniform { resources: Resources { cores: 1, gpus: 1 }, retries: 0 };
+    let mut manager = manager_of_two(settings(), 64, Box::new(gpu));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(64, 4, 0), &mut out);
+    manager.on_child(1, rank(2), hello(64, 4, 1), &mut out);
+    assert_eq!((tasks(&handed_to(&out, 1)), tasks(&handed_to(&out, 2))), (4, 4));
+}
+
+#[test]
+fn tasks_that_take_gpus_leave_room_for_those_that_do_not() {
+    struct GpuFirst;
+    impl Shapes for GpuFirst {
+        fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
+            match range.start {
+                0..100 => (100.min(range.end), Resources { cores: 1, gpus: 1 }, 0),
+                _ => (range.end, Resources::ONE_CORE, 0),
+            }
+        }
+    }
+    let mut manager = manager_of_two(settings(), 200, Box::new(GpuFirst));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(8, 4, 0), &mut out);
+    let handed = handed_to(&out, 1);
+    let with_gpu: u64 =
+        handed.iter().filter(|given| given.work.resources.gpus > 0).map(|given| given.range.len()).sum();
+    assert_eq!((with_gpu, tasks(&handed)), (4, 8), "{handed:?}");
+}
+
+#[test]
+fn work_that_crosses_a_report_can_be_asked_back() {
+    let one = Uniform { resources: Resources::ONE_CORE, retries: 0 };
+    let mut manager = manager_of_two(settings(), 8, Box::new(one));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(4, 0, 0), &mut out);
+    let ended = |start, end, hands| {
+        let cores = end - start;
+        let mut report = Report {
+            attempts: cores,
+            attempt_cores: cores,
+            busy_core_us: cores * 1_000_000,
+            hands,
+            ..Report::default()
+        };
+        report.ended(BundleId(0), IndexRange::new(start, end), OutcomeClass::Ok);
+        Up::Report { epoch: 1, report }
+    };
+    manager.on_child(1_000_000, rank(1), ended(0, 2, 1), &mut out);
+    assert_eq!(tasks(&handed_to(&out, 1)), 8, "all that there is");
+    // It had not seen the second hand-out when it said this.
+    manager.on_child(1_000_010, rank(1), ended(2, 3, 1), &mut out);
+    out.clear();
+    manager.on_child(1_000_020, rank(2), hello(4, 0, 1), &mut out);
+    let recalled = |action: &ManagerAction| matches!(action, ManagerAction::ToChild(_, Down::Recall { .. }));
+    assert!(out.iter().any(recalled), "{out:?}");
+}
