@@ -6,7 +6,7 @@
 mod fabric_support;
 
 use fabric_support::{DEADLINE, SCENARIOS, connect, finish};
-use myriarch::fabric::{Fabric, MpiFabric, MpiLibrary, StartError, Woken, environment, leave};
+use myriarch::fabric::{Fabric, Listen, MpiFabric, MpiLibrary, StartError, Woken, environment, leave};
 use myriarch::task::Rank;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -225,7 +225,7 @@ fn idle(mut fabric: Box<MpiFabric>) -> String {
     };
     let (start, before) = (Instant::now(), process_nanoseconds().unwrap_or_else(used));
     while start.elapsed() < IDLE_FOR {
-        assert_eq!(fabric.wait(&mut Vec::new(), IDLE_FOR, true).unwrap(), Woken::TimeUp);
+        assert_eq!(fabric.wait(&mut Vec::new(), IDLE_FOR, Listen::Eagerly).unwrap(), Woken::TimeUp);
     }
     let spent = process_nanoseconds().unwrap_or_else(used) - before;
     let share = 100.0 * spent as f64 / start.elapsed().as_nanos() as f64;
@@ -268,7 +268,7 @@ fn go_on_without_rank_2(fabric: &mut MpiFabric, report: impl Fn(&str, &str)) {
             if fabric.receive().unwrap().is_some() {
                 heard += 1;
             } else {
-                fabric.wait(&mut Vec::new(), Duration::from_millis(50), true).unwrap();
+                fabric.wait(&mut Vec::new(), Duration::from_millis(50), Listen::Eagerly).unwrap();
             }
             assert!(start.elapsed() < DEADLINE);
         }
@@ -278,7 +278,7 @@ fn go_on_without_rank_2(fabric: &mut MpiFabric, report: impl Fn(&str, &str)) {
             fabric.send(0, Rank(peer), b"the end".to_vec());
         }
         while fabric.unsent_bytes() > 0 {
-            fabric.wait(&mut Vec::new(), Duration::from_millis(1), true).unwrap();
+            fabric.wait(&mut Vec::new(), Duration::from_millis(1), Listen::Eagerly).unwrap();
         }
     } else {
         loop {
@@ -286,7 +286,7 @@ fn go_on_without_rank_2(fabric: &mut MpiFabric, report: impl Fn(&str, &str)) {
                 Some((_, _, message)) if message == b"the end" => break,
                 Some((_, from, message)) => fabric.send(0, from, message),
                 None => {
-                    fabric.wait(&mut Vec::new(), Duration::from_millis(50), true).unwrap();
+                    fabric.wait(&mut Vec::new(), Duration::from_millis(50), Listen::Eagerly).unwrap();
                 }
             }
         }

@@ -3,7 +3,7 @@
 mod fabric_support;
 
 use fabric_support::{DEADLINE, SCENARIOS, Scenario, connect, finish};
-use myriarch::fabric::{Fabric, FabricError, ThreadFabric};
+use myriarch::fabric::{Fabric, FabricError, Listen, ThreadFabric};
 use myriarch::task::Rank;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -56,6 +56,7 @@ scenarios!(
     empty_messages_are_messages,
     a_wait_ends_with_a_message,
     a_wait_ends_with_a_descriptor_or_in_time,
+    a_wait_that_does_not_listen_leaves_messages_where_they_are,
     what_was_taken_up_is_no_longer_unsent,
     an_abandoned_peer_costs_nothing_and_may_come_back,
     collective_calls_work_between_messages_too,
@@ -84,7 +85,7 @@ fn a_wait_that_nobody_ends_takes_its_time_and_leaves_no_stale_wake_up() {
                     assert_eq!(message, round.to_le_bytes());
                     break;
                 }
-                fabric.wait(&mut Vec::new(), Duration::from_micros(u64::from(round % 70)), true).unwrap();
+                fabric.wait(&mut Vec::new(), Duration::from_micros(u64::from(round % 70)), Listen::Eagerly).unwrap();
             }
         }
         fabric.gather(Vec::new()).unwrap();

@@ -8,7 +8,7 @@ use super::root::Root;
 use super::signals;
 use super::wire::{Control, pack, unpack};
 use crate::execute::{ExecuteError, Executor, Spawner};
-use crate::fabric::{Fabric, FabricError, launcher, loss_survival};
+use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir, Wake};
 use crate::observe::Facts;
 use crate::schedule::{Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
@@ -248,10 +248,10 @@ impl<'a, M: Root> RankLoop<'a, M> {
         self.send(&mut out);
         let mut descriptors = Vec::new();
         while !self.is_over() {
-            let mut busy = self.receive(&mut out)?;
-            busy |= self.turn(&mut out);
+            self.receive(&mut out)?;
+            self.turn(&mut out);
             let full = self.is_full();
-            if !busy && (full || self.local.is_empty()) {
+            if (full || self.local.is_empty()) && !self.is_over() {
                 self.sleep(full, &mut descriptors)?;
             }
         }
@@ -282,9 +282,8 @@ impl<'a, M: Root> RankLoop<'a, M> {
             || (queued(self.fabric.unsent_bytes()) && self.subs.iter().any(SubRole::is_relay))
     }
 
-    /// Takes messages up; whether there were any.
-    fn receive(&mut self, out: &mut Outbox) -> Result<bool, DriveError> {
-        let mut any = false;
+    /// Takes messages up.
+    fn receive(&mut self, out: &mut Outbox) -> Result<(), DriveError> {
         for _ in 0..MESSAGES_AT_ONCE {
             if self.is_full() {
                 break;
@@ -302,11 +301,10 @@ impl<'a, M: Root> RankLoop<'a, M> {
             } else {
                 break;
             };
-            any = true;
             self.handle(level, from, control, attached, out);
             self.send(out);
         }
-        Ok(any)
+        Ok(())
     }
 
     fn handle(&mut self, level: u8, from: Rank, control: Control, attached: Vec<u8>, out: &mut Outbox) {
@@ -373,11 +371,10 @@ impl<'a, M: Root> RankLoop<'a, M> {
         }
     }
 
-    /// What the clock, the slots and the ledger ask for; whether something happened.
-    fn turn(&mut self, out: &mut Outbox) -> bool {
+    /// What the clock, the slots and the ledger ask for.
+    fn turn(&mut self, out: &mut Outbox) {
         let now = self.now();
         self.wake.clear();
-        let mut busy = false;
         for sub in &mut self.subs {
             sub.release(out);
             if sub.machine.next_tick().is_some_and(|at| at <= now) {
@@ -386,9 +383,9 @@ impl<'a, M: Root> RankLoop<'a, M> {
         }
         let full = self.is_full();
         if let Some(worker) = &mut self.worker {
-            busy |= worker.poll(now, out);
+            let ended = worker.poll(now, out);
             let paused = full || self.fabric.unsent_bytes() > FULL_BYTES;
-            if busy || paused != worker.is_paused() || worker.next_tick().is_some_and(|at| at <= now) {
+            if ended || paused != worker.is_paused() || worker.next_tick().is_some_and(|at| at <= now) {
                 worker.step(now, paused, out);
             }
         }
@@ -397,9 +394,7 @@ impl<'a, M: Root> RankLoop<'a, M> {
         } else {
             self.pass_signals(out);
         }
-        busy |= !out.is_empty();
         self.send(out);
-        busy
     }
 
     /// A signal to any rank asks for the end of the run.
@@ -426,20 +421,27 @@ impl<'a, M: Root> RankLoop<'a, M> {
         }
     }
 
-    /// Sleeps until there is something to do; a rank that is `full` hears no messages.
+    /// Sleeps until there is something to do, if nothing is to be done at once; a rank that is `full` hears no messages.
     fn sleep(&mut self, full: bool, descriptors: &mut Vec<libc::pollfd>) -> Result<(), DriveError> {
         let now = self.now();
         let ticks = self.subs.iter().filter_map(|sub| sub.machine.next_tick());
         let ticks = ticks.chain(self.worker.as_ref().and_then(WorkerRole::next_tick));
         let ticks = ticks.chain(self.manager.as_ref().and_then(M::next_tick));
         let next = ticks.min().map_or(LONGEST_WAIT, |at| Duration::from_micros(at.saturating_sub(now)));
+        if next.is_zero() {
+            return Ok(());
+        }
         descriptors.clear();
+        let mut listen = if full { Listen::No } else { Listen::Eagerly };
         if let Some(worker) = &self.worker {
             worker.descriptors(descriptors);
+            if worker.runs_processes() && !full {
+                listen = Listen::Lazily;
+            }
         }
         descriptors.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         let longest = if full { FULL_WAIT } else { LONGEST_WAIT };
-        self.fabric.wait(descriptors, next.min(longest), !full)?;
+        self.fabric.wait(descriptors, next.min(longest), listen)?;
         Ok(())
     }
 

@@ -425,11 +425,16 @@ impl WorkerRole {
 
     /// When `step` should be called next, if nothing else happens.
     pub(super) fn next_tick(&self) -> Option<u64> {
-        if !self.ended.is_empty() {
+        if !self.ended.is_empty() || self.slots.is_due() {
             return Some(0);
         }
         let long = self.machine.running().next().map(|_| self.tell_longest_us);
         self.machine.next_tick().into_iter().chain(long).min()
+    }
+
+    /// Whether processes run in its slots: their ends come by descriptor.
+    pub(super) fn runs_processes(&self) -> bool {
+        self.slots.records() && self.machine.running().next().is_some()
     }
 
     pub(super) fn descriptors(&self, into: &mut Vec<libc::pollfd>) {

@@ -15,6 +15,9 @@ pub(super) trait Slots {
     /// Adds what ended since the last call. Does not wait.
     fn poll(&mut self, ended: &mut Vec<Ended>);
 
+    /// Whether `poll` has something to do without a descriptor to say so.
+    fn is_due(&self) -> bool;
+
     /// Whether nothing can be started any more.
     fn is_broken(&self) -> bool;
 
@@ -39,6 +42,10 @@ impl Slots for Executor {
 
     fn poll(&mut self, ended: &mut Vec<Ended>) {
         Executor::poll(self, ended);
+    }
+
+    fn is_due(&self) -> bool {
+        false
     }
 
     fn is_broken(&self) -> bool {
@@ -84,6 +91,10 @@ impl Slots for NullSlots {
         ended.append(&mut self.ended);
     }
 
+    fn is_due(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
     fn is_broken(&self) -> bool {
         false
     }
@@ -92,7 +103,6 @@ impl Slots for NullSlots {
         false
     }
 
-    // A rank that has just started something goes on turning until it has polled the end.
     fn wait_descriptors(&self, _: &mut Vec<libc::pollfd>) {}
 
     fn shutdown(self: Box<Self>) {}

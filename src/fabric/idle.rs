@@ -9,9 +9,9 @@ const SPIN: Duration = Duration::from_micros(4);
 const YIELD: Duration = Duration::from_micros(40);
 /// The first pause.
 const FIRST_PAUSE: Duration = Duration::from_micros(64);
-/// The first pause of a rank that watches descriptors: what is nearest to it wakes it by them, and a core that it spins
-/// on is missing to the tasks.
-const FIRST_WATCHED_PAUSE: Duration = Duration::from_micros(128);
+/// The first pause of a rank that listens lazily: what it waits for wakes it by a descriptor, and a core that it looks
+/// around on is missing to the tasks.
+const FIRST_LAZY_PAUSE: Duration = Duration::from_millis(1);
 /// The longest pause: 100 wake-ups a second cost a rank about 0.2 % of a core.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause while a message is in mid-transfer, which goes on only when this rank looks after it.
@@ -41,16 +41,16 @@ impl Idle {
         self.since = None;
     }
 
-    /// Nothing happened until `now`. While `transferring`, pauses stay short; a rank that is `watching` descriptors
-    /// sleeps at once.
-    pub(super) fn next(&mut self, now: Instant, transferring: bool, watching: bool) -> Step {
+    /// Nothing happened until `now`. While `transferring`, pauses stay short; a rank that listens `lazily` sleeps at
+    /// once.
+    pub(super) fn next(&mut self, now: Instant, transferring: bool, lazily: bool) -> Step {
         let since = *self.since.get_or_insert_with(|| {
             self.pause = FIRST_PAUSE;
             now
         });
         let idle = now.saturating_duration_since(since);
-        if watching && !transferring {
-            let pause = self.pause.max(FIRST_WATCHED_PAUSE);
+        if lazily && !transferring {
+            let pause = self.pause.max(FIRST_LAZY_PAUSE);
             self.pause = (pause * 2).min(LONGEST_PAUSE);
             Step::Sleep(pause)
         } else if idle < SPIN {
@@ -114,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn who_watches_descriptors_sleeps_at_once() {
+    fn who_listens_lazily_sleeps_at_once() {
         let mut idle = Idle::default();
         let start = Instant::now();
-        assert_eq!(idle.next(start, false, true), Step::Sleep(FIRST_WATCHED_PAUSE));
-        assert_eq!(idle.next(start, false, true), Step::Sleep(2 * FIRST_WATCHED_PAUSE));
+        assert_eq!(idle.next(start, false, true), Step::Sleep(FIRST_LAZY_PAUSE));
+        assert_eq!(idle.next(start, false, true), Step::Sleep(2 * FIRST_LAZY_PAUSE));
     }
 
     #[test]

@@ -44,6 +44,18 @@ pub enum Woken {
     TimeUp,
 }
 
+/// What a rank that waits expects of its relatives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A message is what it waits for: it looks often at first.
+    Eagerly,
+    /// A descriptor will most likely come first, and the core is wanted for something better: it sleeps at once, and
+    /// looks for messages a thousand times a second at first, ever less often later.
+    Lazily,
+    /// It can take up no messages: they are left where they are, and do not end the wait. What was sent goes on.
+    No,
+}
+
 /// Moves messages between the ranks of one run.
 ///
 /// The collective calls (`gather`, `broadcast`, `connect`, `finish`) are made by every rank in the same order. The
@@ -96,8 +108,7 @@ pub trait Fabric {
     fn abandon(&mut self, peer: Rank);
 
     /// Sleeps until a message may be there, one of the descriptors has something (its `revents` says so; all
-    /// `revents` are cleared first), or time is up. Without `listen` messages are left where they are, and do not end
-    /// the wait; what was sent goes on. Costs next to nothing when ranks outnumber cores.
+    /// `revents` are cleared first), or time is up. Costs next to nothing when ranks outnumber cores.
     ///
     /// # Errors
     /// As `receive`, or the descriptors cannot be polled.
@@ -105,7 +116,7 @@ pub trait Fabric {
         &mut self,
         descriptors: &mut Vec<libc::pollfd>,
         at_most: Duration,
-        listen: bool,
+        listen: Listen,
     ) -> Result<Woken, FabricError>;
 
     /// Collective: ends it, after what was sent has been taken up; a message that its receiver has not fetched by then

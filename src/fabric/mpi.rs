@@ -14,7 +14,7 @@ pub use environment::{MpiEnvironment, MpiLibrary, ThreadLevel, environment};
 use super::error::{check_levels, check_size};
 use super::idle::{Idle, Step};
 use super::launcher::{Environment, Launcher};
-use super::{Fabric, FabricError, MAX_MESSAGE_BYTES, Received, StartError, Woken, system};
+use super::{Fabric, FabricError, Listen, MAX_MESSAGE_BYTES, Received, StartError, Woken, system};
 use crate::task::Rank;
 use calls::{Comm, Transfer};
 use level::{Level, Traffic};
@@ -86,7 +86,7 @@ impl MpiFabric {
         self.idle.reset();
         while !transfer.test()? {
             self.push_sends();
-            self.pause(&mut [], Duration::MAX)?;
+            self.pause(&mut [], Duration::MAX, false)?;
         }
         Ok(transfer)
     }
@@ -114,9 +114,14 @@ impl MpiFabric {
     }
 
     /// One step of idling: spins, yields, or sleeps with an eye on the descriptors. Says whether one has something.
-    fn pause(&mut self, descriptors: &mut [libc::pollfd], at_most: Duration) -> Result<bool, FabricError> {
+    fn pause(
+        &mut self,
+        descriptors: &mut [libc::pollfd],
+        at_most: Duration,
+        lazily: bool,
+    ) -> Result<bool, FabricError> {
         let now = Instant::now();
-        match self.idle.next(now, self.traffic.goes_on(now), !descriptors.is_empty()) {
+        match self.idle.next(now, self.traffic.goes_on(now), lazily) {
             Step::Spin => std::hint::spin_loop(),
             Step::Yield => {
                 std::thread::yield_now();
@@ -214,24 +219,24 @@ impl Fabric for MpiFabric {
         &mut self,
         descriptors: &mut Vec<libc::pollfd>,
         at_most: Duration,
-        listen: bool,
+        listen: Listen,
     ) -> Result<Woken, FabricError> {
         system::clear(descriptors);
         let start = Instant::now();
         loop {
-            if !listen {
+            if listen == Listen::No {
                 self.push_sends();
             } else if self.ready.is_none() {
                 self.ready = self.look()?;
             }
-            if listen && self.ready.is_some() {
+            if listen != Listen::No && self.ready.is_some() {
                 return Ok(Woken::Message);
             }
             let left = at_most.saturating_sub(start.elapsed());
             let woken = if left.is_zero() {
                 system::poll(descriptors, Duration::ZERO)?
             } else {
-                self.pause(descriptors, left)?
+                self.pause(descriptors, left, listen != Listen::Eagerly)?
             };
             if woken {
                 self.idle.reset();
@@ -285,7 +290,7 @@ impl MpiFabric {
             if Instant::now() > deadline {
                 return Ok(false);
             }
-            self.pause(&mut [], Duration::MAX)?;
+            self.pause(&mut [], Duration::MAX, false)?;
         }
         for level in self.levels.drain(..).flatten() {
             level.free()?;

@@ -1,7 +1,7 @@
 //! Ranks that are threads of one process: queues in memory, and a pipe per rank to wake it. Knows nothing
 //! of MPI, and works without it.
 
-use super::{Fabric, FabricError, MAX_MESSAGE_BYTES, Received, Woken, system};
+use super::{Fabric, FabricError, Listen, MAX_MESSAGE_BYTES, Received, Woken, system};
 use crate::task::Rank;
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -251,10 +251,10 @@ impl Fabric for ThreadFabric {
         &mut self,
         descriptors: &mut Vec<libc::pollfd>,
         at_most: Duration,
-        listen: bool,
+        listen: Listen,
     ) -> Result<Woken, FabricError> {
         system::clear(descriptors);
-        if !listen {
+        if listen == Listen::No {
             let woken = system::poll(descriptors, at_most)?;
             return Ok(if woken { Woken::Descriptor } else { Woken::TimeUp });
         }
@@ -264,7 +264,7 @@ impl Fabric for ThreadFabric {
             if place.has_message() {
                 return Ok(Woken::Message);
             }
-            if start.elapsed() >= SPIN.min(at_most) {
+            if listen == Listen::Lazily || start.elapsed() >= SPIN.min(at_most) {
                 break;
             }
             std::hint::spin_loop();

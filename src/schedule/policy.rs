@@ -23,7 +23,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            pace_min_us: 4_000,
+            pace_min_us: 10_000,
             pace_max_us: 50_000,
             pace_per_child_us: 200,
             round_trip_us: 1_000,

@@ -1,7 +1,7 @@
 //! What every fabric must do, written once: each scenario is run by all ranks of a group at the same time. Knows the
 //! `Fabric` trait only; `fabric_threads.rs` and `fabric_mpi.rs` bring the ranks.
 
-use myriarch::fabric::{Fabric, FabricError, Received, Woken};
+use myriarch::fabric::{Fabric, FabricError, Listen, Received, Woken};
 use myriarch::task::Rank;
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -79,7 +79,7 @@ fn next(fabric: &mut dyn Fabric) -> Received {
             return message;
         }
         assert!(start.elapsed() < DEADLINE, "rank {} waits for a message in vain", fabric.rank());
-        fabric.wait(&mut Vec::new(), Duration::from_secs(1), true).unwrap();
+        fabric.wait(&mut Vec::new(), Duration::from_secs(1), Listen::Eagerly).unwrap();
     }
 }
 
@@ -259,7 +259,7 @@ fn a_wait_ends_with_a_message(fabric: &mut dyn Fabric) {
             std::thread::sleep(Duration::from_millis(30));
             pass_on(fabric);
         }
-        let woken = fabric.wait(&mut Vec::new(), DEADLINE, true).unwrap();
+        let woken = fabric.wait(&mut Vec::new(), DEADLINE, Listen::Eagerly).unwrap();
         assert_eq!(woken, Woken::Message);
         assert_eq!(fabric.receive().unwrap(), Some((ALL, Rank((me + size - 1) % size), vec![7])));
         if me != 0 {
@@ -272,21 +272,21 @@ fn a_wait_ends_with_a_message(fabric: &mut dyn Fabric) {
 fn a_wait_ends_with_a_descriptor_or_in_time(fabric: &mut dyn Fabric) {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     let mut descriptors = vec![libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: libc::POLLERR }];
-    assert_eq!(fabric.wait(&mut descriptors, Duration::from_millis(20), true).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.wait(&mut descriptors, Duration::from_millis(20), Listen::Eagerly).unwrap(), Woken::TimeUp);
     assert_eq!((descriptors.len(), descriptors[0].revents), (1, 0));
-    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO, true).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO, Listen::Eagerly).unwrap(), Woken::TimeUp);
     let writing = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(50));
         writer.write_all(b"x").unwrap();
         writer
     });
-    assert_eq!(fabric.wait(&mut descriptors, DEADLINE, true).unwrap(), Woken::Descriptor);
+    assert_eq!(fabric.wait(&mut descriptors, DEADLINE, Listen::Eagerly).unwrap(), Woken::Descriptor);
     assert_eq!(descriptors[0].revents & libc::POLLIN, libc::POLLIN);
     let _writer = writing.join().unwrap();
     // What is there already ends a wait that has no time, too.
-    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO, true).unwrap(), Woken::Descriptor);
+    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO, Listen::Eagerly).unwrap(), Woken::Descriptor);
     reader.read_exact(&mut [0]).unwrap();
-    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO, true).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.wait(&mut descriptors, Duration::ZERO, Listen::Eagerly).unwrap(), Woken::TimeUp);
     together(fabric);
 }
 
@@ -296,9 +296,9 @@ fn a_wait_that_does_not_listen_leaves_messages_where_they_are(fabric: &mut dyn F
     // Everybody has sent before anybody listens.
     fabric.gather(Vec::new()).unwrap();
     fabric.broadcast((me == 0).then(Vec::new)).unwrap();
-    assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(20), false).unwrap(), Woken::TimeUp);
-    assert_eq!(fabric.wait(&mut Vec::new(), DEADLINE, true).unwrap(), Woken::Message);
-    assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(1), false).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(20), Listen::No).unwrap(), Woken::TimeUp);
+    assert_eq!(fabric.wait(&mut Vec::new(), DEADLINE, Listen::Eagerly).unwrap(), Woken::Message);
+    assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(1), Listen::No).unwrap(), Woken::TimeUp);
     assert_eq!(fabric.receive().unwrap(), Some((ALL, Rank((me + size - 1) % size), vec![9])));
     together(fabric);
 }
@@ -313,7 +313,7 @@ fn what_was_taken_up_is_no_longer_unsent(fabric: &mut dyn Fabric) {
     let start = Instant::now();
     while fabric.unsent_bytes() > 0 {
         assert!(start.elapsed() < DEADLINE, "{} bytes stay unsent", fabric.unsent_bytes());
-        assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(1), true).unwrap(), Woken::TimeUp);
+        assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(1), Listen::Eagerly).unwrap(), Woken::TimeUp);
     }
     together(fabric);
 }

@@ -71,7 +71,7 @@ fn a_late_word_of_a_child_given_up_changes_nothing_and_is_answered() {
     for _ in 0..2 {
         manager.on_child(3, rank(1), Up::Report { epoch: 1, report: report.clone() }, &mut out);
     }
-    assert_eq!(out, [ManagerAction::ToChild(rank(1), Down::Welcome { epoch: 2, pace_us: 4_000 })]);
+    assert!(matches!(&out[..], [ManagerAction::ToChild(_, Down::Welcome { epoch: 2, .. })]), "{out:?}");
     assert_eq!(manager.ended_tasks(), 0);
     out.clear();
     manager.on_child(4, rank(1), hello(2), &mut out);
