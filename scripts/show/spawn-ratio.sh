@@ -8,7 +8,12 @@ SLOTS=${SLOTS:-2}
 ROUNDS=${ROUNDS:-3}
 
 # Processes per second of bare loops.
-bare() { "$myriarch" bench spawn --bare --slots "$SLOTS" --seconds 3 | tee /dev/stderr | sed -n 's|.*: \([0-9]*\) /s$|\1|p'; }
+bare() {
+    local said
+    said=$("$myriarch" bench spawn --bare --slots "$SLOTS" --seconds 3)
+    echo "$said" >&2
+    sed -n 's|.*: \([0-9]*\) /s$|\1|p' <<<"$said"
+}
 
 for ((round = 1; round <= ROUNDS; round++)); do
     say "round $round of $ROUNDS"
