@@ -12,3 +12,4 @@ pub mod ledger;
 pub mod observe;
 pub mod schedule;
 pub mod task;
+mod wake;

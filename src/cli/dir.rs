@@ -146,7 +146,8 @@ pub fn one_line(text: &str) -> String {
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
-    use crate::ledger::{BlockBuilder, JournalWriter, Record, SegmentWriter, Wake, load};
+    use crate::ledger::{BlockBuilder, JournalWriter, Record, SegmentWriter, load};
+    use crate::wake::Wake;
     use crate::task::{Captured, IndexRange, Outcome, Source, Status, TemplateOptions, write_bundle};
     use crate::task::{EndedRun, Extent};
     use std::time::Duration;

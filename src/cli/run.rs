@@ -10,8 +10,9 @@ pub use options::{KeepStdout, MaxFails, RunOptions};
 pub use start::main;
 
 use crate::execute::Pin;
+use crate::execute::functions::Recording;
 
-use crate::task::{Input, InputError, Source, TemplateOptions, parse_duration};
+use crate::task::{Call, Input, InputError, Source, TemplateOptions, parse_duration};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use options::{parse_max_fails, parse_positive_duration, parse_size};
@@ -103,6 +104,9 @@ pub struct RunArgs {
     /// How progress is shown, on stderr
     #[arg(long, value_enum, value_name = "HOW", default_value_t, help_heading = OUTPUT)]
     progress: ProgressMode,
+    /// What is recorded of tasks that are functions
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t, help_heading = OUTPUT)]
+    record: Recording,
     /// Whose standard output is kept
     #[arg(long, value_enum, value_name = "WHOSE", default_value_t, help_heading = OUTPUT)]
     stdout: KeepStdout,
@@ -163,6 +167,15 @@ pub struct TaskArgs {
     /// Read TASKS as this, whatever its name
     #[arg(long, value_enum, value_name = "FORMAT", requires = "list", help_heading = TASKS)]
     format: Option<ListFormat>,
+    /// Call a function instead of starting a process: builtin:noop, builtin:spin, builtin:sleep, builtin:echo, or
+    /// PATH.so:SYMBOL
+    ///
+    /// It runs in the worker, with the task's line or row as its payload; see bindings/c/myriarch_task.h.
+    #[arg(long, value_name = "FUNCTION", conflicts_with = "command", help_heading = TASKS)]
+    call: Option<String>,
+    /// With --call: the payload of tasks that have no line or row
+    #[arg(long, value_name = "BYTES", requires = "call", help_heading = TASKS)]
+    call_arg: Option<OsString>,
     /// What each task runs: several words are started as they are, one word with spaces is a shell line
     #[arg(last = true, value_name = "COMMAND", help_heading = TASKS)]
     command: Vec<OsString>,
@@ -219,6 +232,7 @@ impl RunArgs {
 
     /// Checks all that can be checked without reading the tasks.
     pub fn check(self) -> Result<RunOptions, InputError> {
+        let call = self.tasks.call();
         let source = self.tasks.check()?;
         if source.is_none() && !self.resume {
             return Err(InputError::Usage(
@@ -237,7 +251,7 @@ impl RunArgs {
         }
         Ok(RunOptions {
             source,
-            defaults: self.each.check()?,
+            defaults: self.each.check(call)?,
             out: self.out,
             resume: self.resume,
             retry_failed: self.retry_failed,
@@ -250,6 +264,7 @@ impl RunArgs {
             max_running: self.max_running,
             print: self.print,
             progress: self.progress,
+            recording: self.record,
             keep_stdout: self.stdout,
             max_output: self.max_output,
             sync: self.sync,
@@ -266,6 +281,12 @@ impl RunArgs {
 }
 
 impl TaskArgs {
+    /// The function that tasks call, where one is given.
+    fn call(&self) -> Option<Call> {
+        let argument = self.call_arg.clone().unwrap_or_default().into_vec();
+        self.call.clone().map(|function| Call { function, argument })
+    }
+
     /// The one source of tasks; `None` where none is given.
     pub fn check(self) -> Result<Option<Source>, InputError> {
         let given = [
@@ -292,8 +313,19 @@ impl TaskArgs {
             };
             return Err(InputError::Usage(why));
         }
-        if let Some(source) = given.first().filter(|source| **source != "a task list" && command.is_empty()) {
-            return Err(InputError::Usage(format!("{source} needs the command that each task runs, after --")));
+        if self.call.is_some()
+            && let Some(source) = given.first().filter(|source| ["a task list", "--grid"].contains(source))
+        {
+            return Err(InputError::Usage(format!(
+                "--call takes its tasks from --array, --each-line or --table, not from {source}"
+            )));
+        }
+        if let Some(source) =
+            given.first().filter(|source| **source != "a task list" && command.is_empty() && self.call.is_none())
+        {
+            return Err(InputError::Usage(format!(
+                "{source} needs the command that each task runs, after -- (or --call)"
+            )));
         }
         let source = if let Some(list) = self.list {
             Some(list_source(&list, self.format))
@@ -353,7 +385,7 @@ fn parse_array(text: &str) -> Result<(u64, u64, u64), InputError> {
 
 impl EachTaskArgs {
     /// What all tasks share.
-    pub fn check(self) -> Result<TemplateOptions, InputError> {
+    pub fn check(self, call: Option<Call>) -> Result<TemplateOptions, InputError> {
         let mut env = Vec::new();
         for pair in &self.env {
             let bytes = pair.as_bytes();
@@ -372,6 +404,7 @@ impl EachTaskArgs {
             env,
             stdin: self.stdin.map(OsString::into_vec),
             replace: self.replace.map(OsString::into_vec),
+            call,
         };
         defaults.check()?;
         Ok(defaults)

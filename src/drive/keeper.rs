@@ -1,8 +1,9 @@
 //! The keeper's side of a role: outcomes go into a segment, and what points to them waits until they are durable.
 
-use crate::ledger::{SegmentWriter, Wake};
+use crate::ledger::SegmentWriter;
 use crate::schedule::Report;
 use crate::task::Extent;
+use crate::wake::Wake;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;

@@ -8,9 +8,10 @@ use super::roles::{Outbox, Outgoing};
 use super::signals;
 use super::wire::{Control, LongRun};
 use crate::execute::Pin;
+use crate::execute::functions::Recording;
 use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
-    RunState, Summary, Wake, write_failed_jsonl,
+    RunState, Summary, write_failed_jsonl,
 };
 use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
@@ -18,6 +19,7 @@ use crate::task::{
     Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, FailureDigest, FailureGroup, IndexRange, Outcome,
     OutcomeClass, Rank, Resources, Status,
 };
+use crate::wake::Wake;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -60,6 +62,8 @@ pub struct Job {
     pub max_output: u64,
     /// Whose standard output is kept.
     pub keep: Keep,
+    /// What is recorded of calls.
+    pub recording: Recording,
     /// Outputs go to stdout.
     pub print: bool,
     /// How progress is shown.
@@ -126,6 +130,8 @@ impl Job {
             crash_limit: self.crash_limit,
             max_output: self.max_output,
             keep: self.keep,
+            function: self.bundle.function().map(str::to_owned),
+            recording: self.recording,
         }
     }
 }

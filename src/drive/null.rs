@@ -4,11 +4,12 @@
 use super::DriveError;
 use super::plan::{Keep, Layout, LayoutOptions, RankReport, Shared};
 use super::rank::RankLoop;
-use super::roles::{Outbox, Outgoing, Payload, SubRole, WorkerRole};
+use super::roles::{Outbox, Outgoing, Payload, Runner, SubRole, WorkerRole};
 use super::root::Root;
 use super::slots::NullSlots;
 use super::wire::{Control, pack};
 use crate::execute::Pin;
+use crate::execute::functions::Recording;
 use crate::fabric::Fabric;
 use crate::schedule::{
     Down, Manager, ManagerAction, Place, Policy, Role, Settings, SubManager, Uniform, Up, Worker, decode, encode,
@@ -99,6 +100,8 @@ fn share(reports: &[Vec<u8>], wanted: &NullRun) -> Result<Shared, DriveError> {
         crash_limit: 1,
         max_output: 0,
         keep: Keep::None,
+        function: None,
+        recording: Recording::All,
     })
 }
 
@@ -135,7 +138,7 @@ fn with_roles<'a>(
                 let total = Resources { cores: own.slots.len() as u32, gpus: 0 };
                 let machine = Worker::new(NodeId(own.node), total, shared.crash_limit);
                 let payload = Payload::new(Some(bundle.clone()));
-                let slots = Box::<NullSlots>::default();
+                let slots = Runner::Processes(Box::<NullSlots>::default());
                 rank.worker = Some(WorkerRole::new(place.clone(), machine, slots, payload, me, shared));
             }
         }

@@ -1,5 +1,6 @@
 //! The start of a run: every rank says what it has, rank 0 decides who does what, and tells all.
 
+use crate::execute::functions::Recording;
 use crate::execute::{Pin, RankCores, RankPlan, plan_node};
 use crate::fabric::{HostIdentity, host_identity};
 use crate::schedule::{NodeRanks, Tree};
@@ -158,6 +159,9 @@ pub(super) struct Shared {
     pub(super) crash_limit: u32,
     pub(super) max_output: u64,
     pub(super) keep: Keep,
+    /// The function that tasks call, where they are no processes.
+    pub(super) function: Option<String>,
+    pub(super) recording: Recording,
 }
 
 /// Whose standard output is kept.

@@ -3,16 +3,18 @@
 use super::keeper::Keeper;
 use super::manager::{Job, ManagerRole, RunEnd};
 use super::plan::{Layout, RankReport, Shared, Start};
-use super::roles::{Outbox, Outgoing, Payload, SubRole, WorkerRole};
+use super::roles::{Outbox, Outgoing, Payload, Runner, SubRole, WorkerRole};
 use super::root::Root;
 use super::signals;
 use super::wire::{Control, pack, unpack};
+use crate::execute::functions::{Function, FunctionSlots, load_function};
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
-use crate::ledger::{LedgerError, RunDir, Wake};
+use crate::ledger::{LedgerError, RunDir};
 use crate::observe::Facts;
 use crate::schedule::{Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
 use crate::task::{Bundle, EndedBy, IndexRange, NodeId, Rank, Resources};
+use crate::wake::Wake;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -68,12 +70,16 @@ pub fn run(
     let mut lost = false;
     let end = match (start, decode::<Start>(&told)) {
         (Err(unfit), _) => Err(unfit),
-        (_, Ok(Start::Go(shared))) => {
-            let mut rank = RankLoop::new(&mut *fabric, spawner, *shared, job)?;
-            rank.run()?;
-            lost = rank.is_forced();
-            Ok(rank.finish())
-        }
+        (_, Ok(Start::Go(shared))) => match function_everywhere(&mut *fabric, shared.function.as_deref())? {
+            Err(unfit) if fabric.rank() == Rank::MANAGER => Err(DriveError::Unfit(unfit)),
+            Err(_) => Ok(None),
+            Ok(function) => {
+                let mut rank = RankLoop::new(&mut *fabric, spawner, function, *shared, job)?;
+                rank.run()?;
+                lost = rank.is_forced();
+                Ok(rank.finish())
+            }
+        },
         (_, Ok(Start::Leave)) => Ok(None),
         (_, Err(_)) => Err(DriveError::Plan),
     };
@@ -83,6 +89,34 @@ pub fn run(
         Ok(Some(end)) if !orderly || lost => crate::fabric::leave(end.wait()),
         end => end,
     }
+}
+
+/// Collective, where there is a function to call: loads it on every rank. The inner error is that of the first rank which
+/// cannot, the same on all ranks: nothing runs then.
+fn function_everywhere(
+    fabric: &mut dyn Fabric,
+    name: Option<&str>,
+) -> Result<Result<Option<Function>, String>, DriveError> {
+    let Some(name) = name else { return Ok(Ok(None)) };
+    let loaded = load_function(name);
+    let trouble = loaded.as_ref().err().map(ToString::to_string);
+    let troubles = fabric.gather(encode(&trouble))?;
+    let first = troubles.map(|all| {
+        let read = |bytes: &Vec<u8>| decode::<Option<String>>(bytes).unwrap_or_default();
+        let all: Vec<Option<String>> = all.iter().map(read).collect();
+        let rank = all.iter().position(Option::is_some)?;
+        // What all ranks say need not be pinned on one of them.
+        let everywhere = all.iter().all(Option::is_some);
+        let text = all.into_iter().flatten().next()?;
+        Some(if everywhere { text } else { format!("rank {rank}: {text}") })
+    });
+    let told = fabric.broadcast(first.map(|first| encode(&first)))?;
+    let first = decode::<Option<String>>(&told).map_err(|_| DriveError::Plan)?;
+    Ok(match (first, loaded) {
+        (Some(trouble), _) => Err(trouble),
+        (None, Ok(function)) => Ok(Some(function)),
+        (None, Err(own)) => Err(own.to_string()),
+    })
 }
 
 fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
@@ -133,7 +167,13 @@ pub(super) struct RankLoop<'a, M> {
 }
 
 impl<'a> RankLoop<'a, ManagerRole> {
-    fn new(fabric: &'a mut dyn Fabric, spawner: Spawner, shared: Shared, job: Option<Job>) -> Result<Self, DriveError> {
+    fn new(
+        fabric: &'a mut dyn Fabric,
+        spawner: Spawner,
+        function: Option<Function>,
+        shared: Shared,
+        job: Option<Job>,
+    ) -> Result<Self, DriveError> {
         let tree = shared.layout.tree(shared.fan_out);
         let dir = visible(&shared.dir);
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
@@ -151,7 +191,7 @@ impl<'a> RankLoop<'a, ManagerRole> {
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
                     let spawner = spawner.take().expect("a rank has one worker");
-                    rank.worker = Some(rank.worker_role(place.clone(), spawner, &shared)?);
+                    rank.worker = Some(rank.worker_role(place.clone(), spawner, function.as_ref(), &shared)?);
                 }
             }
         }
@@ -193,7 +233,13 @@ impl<'a> RankLoop<'a, ManagerRole> {
         SubRole::new(place, machine, keeper)
     }
 
-    fn worker_role(&self, place: Place, spawner: Spawner, shared: &Shared) -> Result<WorkerRole, DriveError> {
+    fn worker_role(
+        &self,
+        place: Place,
+        spawner: Spawner,
+        function: Option<&Function>,
+        shared: &Shared,
+    ) -> Result<WorkerRole, DriveError> {
         let slots = &shared.layout.ranks[self.me.position()];
         let settings = crate::execute::Settings {
             max_output: shared.max_output,
@@ -204,10 +250,16 @@ impl<'a> RankLoop<'a, ManagerRole> {
             ..Default::default()
         };
         let total = Resources { cores: slots.slots.len() as u32, gpus: slots.gpus.ids.len() as u32 };
-        let executor = Executor::new(spawner, &slots.slots, settings)?;
         let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
         let payload = Payload::new(self.bundle.clone());
-        Ok(WorkerRole::new(place, machine, Box::new(executor), payload, self.me, shared))
+        let (machine, runner) = match function {
+            Some(function) => {
+                let slots = FunctionSlots::new(function, &slots.slots, slots.first_slot, shared.recording)?;
+                (machine.with_batches(), Runner::Functions(slots, shared.recording))
+            }
+            None => (machine, Runner::Processes(Box::new(Executor::new(spawner, &slots.slots, settings)?))),
+        };
+        Ok(WorkerRole::new(place, machine, runner, payload, self.me, shared))
     }
 }
 
@@ -427,7 +479,9 @@ impl<'a, M: Root> RankLoop<'a, M> {
         let ticks = self.subs.iter().filter_map(|sub| sub.machine.next_tick());
         let ticks = ticks.chain(self.worker.as_ref().and_then(WorkerRole::next_tick));
         let ticks = ticks.chain(self.manager.as_ref().and_then(M::next_tick));
-        let next = ticks.min().map_or(LONGEST_WAIT, |at| Duration::from_micros(at.saturating_sub(now)));
+        let tick = ticks.min().map(|at| Duration::from_micros(at.saturating_sub(now)));
+        let look = self.worker.as_ref().and_then(WorkerRole::next_look);
+        let next = tick.into_iter().chain(look).min().unwrap_or(LONGEST_WAIT);
         if next.is_zero() {
             return Ok(());
         }
@@ -435,7 +489,7 @@ impl<'a, M: Root> RankLoop<'a, M> {
         let mut listen = if full { Listen::No } else { Listen::Eagerly };
         if let Some(worker) = &self.worker {
             worker.descriptors(descriptors);
-            if worker.runs_processes() && !full {
+            if worker.waits_for_slots() && !full {
                 listen = Listen::Lazily;
             }
         }

@@ -6,8 +6,11 @@ use super::plan::{Keep, Shared};
 use super::slots::Slots;
 use super::wire::{Control, LongRun};
 use crate::execute::Ended;
+use crate::execute::functions::{Batch, FunctionSlots, Recording};
 use crate::ledger::{BlockBuilder, last_line};
-use crate::schedule::{AttemptEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, Worker, WorkerAction};
+use crate::schedule::{
+    AttemptEnd, BatchEnd, Down, Place, SubAction, SubManager, TaskRun, Up, Verdict, Worker, WorkerAction,
+};
 use crate::task::{Bundle, Captured, EndedBy, FailureDigest, FailureGroup, IndexRange, Outcome, Rank, Status};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -158,7 +161,7 @@ impl SubRole {
 /// Where a worker finds what its tasks run: the bundle file where it sees it, slices from its parent where not.
 pub(super) struct Payload {
     whole: Option<Arc<Bundle>>,
-    slices: VecDeque<Bundle>,
+    slices: VecDeque<Arc<Bundle>>,
     /// Asked for and not here yet.
     asked: Vec<IndexRange>,
 }
@@ -173,8 +176,8 @@ impl Payload {
         Self { whole, slices: VecDeque::new(), asked: Vec::new() }
     }
 
-    fn bundle_of(&self, index: u64) -> Option<&Bundle> {
-        self.whole.as_deref().or_else(|| self.slices.iter().rev().find(|slice| slice.covers(index)))
+    fn bundle_of(&self, index: u64) -> Option<&Arc<Bundle>> {
+        self.whole.as_ref().or_else(|| self.slices.iter().rev().find(|slice| slice.covers(index)))
     }
 
     /// The parts of the range to ask for: those that neither are here nor have been asked for.
@@ -197,18 +200,26 @@ impl Payload {
     fn add(&mut self, slice: Bundle) {
         let held = slice.held();
         self.asked.retain(|asked| !(held.start <= asked.start && asked.end <= held.end));
-        self.slices.push_back(slice);
+        self.slices.push_back(Arc::new(slice));
         if self.slices.len() > Self::SLICES {
             self.slices.pop_front();
         }
     }
 }
 
+/// What runs a worker's tasks.
+pub(super) enum Runner {
+    /// Processes, one task at a time on each slot.
+    Processes(Box<dyn Slots>),
+    /// Functions, a batch of tasks at a time, recorded as the user said.
+    Functions(FunctionSlots, Recording),
+}
+
 /// A worker, its slots, and the outcomes that its next report carries.
 pub(super) struct WorkerRole {
     pub(super) place: Place,
     pub(super) machine: Worker,
-    slots: Box<dyn Slots>,
+    runner: Runner,
     payload: Payload,
     /// Attempts whose task is not here yet.
     unfetched: Vec<TaskRun>,
@@ -219,6 +230,9 @@ pub(super) struct WorkerRole {
     keep: Keep,
     bundle_id: u64,
     ended: Vec<Ended>,
+    batches: Vec<Batch>,
+    /// A batch was cut: what came back may start elsewhere.
+    restless: bool,
     pub(super) done: bool,
     /// Starting is held back: too much waits to be sent.
     paused: bool,
@@ -233,7 +247,7 @@ impl WorkerRole {
     pub(super) fn new(
         place: Place,
         machine: Worker,
-        slots: Box<dyn Slots>,
+        runner: Runner,
         payload: Payload,
         rank: Rank,
         shared: &Shared,
@@ -242,7 +256,7 @@ impl WorkerRole {
         Self {
             place,
             machine,
-            slots,
+            runner,
             payload,
             unfetched: Vec::new(),
             block: BlockBuilder::new(shared.generation, shared.round),
@@ -252,6 +266,8 @@ impl WorkerRole {
             keep: shared.keep,
             bundle_id: shared.bundle,
             ended: Vec::new(),
+            batches: Vec::new(),
+            restless: false,
             done: false,
             paused: false,
             tell_longest_us: Longest::EVERY_US,
@@ -310,52 +326,156 @@ impl WorkerRole {
     }
 
     fn start(&mut self, run: TaskRun, out: &mut Outbox) {
-        let Some(bundle) = self.payload.bundle_of(run.index) else {
+        let Some(bundle) = self.payload.bundle_of(run.range.start) else {
             // Asked for with its range already, unless the slice was dropped meanwhile.
-            self.fetch(IndexRange::one(run.index), out);
+            self.fetch(run.range, out);
             self.unfetched.push(run);
             return;
         };
-        let command = bundle.command(run.index, self.first_slot + run.slots[0]);
-        self.slots.start(&run.slots, &command, run.work.attempt + run.work.crashes + 1);
+        let attempt = run.work.attempt + run.work.crashes + 1;
+        match &mut self.runner {
+            Runner::Processes(slots) => {
+                let command = bundle.command(run.range.start, self.first_slot + run.slots[0]);
+                slots.start(&run.slots, &command, attempt);
+            }
+            Runner::Functions(slots, _) => {
+                // What lies in another slice waits for its turn.
+                let end = bundle.held().end.min(run.range.end);
+                slots.start(&run.slots, bundle.clone(), IndexRange::new(run.range.start, end), attempt);
+                if end < run.range.end {
+                    self.machine.on_batch_cut(run.slots[0], IndexRange::new(end, run.range.end));
+                    self.restless = true;
+                }
+            }
+        }
     }
 
     fn kill(&mut self, slot: u32) {
-        let Some(at) = self.unfetched.iter().position(|run| run.slots[0] == slot) else {
-            return self.slots.kill(slot, KILL_GRACE);
-        };
-        // It waits for its slice: nothing runs yet that could be killed.
-        self.unfetched.swap_remove(at);
-        self.ended.push(Ended {
-            slot,
-            status: Status::Cancelled,
-            killed: true,
-            crashed: false,
-            started_unix_us: 0,
-            duration_us: 0,
-            stdout: Captured::default(),
-            stderr: Captured::default(),
-        });
+        let unfetched = self.unfetched.iter().position(|run| run.slots[0] == slot);
+        match (&mut self.runner, unfetched) {
+            (Runner::Processes(slots), None) => slots.kill(slot, KILL_GRACE),
+            (Runner::Functions(..), None) => self.cut(slot),
+            // It waits for its slice: nothing runs yet that could be killed.
+            (Runner::Functions(..), Some(at)) => {
+                let run = self.unfetched.swap_remove(at);
+                self.machine.on_batch_cut(slot, run.range);
+                self.batches.push(Batch { slot, attempt: 1, ok: Vec::new(), failed: Vec::new() });
+            }
+            (Runner::Processes(_), Some(at)) => {
+                self.unfetched.swap_remove(at);
+                self.ended.push(Ended {
+                    slot,
+                    status: Status::Cancelled,
+                    killed: true,
+                    crashed: false,
+                    started_unix_us: 0,
+                    duration_us: 0,
+                    stdout: Captured::default(),
+                    stderr: Captured::default(),
+                });
+            }
+        }
+    }
+
+    /// Takes back what a batch has not started.
+    fn cut(&mut self, slot: u32) {
+        let Runner::Functions(slots, _) = &mut self.runner else { return };
+        if let Some(rest) = slots.cut(slot) {
+            self.machine.on_batch_cut(slot, rest);
+            self.restless = true;
+        }
     }
 
     /// Takes up what has ended on the slots.
     pub(super) fn poll(&mut self, now: u64, out: &mut Outbox) -> bool {
-        let mut ended = std::mem::take(&mut self.ended);
-        self.slots.poll(&mut ended);
-        let any = !ended.is_empty();
-        for end in ended.drain(..) {
-            self.on_ended(now, end);
-            if self.block.len_bytes() > Self::BLOCK_BYTES {
-                self.machine.hurry();
-                let mut actions = Vec::new();
-                self.machine.step(now, &mut actions);
-                self.act(actions, out);
+        match &mut self.runner {
+            Runner::Processes(slots) => {
+                let mut ended = std::mem::take(&mut self.ended);
+                slots.poll(&mut ended);
+                let any = !ended.is_empty();
+                for end in ended.drain(..) {
+                    self.on_ended(now, end);
+                    self.send_large_block(now, out);
+                }
+                // A task killed before it had started has ended meanwhile.
+                ended.append(&mut self.ended);
+                self.ended = ended;
+                any
+            }
+            Runner::Functions(slots, _) => {
+                let mut batches = std::mem::take(&mut self.batches);
+                slots.poll(&mut batches);
+                let any = !batches.is_empty();
+                let long = slots.long();
+                for batch in batches.drain(..) {
+                    self.on_batch(now, batch);
+                    self.send_large_block(now, out);
+                }
+                batches.append(&mut self.batches);
+                self.batches = batches;
+                long.into_iter().for_each(|slot| self.cut(slot));
+                any || self.restless
             }
         }
-        // A task killed before it had started has ended meanwhile.
-        ended.append(&mut self.ended);
-        self.ended = ended;
-        any
+    }
+
+    /// What has grown large goes up before more is added.
+    fn send_large_block(&mut self, now: u64, out: &mut Outbox) {
+        if self.block.len_bytes() > Self::BLOCK_BYTES {
+            self.machine.hurry();
+            let mut actions = Vec::new();
+            self.machine.step(now, &mut actions);
+            self.act(actions, out);
+        }
+    }
+
+    fn on_batch(&mut self, now: u64, batch: Batch) {
+        let end = BatchEnd {
+            ok: batch.ok.iter().map(|run| run.range).collect(),
+            failed: batch.failed.iter().map(|failed| (failed.index, failed.status.clone())).collect(),
+        };
+        let Some(verdicts) = self.machine.on_batch_ended(now, batch.slot, &end) else { return };
+        let Runner::Functions(_, recording) = self.runner else { return };
+        for run in &batch.ok {
+            let mut first = self.outcome(run.range.start, Status::Ok, batch.attempt);
+            first.started_unix_us = run.started_unix_us;
+            self.block.push_run(&first, run.range.len() as u32, &run.calls);
+        }
+        for (failed, verdict) in batch.failed.into_iter().zip(verdicts) {
+            let Verdict::Final { index, status, attempts, .. } = verdict else { continue };
+            self.note_failure(index, &status, &failed.value);
+            let mut outcome = self.outcome(index, status, attempts);
+            if recording != Recording::None {
+                outcome.started_unix_us = failed.started_unix_us;
+                outcome.duration_us = failed.duration_us;
+                outcome.stdout = Captured { head: failed.value.len() as u64, dropped: 0, bytes: failed.value };
+            }
+            self.block.push(&outcome);
+        }
+    }
+
+    fn outcome(&self, index: u64, status: Status, attempts: u32) -> Outcome {
+        Outcome {
+            index,
+            status,
+            attempts,
+            started_unix_us: 0,
+            duration_us: 0,
+            rank: self.rank,
+            node: self.node,
+            stdout: Captured::default(),
+            stderr: Captured::default(),
+        }
+    }
+
+    fn note_failure(&mut self, index: u64, status: &Status, said: &[u8]) {
+        self.machine.note_failure(FailureGroup {
+            status: status.to_string(),
+            last_line: FailureDigest::line(&last_line(said)),
+            count: 1,
+            example: index,
+            node: self.node,
+        });
     }
 
     fn on_ended(&mut self, now: u64, end: Ended) {
@@ -363,30 +483,21 @@ impl WorkerRole {
         let Verdict::Final { index, status, attempts, .. } = self.machine.on_ended(now, end.slot, attempt) else {
             return;
         };
-        if !self.slots.records() {
+        let Runner::Processes(slots) = &self.runner else { return };
+        if !slots.records() {
             return;
         }
         let failed = status != Status::Ok;
         if failed {
-            self.machine.note_failure(FailureGroup {
-                status: status.to_string(),
-                last_line: FailureDigest::line(&last_line(&end.stderr.bytes)),
-                count: 1,
-                example: index,
-                node: self.node,
-            });
+            self.note_failure(index, &status, &end.stderr.bytes);
         }
         let kept = self.keep == Keep::All || (self.keep == Keep::Failed && failed);
         self.block.push(&Outcome {
-            index,
-            status,
-            attempts,
             started_unix_us: end.started_unix_us,
             duration_us: end.duration_us,
-            rank: self.rank,
-            node: self.node,
             stdout: if kept { end.stdout } else { Captured::default() },
             stderr: end.stderr,
+            ..self.outcome(index, status, attempts)
         });
     }
 
@@ -394,9 +505,12 @@ impl WorkerRole {
         if now >= self.tell_longest_us {
             self.tell_longest(now, out);
         }
-        if self.slots.is_broken() {
+        if let Runner::Processes(slots) = &self.runner
+            && slots.is_broken()
+        {
             self.machine.disable();
         }
+        self.restless = false;
         self.paused = paused;
         self.machine.pause(paused);
         let mut actions = Vec::new();
@@ -425,24 +539,46 @@ impl WorkerRole {
 
     /// When `step` should be called next, if nothing else happens.
     pub(super) fn next_tick(&self) -> Option<u64> {
-        if !self.ended.is_empty() || self.slots.is_due() {
+        let is_due = match &self.runner {
+            Runner::Processes(slots) => slots.is_due(),
+            Runner::Functions(..) => self.restless,
+        };
+        if is_due || !self.ended.is_empty() || !self.batches.is_empty() {
             return Some(0);
         }
         let long = self.machine.running().next().map(|_| self.tell_longest_us);
         self.machine.next_tick().into_iter().chain(long).min()
     }
 
-    /// Whether processes run in its slots: their ends come by descriptor.
-    pub(super) fn runs_processes(&self) -> bool {
-        self.slots.records() && self.machine.running().next().is_some()
+    /// Time until `poll` should be called, if no descriptor says so sooner.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        match &self.runner {
+            Runner::Processes(_) => None,
+            Runner::Functions(slots, _) => slots.next_look(),
+        }
+    }
+
+    /// Whether something runs in its slots whose end comes by descriptor.
+    pub(super) fn waits_for_slots(&self) -> bool {
+        let by_descriptor = match &self.runner {
+            Runner::Processes(slots) => slots.records(),
+            Runner::Functions(..) => true,
+        };
+        by_descriptor && self.machine.running().next().is_some()
     }
 
     pub(super) fn descriptors(&self, into: &mut Vec<libc::pollfd>) {
-        self.slots.wait_descriptors(into);
+        match &self.runner {
+            Runner::Processes(slots) => slots.wait_descriptors(into),
+            Runner::Functions(slots, _) => slots.wait_descriptors(into),
+        }
     }
 
     pub(super) fn shutdown(self) {
-        self.slots.shutdown();
+        match self.runner {
+            Runner::Processes(slots) => slots.shutdown(),
+            Runner::Functions(slots, _) => slots.shutdown(),
+        }
     }
 }
 
@@ -469,10 +605,12 @@ mod tests {
             crash_limit: 1,
             max_output: 0,
             keep: Keep::All,
+            function: None,
+            recording: Recording::All,
         };
         let place = Place { role: Role::Worker, depth: 1, parent: Some(Rank(0)), children: Vec::new(), keeper: false };
         let machine = Worker::new(NodeId(0), Resources { cores: 2, gpus: 0 }, 1);
-        let slots = Box::<NullSlots>::default();
+        let slots = Runner::Processes(Box::<NullSlots>::default());
         let mut worker = WorkerRole::new(place, machine, slots, Payload::new(None), Rank(1), &shared);
         worker.on_message(0, Down::Welcome { epoch: 1, pace_us: 1000 }, out);
         let work = Work {

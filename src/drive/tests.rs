@@ -52,6 +52,7 @@ fn job(path: &Path, source: &Source, cluster: Cluster) -> Job {
         sync: Duration::from_millis(100),
         max_output: 1 << 20,
         keep: Keep::All,
+        recording: Default::default(),
         print: false,
         progress: ProgressMode::None,
         began: Instant::now(),

@@ -14,6 +14,7 @@
 //! | `environment` | what a task sees of the rank's environment |
 //! | `capture` | output in bounded memory |
 //! | `leftovers` | killing every descendant |
+//! | `functions` | tasks that are no processes |
 //! | `wire` | messages between rank and slot process |
 //! | `cores`, `topology`, `gpus` | who runs where |
 //! | `bench` | how fast processes can be started, with and without all this |
@@ -23,6 +24,7 @@ mod capture;
 pub mod cores;
 mod environment;
 mod executor;
+pub mod functions;
 mod gpus;
 mod launch;
 mod leftovers;

@@ -100,6 +100,7 @@ impl Preparation {
         self.fill_environment(attempt, setup, surroundings.folder.as_ref())?;
         let keep_stdout = setup.keep_stdout;
         match &command.program {
+            Program::Call { function, .. } => Err(format!("{function} is a function and no program").into()),
             Program::Argv(words) => {
                 let words = self.argv(words, command)?;
                 self.launch(&words, &surroundings, keep_stdout)

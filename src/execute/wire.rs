@@ -144,6 +144,11 @@ pub(super) fn put_run(
                 to.0.push(1);
                 to.bytes(line);
             }
+            Program::Call { function, payload } => {
+                to.0.push(2);
+                to.bytes(function.as_bytes());
+                to.bytes(payload);
+            }
         }
         to.count(command.env.len());
         for (name, value) in &command.env {
@@ -246,6 +251,10 @@ impl<'a> Reader<'a> {
             program: match self.u8()? {
                 0 => Program::Argv(self.list(Self::bytes)?),
                 1 => Program::Shell(self.bytes()?),
+                2 => Program::Call {
+                    function: String::from_utf8(self.bytes()?).map_err(|_| Damaged)?,
+                    payload: self.bytes()?,
+                },
                 _ => return Err(Damaged),
             },
             env: self.list(Self::pair)?,

@@ -4,7 +4,7 @@
 //! zero every group is synced before it counts as durable. It knows nothing of what the bytes mean.
 
 use super::error::LedgerError;
-use super::wake::Wake;
+use crate::wake::Wake;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::fs::File;
 use std::io::Write;

@@ -5,7 +5,7 @@
 //! endian. Nothing here knows of files.
 
 use super::error::LedgerError;
-use crate::task::{Captured, Outcome, Status};
+use crate::task::{Captured, IndexRange, Outcome, PackedCalls, Status, UnpackedCall, take_call};
 use zerocopy::little_endian::{I32, U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -19,6 +19,9 @@ const WIDE: u8 = 1;
 const BODY: u8 = 2;
 /// A stream was cut; where and how much follows.
 const CUT: u8 = 4;
+/// The head is that of the first of several consecutive tasks that ended well: their number and packed calls follow, or
+/// no bytes at all where durations were not recorded.
+const RUN: u8 = 8;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, Debug)]
 #[repr(C)]
@@ -72,6 +75,13 @@ struct Body {
     text_len: U32,
     stdout_len: U64,
     stderr_len: U64,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+struct Run {
+    count: U32,
+    packed_len: U64,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, Debug)]
@@ -149,7 +159,7 @@ impl BlockHeader {
         if crc32c::crc32c(payload) != self.payload_crc {
             return Err(LedgerError::Block("payload checksum does not match"));
         }
-        let records = Records { header: *self, rest: payload, left: self.count };
+        let records = Records { header: *self, rest: payload, left: self.count, run: None };
         let mut walk = records.clone();
         while walk.left > 0 {
             let record = walk.take_record()?;
@@ -157,8 +167,8 @@ impl BlockHeader {
                 return Err(LedgerError::Block("a record lies outside of its block"));
             }
         }
-        if !walk.rest.is_empty() {
-            return Err(LedgerError::Block("bytes left over behind the last record"));
+        if !walk.rest.is_empty() || walk.run.is_some() {
+            return Err(LedgerError::Block("something is left over behind the last record"));
         }
         Ok(records)
     }
@@ -225,6 +235,20 @@ pub struct Records<'a> {
     header: BlockHeader,
     rest: &'a [u8],
     left: u32,
+    run: Option<OpenRun<'a>>,
+}
+
+/// Tasks of a run that were not given out yet.
+#[derive(Clone, Debug)]
+struct OpenRun<'a> {
+    /// Of the next of them; its duration is not known yet.
+    next: Wide,
+    left: u32,
+    /// Empty from the start where nothing of the calls was recorded.
+    packed: Option<&'a [u8]>,
+    /// Nanoseconds since the start of the first.
+    since_first_ns: u64,
+    first_started: u64,
 }
 
 fn take<T: FromBytes>(rest: &mut &[u8]) -> Result<T, LedgerError> {
@@ -249,11 +273,22 @@ fn stream(bytes: &[u8], head: u64, dropped: u64) -> Result<StreamView<'_>, Ledge
 
 impl<'a> Records<'a> {
     fn take_record(&mut self) -> Result<RecordView<'a>, LedgerError> {
+        if let Some(run) = self.run.take() {
+            return self.take_of_run(run);
+        }
         let head: Head = take(&mut self.rest)?;
-        if head.flags & !(WIDE | BODY | CUT) != 0 {
+        if head.flags & !(WIDE | BODY | CUT | RUN) != 0 {
             return Err(LedgerError::Block("a record has unknown flags"));
         }
         let wide = if head.flags & WIDE != 0 { take(&mut self.rest)? } else { self.narrow(&head) };
+        if head.flags & RUN != 0 {
+            let Run { count, packed_len } = take(&mut self.rest)?;
+            let packed = take_bytes(&mut self.rest, packed_len.get())?;
+            let first_started = wide.started_unix_us.get();
+            let packed = Some(packed).filter(|packed| !packed.is_empty());
+            let run = OpenRun { next: wide, left: count.get(), packed, since_first_ns: 0, first_started };
+            return self.take_of_run(run);
+        }
         let body: Option<Body> = if head.flags & BODY != 0 { Some(take(&mut self.rest)?) } else { None };
         let cut: Option<Cut> = if head.flags & CUT != 0 { Some(take(&mut self.rest)?) } else { None };
         let (code, text_len, stdout_len, stderr_len) =
@@ -279,6 +314,40 @@ impl<'a> Records<'a> {
             node: wide.node.get(),
             stdout,
             stderr,
+        })
+    }
+
+    /// The next task of a run of calls.
+    fn take_of_run(&mut self, mut run: OpenRun<'a>) -> Result<RecordView<'a>, LedgerError> {
+        if run.left == 0 || self.left == 0 {
+            return Err(LedgerError::Block("a run has another length than it says"));
+        }
+        let call = match &mut run.packed {
+            Some(packed) => take_call(packed).ok_or(LedgerError::Block("a run is cut off"))?,
+            None => UnpackedCall { duration_ns: 0, value: &[] },
+        };
+        let index = run.next.index.get();
+        let started = run.first_started.wrapping_add(run.since_first_ns / 1000);
+        run.next.index = index.wrapping_add(1).into();
+        run.since_first_ns = run.since_first_ns.wrapping_add(call.duration_ns);
+        run.left -= 1;
+        self.left -= 1;
+        let (attempts, rank, node) = (run.next.attempts.get(), run.next.rank.get(), run.next.node.get());
+        if run.left > 0 {
+            self.run = Some(run);
+        } else if run.packed.is_some_and(|packed| !packed.is_empty()) {
+            return Err(LedgerError::Block("bytes left over behind a run"));
+        }
+        Ok(RecordView {
+            index,
+            status: Status::Ok,
+            attempts,
+            started_unix_us: started,
+            duration_us: call.duration_ns / 1000,
+            rank,
+            node,
+            stdout: stream(call.value, call.value.len() as u64, 0)?,
+            stderr: stream(&[], 0, 0)?,
         })
     }
 
@@ -361,15 +430,46 @@ impl BlockBuilder {
         self.bytes.is_empty()
     }
 
-    /// Adds an outcome.
-    pub fn push(&mut self, outcome: &Outcome) {
+    fn begin(&mut self, first: &Outcome) {
         if self.bytes.is_empty() {
             self.bytes.resize(BlockHeader::BYTES, 0);
-            self.header.base_index = outcome.index.into();
-            self.header.base_started = outcome.started_unix_us.into();
-            self.header.rank = outcome.rank.into();
-            self.header.node = outcome.node.into();
+            self.header.base_index = first.index.into();
+            self.header.base_started = first.started_unix_us.into();
+            self.header.rank = first.rank.into();
+            self.header.node = first.node.into();
         }
+    }
+
+    fn count(&mut self, tasks: IndexRange) {
+        self.header.count = (self.header.count.get() + tasks.len() as u32).into();
+        self.header.lowest = self.header.lowest.get().min(tasks.start).into();
+        self.header.highest = self.header.highest.get().max(tasks.end - 1).into();
+    }
+
+    /// Adds consecutive tasks that ended well; `first` is the outcome of the first of them, without duration and value.
+    /// `calls` is empty where nothing of them was recorded.
+    ///
+    /// # Panics
+    /// Where there is none, or more than 2³² − 1 in the block.
+    pub fn push_run(&mut self, first: &Outcome, tasks: u32, calls: &PackedCalls) {
+        assert!(tasks > 0 && self.header.count.get().checked_add(tasks).is_some(), "{tasks} tasks in a run");
+        self.begin(first);
+        let narrow = self.narrow(first, 0);
+        let mut head = narrow.unwrap_or(Head { flags: WIDE, ..Head::new_zeroed() });
+        head.flags |= RUN;
+        self.bytes.extend_from_slice(head.as_bytes());
+        if narrow.is_none() {
+            self.bytes.extend_from_slice(wide(first).as_bytes());
+        }
+        let run = Run { count: tasks.into(), packed_len: (calls.bytes().len() as u64).into() };
+        self.bytes.extend_from_slice(run.as_bytes());
+        self.bytes.extend_from_slice(calls.bytes());
+        self.count(IndexRange::new(first.index, first.index + u64::from(tasks)));
+    }
+
+    /// Adds an outcome.
+    pub fn push(&mut self, outcome: &Outcome) {
+        self.begin(outcome);
         let (kind, code, text) = encode_status(&outcome.status);
         let text = cut_text(text, STATUS_TEXT_BYTES);
         let narrow = self.narrow(outcome, kind);
@@ -398,9 +498,7 @@ impl BlockBuilder {
         self.bytes.extend_from_slice(text.as_bytes());
         self.bytes.extend_from_slice(&out.bytes);
         self.bytes.extend_from_slice(&err.bytes);
-        self.header.count = (self.header.count.get() + 1).into();
-        self.header.lowest = self.header.lowest.get().min(outcome.index).into();
-        self.header.highest = self.header.highest.get().max(outcome.index).into();
+        self.count(IndexRange::one(outcome.index));
     }
 
     /// The head alone, where it can say everything but status and output.

@@ -26,7 +26,6 @@ mod summary;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod wake;
 
 pub use block::{BlockBuilder, BlockHeader, RecordView, StreamView, read_block};
 pub use dir::{RunDir, RunDirError};
@@ -42,4 +41,3 @@ pub use state::{Counts, LedgerState, StartInfo};
 pub use summary::{LongTask, Progress, RunState, Summary};
 #[cfg(test)]
 pub(crate) use testing::eventually as eventually_for_tests;
-pub use wake::Wake;

@@ -5,8 +5,8 @@
 use super::appender::{Appender, Opened};
 use super::block::BlockHeader;
 use super::error::LedgerError;
-use super::wake::Wake;
 use crate::task::Extent;
+use crate::wake::Wake;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;

@@ -2,6 +2,7 @@
 
 use super::testing::{ok, printed};
 use super::*;
+use crate::wake::Wake;
 use crate::task::{EndedRun, Extent};
 use crate::task::{IndexRange, Outcome, OutcomeClass, Status};
 use proptest::prelude::*;

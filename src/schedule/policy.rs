@@ -28,7 +28,7 @@ impl Default for Policy {
             pace_per_child_us: 200,
             round_trip_us: 1_000,
             ahead_limit: 200,
-            max_held_per_core: 1 << 17,
+            max_held_per_core: 1 << 20,
         }
     }
 }

@@ -23,13 +23,13 @@ pub enum WorkerAction {
     Done,
 }
 
-/// One attempt to start.
+/// What to start on a slot: one attempt, or, where tasks are functions, several tasks to call in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRun {
-    /// The task's range and history.
+    /// What the tasks have in common.
     pub work: Work,
-    /// The task.
-    pub index: u64,
+    /// The tasks.
+    pub range: IndexRange,
     /// The slots that it takes.
     pub slots: Vec<u32>,
 }
@@ -63,10 +63,37 @@ pub enum Verdict {
     NotFinal,
 }
 
+/// How a batch ended: tasks that are functions, called in a row on one slot. Each task of the batch that was not cut off is
+/// in one of these.
+#[derive(Debug, Default)]
+pub struct BatchEnd {
+    /// Tasks that ended well, in order.
+    pub ok: Vec<IndexRange>,
+    /// Tasks that failed, in order.
+    pub failed: Vec<(u64, Status)>,
+}
+
+/// How many functions are handed to a slot at once, so that they take about a fixed time together: long enough to cost
+/// nothing, short enough that what waits behind a batch does not wait for long.
+#[derive(Debug)]
+struct BatchSize {
+    tasks: u64,
+}
+
+impl BatchSize {
+    const TARGET_US: u64 = 4_000;
+    const MOST_TASKS: u64 = 1 << 18;
+
+    fn adapt(&mut self, ended: u64, took_us: u64) {
+        let wanted = (ended * Self::TARGET_US).checked_div(took_us).unwrap_or(Self::MOST_TASKS);
+        self.tasks = wanted.min(self.tasks * 2).clamp(1, Self::MOST_TASKS);
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Running {
     work: Work,
-    index: u64,
+    range: IndexRange,
     slots: Vec<u32>,
     started_us: Micros,
     /// Asked to end.
@@ -96,6 +123,8 @@ pub struct Worker {
     paused: bool,
     /// Nothing can be started any more.
     disabled: bool,
+    /// Tasks are functions, and several are handed to a slot at once; `None` for processes.
+    batch: Option<BatchSize>,
 }
 
 impl Worker {
@@ -117,7 +146,13 @@ impl Worker {
             done: false,
             paused: false,
             disabled: false,
+            batch: None,
         }
+    }
+
+    /// Hands several tasks to a slot at once: for functions.
+    pub fn with_batches(self) -> Self {
+        Self { batch: Some(BatchSize { tasks: 1 }), ..self }
     }
 
     /// The parent's word.
@@ -220,7 +255,8 @@ impl Worker {
             self.give_back(given);
         }
         for running in self.running.iter_mut().flatten() {
-            if running.work.bundle == bundle && range.contains(running.index) && !running.killed {
+            let runs = running.range.start < range.end && range.start < running.range.end;
+            if running.work.bundle == bundle && runs && !running.killed {
                 running.killed = true;
                 out.push(WorkerAction::Kill { slot: running.slots[0] });
             }
@@ -232,39 +268,90 @@ impl Worker {
     /// # Panics
     /// When nothing runs there.
     pub fn on_ended(&mut self, now: Micros, slot: u32, end: AttemptEnd<'_>) -> Verdict {
+        let running = self.free_slots(slot);
+        if running.orphan {
+            return Verdict::NotFinal;
+        }
+        self.count_attempts(&running, 1, now);
+        if running.killed && end.killed && *end.status != Status::Ok {
+            self.give_back(WorkRange { work: running.work, range: running.range });
+            return Verdict::NotFinal;
+        }
+        self.judge(running.work, running.range.start, end.status, end.crashed)
+    }
+
+    /// The batch on this slot (its first, if it has several) ended. Returns a verdict for each that failed, in order; none
+    /// at all where nobody wants to know of the batch any more.
+    ///
+    /// # Panics
+    /// When nothing runs there.
+    pub fn on_batch_ended(&mut self, now: Micros, slot: u32, end: &BatchEnd) -> Option<Vec<Verdict>> {
+        let running = self.free_slots(slot);
+        if running.orphan {
+            return None;
+        }
+        let ended = end.ok.iter().map(|range| range.len()).sum::<u64>() + end.failed.len() as u64;
+        self.count_attempts(&running, ended, now);
+        if let (Some(batch), 1..) = (&mut self.batch, ended) {
+            batch.adapt(ended, now - running.started_us);
+        }
+        for range in &end.ok {
+            self.uplink.report.ended(running.work.bundle, *range, Status::Ok.class());
+        }
+        let verdicts =
+            end.failed.iter().map(|(index, status)| self.judge(running.work, *index, status, false)).collect();
+        Some(verdicts)
+    }
+
+    /// What a batch had not started was taken from it: it goes back to the head of the queue, or to the parent.
+    ///
+    /// # Panics
+    /// When nothing runs on the slot.
+    pub fn on_batch_cut(&mut self, slot: u32, rest: IndexRange) {
+        let running = self.running[slot as usize].as_mut().expect("a batch is cut on the slot where it was started");
+        running.range.end = rest.start;
+        let given = WorkRange { work: running.work, range: rest };
+        if running.orphan {
+            return;
+        }
+        if running.killed || self.drain_at.is_some() || self.disabled {
+            return self.give_back(given);
+        }
+        self.queued += given.amount();
+        self.queue.push_front(given);
+    }
+
+    fn free_slots(&mut self, slot: u32) -> Running {
         let running = self.running[slot as usize].take().expect("an attempt ends on the slot where it was started");
         self.free.extend(running.slots.iter().copied());
         self.free_gpus += running.work.resources.gpus;
         self.running_cores -= u64::from(running.work.resources.cores);
-        if running.orphan {
-            return Verdict::NotFinal;
-        }
-        let task = WorkRange { work: running.work, range: IndexRange::one(running.index) };
-        let report = &mut self.uplink.report;
+        running
+    }
+
+    fn count_attempts(&mut self, running: &Running, attempts: u64, now: Micros) {
         let cores = u64::from(running.work.resources.cores);
-        report.attempts += 1;
-        report.attempt_cores += cores;
+        let report = &mut self.uplink.report;
+        report.attempts += attempts;
+        report.attempt_cores += cores * attempts;
         report.busy_core_us += cores * (now - running.started_us);
-        let (status, last) = match end.status {
+    }
+
+    /// What becomes of a task whose attempt ended.
+    fn judge(&mut self, work: Work, index: u64, status: &Status, crashed: bool) -> Verdict {
+        let (status, last) = match status {
             Status::Ok => (Status::Ok, true),
-            _ if running.killed && end.killed => {
-                self.give_back(task);
-                return Verdict::NotFinal;
-            }
-            _ if end.crashed => (Status::Lost, running.work.crashes + 1 >= self.crash_limit),
-            failed => (failed.clone(), running.work.attempt >= running.work.retries),
+            _ if crashed => (Status::Lost, work.crashes + 1 >= self.crash_limit),
+            failed => (failed.clone(), work.attempt >= work.retries),
         };
+        let task = WorkRange { work, range: IndexRange::one(index) };
+        let report = &mut self.uplink.report;
         if !last {
-            report.failed.push(FailedAttempt { task, node: Some(self.node), crashed: end.crashed });
+            report.failed.push(FailedAttempt { task, node: Some(self.node), crashed });
             return Verdict::NotFinal;
         }
-        report.ended(running.work.bundle, task.range, status.class());
-        Verdict::Final {
-            index: running.index,
-            bundle: running.work.bundle,
-            status,
-            attempts: running.work.attempt + running.work.crashes + 1,
-        }
+        report.ended(work.bundle, task.range, status.class());
+        Verdict::Final { index, bundle: work.bundle, status, attempts: work.attempt + work.crashes + 1 }
     }
 
     /// Adds a failure to what the next report tells.
@@ -322,18 +409,21 @@ impl Worker {
         if need.cores as usize > self.free.len() || need.gpus > self.free_gpus {
             return false;
         }
-        let (work, index) = (first.work, first.range.start);
-        first.range.start += 1;
+        let waiting = self.queued.cores.div_ceil(2 * u64::from(self.total.cores));
+        // Ever smaller batches towards the end of the queue, so that slots come to the end of it together.
+        let count = self.batch.as_ref().map_or(1, |batch| batch.tasks.min(waiting)).clamp(1, first.range.len());
+        let (work, range) = (first.work, IndexRange::new(first.range.start, first.range.start + count));
+        first.range.start = range.end;
         if first.range.is_empty() {
             self.queue.pop_front();
         }
         let slots: Vec<u32> = (0..need.cores).filter_map(|_| self.free.pop_first()).collect();
-        self.queued -= WorkRange { work, range: IndexRange::one(index) }.amount();
+        self.queued -= WorkRange { work, range }.amount();
         self.running_cores += u64::from(need.cores);
         self.free_gpus -= need.gpus;
-        let started = Running { work, index, slots: slots.clone(), started_us: now, killed: false, orphan: false };
+        let started = Running { work, range, slots: slots.clone(), started_us: now, killed: false, orphan: false };
         self.running[slots[0] as usize] = Some(started);
-        out.push(WorkerAction::Start(TaskRun { work, index, slots }));
+        out.push(WorkerAction::Start(TaskRun { work, range, slots }));
         true
     }
 
@@ -354,7 +444,7 @@ impl Worker {
 
     /// What runs: slot, task and start, for progress reports.
     pub fn running(&self) -> impl Iterator<Item = (u32, u64, Micros)> + '_ {
-        self.running.iter().flatten().map(|running| (running.slots[0], running.index, running.started_us))
+        self.running.iter().flatten().map(|running| (running.slots[0], running.range.start, running.started_us))
     }
 
     /// Checks what must hold after every step.
@@ -370,7 +460,7 @@ impl Worker {
     /// Tasks that it holds, for the checks: waiting, running or ended and not reported.
     #[cfg(test)]
     pub(super) fn holds(&self) -> Vec<u64> {
-        let running = self.running.iter().flatten().filter(|r| !r.orphan).map(|r| r.index);
-        self.queue.iter().flat_map(|w| w.range.start..w.range.end).chain(running).collect()
+        let running = self.running.iter().flatten().filter(|r| !r.orphan).map(|r| r.range);
+        self.queue.iter().map(|w| w.range).chain(running).flat_map(|range| range.start..range.end).collect()
     }
 }

@@ -239,6 +239,17 @@ impl Bundle {
         self.template.command(index, self.entry(index), SlotText::Number(slot))
     }
 
+    /// The function that the tasks call; `None` where they are processes.
+    pub fn function(&self) -> Option<&str> {
+        self.template.call().map(|call| call.function.as_str())
+    }
+
+    /// What the function is given for a task; empty where the task is not held here or calls none.
+    pub fn call_payload(&self, index: u64) -> &[u8] {
+        let Some(call) = self.template.call() else { return &[] };
+        if self.template.is_symbolic() { &call.argument } else { self.entry(index).unwrap_or_default() }
+    }
+
     /// The keys of a task list that make this task again. `{%}` becomes `$MYRIARCH_SLOT` in a shell line.
     ///
     /// # Panics

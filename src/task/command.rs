@@ -10,6 +10,13 @@ pub enum Program {
     Argv(Vec<Vec<u8>>),
     /// A line with the meaning that `sh -c LINE` gives it.
     Shell(Vec<u8>),
+    /// No process: a function that the worker calls.
+    Call {
+        /// Its name: `builtin:NAME`, or `PATH.so:SYMBOL`.
+        function: String,
+        /// What it is given.
+        payload: Vec<u8>,
+    },
 }
 
 /// One attempt's command.
@@ -43,6 +50,7 @@ impl Command {
         let line = match &self.program {
             Program::Argv(words) => return words.first().map(Vec::as_slice),
             Program::Shell(line) => line.trim_ascii_start(),
+            Program::Call { .. } => return None,
         };
         let length = line.iter().position(|&byte| !quoting::is_plain(byte)).unwrap_or(line.len());
         let ends_there =
@@ -73,6 +81,11 @@ impl Command {
                     }
                     quoting::quote_word(word, &mut text);
                 }
+            }
+            Program::Call { function, payload } => {
+                text.extend_from_slice(function.as_bytes());
+                text.push(b' ');
+                quoting::quote_word(payload, &mut text);
             }
             // With variables in front or a redirection behind, only a shell of its own gives the line its meaning.
             Program::Shell(line) if self.env.is_empty() && self.stdin.is_none() => text.extend_from_slice(line),

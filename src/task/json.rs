@@ -332,6 +332,7 @@ impl JsonTask {
         let (key, words) = match &self.program {
             Program::Argv(words) => ("argv", words.as_slice()),
             Program::Shell(line) => ("shell", std::slice::from_ref(line)),
+            Program::Call { payload, .. } => ("payload", std::slice::from_ref(payload)),
         };
         let program = words.iter().map(move |word| (key, word.as_slice()));
         let env = self.env.iter().flat_map(|(name, value)| [("env", name.as_slice()), ("env", value.as_slice())]);
@@ -345,6 +346,10 @@ impl JsonTask {
         let mut map = Map::new();
         match &self.program {
             Program::Shell(line) => insert_text(&mut map, "shell", line),
+            Program::Call { function, payload } => {
+                map.insert("call".to_owned(), Value::from(function.as_str()));
+                insert_text(&mut map, "payload", payload);
+            }
             Program::Argv(words) => match words.iter().map(|word| text_of(word)).collect::<Option<Vec<Value>>>() {
                 Some(texts) => drop(map.insert("argv".to_owned(), Value::Array(texts))),
                 None => {

@@ -9,6 +9,7 @@
 mod account;
 mod base64;
 mod bundle;
+mod calls;
 mod command;
 mod compare;
 mod duration;
@@ -30,6 +31,7 @@ mod write;
 pub use account::{EndedBy, EndedRun, Extent};
 pub use base64::{base64_decode, base64_encode};
 pub use bundle::{Bundle, BundleError, Shape};
+pub use calls::{PackedCalls, UnpackedCall, take_call};
 pub use command::{Command, Program};
 pub use compare::{first_difference, first_difference_outside};
 pub use duration::{DurationParseError, parse_duration};
@@ -41,6 +43,7 @@ pub use outcome::{Captured, FailureDigest, FailureGroup, Outcome, OutcomeClass, 
 pub use placeholder::PlaceholderError;
 pub use ranges::RangeSet;
 pub use source::{Input, MAX_TASKS, Source, TemplateOptions, Written, write_bundle};
+pub use template::Call;
 
 #[cfg(test)]
 mod tests;

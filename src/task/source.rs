@@ -9,7 +9,7 @@ use super::json::suggestion;
 use super::placeholder::{Names, Pattern, PlaceholderError, unknown_names};
 use super::scan::{ListScan, ScanError};
 use super::table::TableScan;
-use super::template::{Kind, ProgramPattern, Template};
+use super::template::{Call, Kind, ProgramPattern, Template};
 use super::write::BundleWriter;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
@@ -119,6 +119,9 @@ pub struct TemplateOptions {
     pub stdin: Option<Vec<u8>>,
     /// What stands for `{}`.
     pub replace: Option<Vec<u8>>,
+    /// The function that tasks call instead of starting a process.
+    #[serde(default)]
+    pub call: Option<Call>,
 }
 
 impl TemplateOptions {
@@ -134,6 +137,18 @@ impl TemplateOptions {
         for (option, text) in [("--cwd", &self.cwd), ("--stdin", &self.stdin)] {
             if text.as_ref().is_some_and(|text| text.is_empty() || text.contains(&0)) {
                 return wrong(option, "it is empty, or holds a NUL byte".to_owned());
+            }
+        }
+        if self.call.is_some() {
+            let of_processes = [
+                ("--cwd", self.cwd.is_some()),
+                ("--env", !self.env.is_empty()),
+                ("--stdin", self.stdin.is_some()),
+                ("-I", self.replace.is_some()),
+                ("--timeout", self.timeout.is_some()),
+            ];
+            if let Some((option, _)) = of_processes.into_iter().find(|(_, given)| *given) {
+                return wrong(option, "it is for processes, and --call starts none".to_owned());
             }
         }
         for (name, value) in &self.env {
@@ -284,6 +299,9 @@ impl Job<'_> {
     }
 
     fn program(&mut self, command: &[Vec<u8>], columns: &[String]) -> Result<ProgramPattern, InputError> {
+        if let Some(call) = &self.defaults.call {
+            return Ok(ProgramPattern::Call(call.clone()));
+        }
         let wrong = |cause: String| InputError::Option { option: "the command after --", cause };
         if command.iter().any(|word| word.contains(&0)) {
             return Err(wrong("it holds a NUL byte".to_owned()));

@@ -14,6 +14,16 @@ use std::time::Duration;
 pub(super) enum ProgramPattern {
     Argv(Vec<Pattern>),
     Shell(Pattern),
+    Call(Call),
+}
+
+/// The function that every task of a bundle calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Its name: `builtin:NAME`, or `PATH.so:SYMBOL`.
+    pub function: String,
+    /// What it is given where the task has no entry of its own.
+    pub argument: Vec<u8>,
 }
 
 /// Where a task's own part comes from.
@@ -50,6 +60,16 @@ impl Template {
     /// Whether tasks have no entries, only positions.
     pub(super) fn is_symbolic(&self) -> bool {
         matches!(self.kind, Kind::Array { .. } | Kind::Grid { .. })
+    }
+
+    /// The function that tasks call, where they are no processes.
+    pub(super) fn call(&self) -> Option<&Call> {
+        match &self.kind {
+            Kind::Array { program: ProgramPattern::Call(call), .. }
+            | Kind::EachLine { program: ProgramPattern::Call(call), .. }
+            | Kind::Table { program: ProgramPattern::Call(call), .. } => Some(call),
+            _ => None,
+        }
     }
 
     /// The user's index of a position.
@@ -123,6 +143,7 @@ impl Template {
     fn task(&self, position: u64, entry: Option<&[u8]>, slot: SlotText) -> (JsonTask, u64) {
         let label = self.label(position);
         let values = self.values(position, label, entry, slot);
+        let text = entry;
         let entry = entry.unwrap_or_default();
         let own = match &self.kind {
             // A line was parsed when the bundle was written, and checksums say that it is still that line; should it
@@ -132,7 +153,7 @@ impl Template {
             Kind::Array { program, .. }
             | Kind::EachLine { program, .. }
             | Kind::Grid { program, .. }
-            | Kind::Table { program, .. } => Some(JsonTask::of(program.fill(&values))),
+            | Kind::Table { program, .. } => Some(JsonTask::of(program.fill(&values, text))),
         };
         let mut task = own.unwrap_or_else(|| JsonTask::of(Program::Argv(Vec::new())));
         let own_env = std::mem::take(&mut task.env);
@@ -184,11 +205,15 @@ impl ProgramPattern {
         match self {
             ProgramPattern::Argv(words) => words,
             ProgramPattern::Shell(line) => std::slice::from_ref(line),
+            ProgramPattern::Call(_) => &[],
         }
     }
 
-    fn fill(&self, values: &Values<'_>) -> Program {
+    fn fill(&self, values: &Values<'_>, entry: Option<&[u8]>) -> Program {
         match self {
+            ProgramPattern::Call(Call { function, argument }) => {
+                Program::Call { function: function.clone(), payload: entry.unwrap_or(argument).to_vec() }
+            }
             ProgramPattern::Shell(line) => Program::Shell(line.fill(values)),
             ProgramPattern::Argv(words)
                 if values.slot == SlotText::Variable && words.iter().any(Pattern::uses_slot) =>

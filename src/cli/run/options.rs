@@ -1,6 +1,7 @@
 //! What a run is asked to do, as one checked value: it travels to the other ranks, and DIR keeps it for `--resume`.
 
 use crate::execute::Pin;
+use crate::execute::functions::Recording;
 use crate::observe::ProgressMode;
 use crate::task::{DurationParseError, Source, TemplateOptions, parse_duration};
 use clap::ValueEnum;
@@ -72,6 +73,8 @@ pub struct RunOptions {
     pub print: bool,
     /// How progress is shown.
     pub progress: ProgressMode,
+    /// What is recorded of calls.
+    pub recording: Recording,
     /// Whose standard output is kept.
     pub keep_stdout: KeepStdout,
     /// Most bytes kept of each stream of a task.

@@ -311,8 +311,12 @@ fn with_kept(options: RunOptions, dir: &RunDir) -> anyhow::Result<RunOptions> {
     };
     let kept: Map<String, Value> =
         serde_json::from_slice(&kept).with_context(|| format!("{} is damaged", path.display()))?;
-    // An option has its argument's name, with one exception.
-    let argument = |key: &str| if key == "keep_stdout" { "stdout".to_owned() } else { key.to_owned() };
+    // An option has its argument's name, with two exceptions.
+    let argument = |key: &str| match key {
+        "keep_stdout" => "stdout".to_owned(),
+        "recording" => "record".to_owned(),
+        key => key.to_owned(),
+    };
     let is_said = |argument: &String| options.said.contains(argument);
     let mut resumed = serde_json::to_value(&options)?;
     if let Some(Value::Object(defaults)) = kept.get("defaults") {
@@ -368,6 +372,7 @@ fn job(
             KeepStdout::Failed => Keep::Failed,
             KeepStdout::All => Keep::All,
         },
+        recording: options.recording,
         print: options.print,
         progress: options.progress,
         began,

@@ -227,10 +227,10 @@ impl Cluster {
                 WorkerAction::Start(run) => {
                     self.runs += 1;
                     let attempt = run.work.attempt;
-                    let (duration, _) = (self.behaviour)(run.index, attempt, key.0);
-                    *self.started.entry(run.index).or_default() += 1;
+                    let (duration, _) = (self.behaviour)(run.range.start, attempt, key.0);
+                    *self.started.entry(run.range.start).or_default() += 1;
                     let slot = run.slots[0];
-                    let task = RunningTask { run: self.runs, index: run.index, attempt, killed: false };
+                    let task = RunningTask { run: self.runs, index: run.range.start, attempt, killed: false };
                     assert!(self.running.insert((key.0, slot), task).is_none(), "a slot runs one task at a time");
                     self.push(self.now + duration, Event::Ended { rank: key.0, slot, run: self.runs });
                 }

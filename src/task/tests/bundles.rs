@@ -142,6 +142,7 @@ fn failed_tasks_are_written_so_that_they_run_the_same_again() {
         stdin: Some(raw(b"in {}")),
         env: vec![(raw(b"A"), raw(b"{}")), (raw(b"B"), raw(b"\xfe"))],
         replace: None,
+        call: None,
     };
     let sources = [
         array(5, 6, &["p", "a b", "{}"]),

@@ -45,13 +45,13 @@ fn array(first: u64, last: u64, command: &[&str]) -> Source {
 fn argv(bundle: &Bundle, index: u64) -> Vec<String> {
     match bundle.command(index, 0).program {
         Program::Argv(words) => words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect(),
-        Program::Shell(line) => panic!("a shell line: {}", String::from_utf8_lossy(&line)),
+        other => panic!("no argv: {other:?}"),
     }
 }
 
 fn shell(bundle: &Bundle, index: u64) -> String {
     match bundle.command(index, 0).program {
         Program::Shell(line) => String::from_utf8_lossy(&line).into_owned(),
-        Program::Argv(words) => panic!("an argv: {words:?}"),
+        other => panic!("no shell line: {other:?}"),
     }
 }

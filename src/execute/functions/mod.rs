@@ -1,0 +1,12 @@
+//! Tasks that are functions: called in the worker's own process, millions a second.
+//!
+//! `function` is what is called and what it sees; `builtin` the functions that are always there; `plugin` those of a shared
+//! object; `slots` the threads that call them, a batch of tasks at a time.
+
+mod builtin;
+mod function;
+mod plugin;
+mod slots;
+
+pub use function::{Call, Function, FunctionError, MAX_VALUE_BYTES, load_function};
+pub use slots::{Batch, BatchOrder, FailedCall, FunctionSlots, OkCalls, Recording};

@@ -1,0 +1,79 @@
+//! Functions of a shared object, by the C interface of `bindings/c/myriarch_task.h`.
+
+use super::function::{Call, Function, FunctionError, MAX_VALUE_BYTES};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::ffi::{c_int, c_void};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The version of the interface; the shared object says which it was built for.
+const VERSION: u32 = 1;
+const VERSION_SYMBOL: &str = "myriarch_task_version";
+
+/// `struct myriarch_task` of the header.
+#[repr(C)]
+struct RawTask {
+    index: u64,
+    payload: *const c_void,
+    payload_bytes: usize,
+    value: *mut c_void,
+    value_capacity: usize,
+    value_bytes: usize,
+    attempt: u32,
+    slot: u32,
+    cores: u32,
+}
+
+type RawFunction = unsafe extern "C" fn(*mut RawTask) -> c_int;
+
+/// The status of a call that says that it gave more than there is room for.
+const VALUE_TOO_LARGE: i32 = -1;
+
+pub(super) fn load(path: &Path, symbol: &str) -> Result<Function, FunctionError> {
+    // A name without a slash would be looked for among the system's libraries: a file is meant.
+    let file = if path.components().count() == 1 { Path::new(".").join(path) } else { path.to_owned() };
+    let failed = |error: libloading::Error| FunctionError::Load { path: path.to_owned(), why: error.to_string() };
+    // SAFETY: loading runs the initialisers of a library that the user named to be run.
+    let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL) }.map_err(failed)?;
+    let missing =
+        |symbol: &str, hint| FunctionError::NoSymbol { path: path.to_owned(), symbol: symbol.to_owned(), hint };
+    let hint = ": it does not include myriarch_task.h and MYRIARCH_TASK_PLUGIN";
+    // SAFETY: the header declares the symbol as a constant of this type.
+    let version = unsafe { library.get::<*const u32>(VERSION_SYMBOL.as_bytes()) };
+    // SAFETY: the address is that of the constant, which lives as long as the library.
+    let found = unsafe { **version.map_err(|_| missing(VERSION_SYMBOL, hint))? };
+    if found != VERSION {
+        return Err(FunctionError::Version { path: path.to_owned(), found, wanted: VERSION });
+    }
+    // SAFETY: the user says that the symbol is a function of the header's type.
+    let function = unsafe { library.get::<RawFunction>(symbol.as_bytes()) };
+    let function = *function.map_err(|_| missing(symbol, ""))?;
+    // It stays loaded until the process ends: threads and exit handlers of its own may outlive the tasks.
+    std::mem::forget(library);
+    Ok(Arc::new(move |call: &mut Call<'_>| invoke(function, call)))
+}
+
+fn invoke(function: RawFunction, call: &mut Call<'_>) -> i32 {
+    call.value.reserve(MAX_VALUE_BYTES);
+    let room = call.value.spare_capacity_mut();
+    let mut task = RawTask {
+        index: call.index,
+        payload: call.payload.as_ptr().cast(),
+        payload_bytes: call.payload.len(),
+        value: room.as_mut_ptr().cast(),
+        value_capacity: MAX_VALUE_BYTES,
+        value_bytes: 0,
+        attempt: call.attempt,
+        slot: call.slot,
+        cores: call.cores,
+    };
+    // SAFETY: the function has the header's type; payload and value are live, and as large as the task says.
+    let status = unsafe { function(&mut task) };
+    if task.value_bytes > MAX_VALUE_BYTES {
+        call.value.extend_from_slice(b"the value is larger than there is room for\n");
+        return VALUE_TOO_LARGE;
+    }
+    // SAFETY: there is room for so many bytes, and the function says that it has written them.
+    unsafe { call.value.set_len(task.value_bytes) };
+    status
+}

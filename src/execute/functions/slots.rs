@@ -1,0 +1,352 @@
+//! The threads that call functions: one per slot, each with a batch of tasks at a time. The rank that owns them goes on
+//! talking meanwhile, however long a function takes.
+//!
+//! A batch can be cut at any moment: what it has not started is the owner's again. Per task a thread claims the next
+//! index (one compare-and-swap), calls, and notes how long it took (one look at the clock, if that is recorded at all).
+
+use super::function::{Call, Function, MAX_VALUE_BYTES, panic_text};
+use crate::execute::sys::CpuSet;
+use crate::execute::{ExecuteError, SlotCores, system};
+use crate::task::{Bundle, IndexRange, PackedCalls, Status};
+use crate::wake::Wake;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use serde::{Deserialize, Serialize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What is recorded of tasks that are functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Recording {
+    /// Status, duration and value of every task
+    #[default]
+    All,
+    /// Those of failed tasks; of the others only that they ended well
+    Failures,
+    /// The status of each task, and nothing else
+    None,
+}
+
+/// Tasks to call in a row.
+#[derive(Debug)]
+pub struct BatchOrder {
+    /// Holds them.
+    pub bundle: Arc<Bundle>,
+    /// Which; fewer than 2³².
+    pub range: IndexRange,
+    /// Which attempt it is of each, from 1.
+    pub attempt: u32,
+    /// Cores that each may use.
+    pub cores: u32,
+    /// What the thread is bound to, where it is not its own slot.
+    pub units: SlotCores,
+}
+
+/// Consecutive tasks that ended well.
+#[derive(Debug)]
+pub struct OkCalls {
+    /// Which.
+    pub range: IndexRange,
+    /// Start of the first, microseconds since the Unix epoch.
+    pub started_unix_us: u64,
+    /// Their durations and values, where they are recorded.
+    pub calls: PackedCalls,
+}
+
+/// A task that did not end well.
+#[derive(Debug)]
+pub struct FailedCall {
+    /// Position.
+    pub index: u64,
+    /// How.
+    pub status: Status,
+    /// Start, microseconds since the Unix epoch.
+    pub started_unix_us: u64,
+    /// Microseconds.
+    pub duration_us: u64,
+    /// What it gave all the same.
+    pub value: Vec<u8>,
+}
+
+/// A batch that has ended.
+#[derive(Debug)]
+pub struct Batch {
+    /// The slot that is free again: the first of those it was started on.
+    pub slot: u32,
+    /// Which attempt it was.
+    pub attempt: u32,
+    /// What ended well, in order.
+    pub ok: Vec<OkCalls>,
+    /// What failed, in order.
+    pub failed: Vec<FailedCall>,
+}
+
+/// The part of a batch that is not started yet, as offsets from its first task: the next in the low half, the end in the
+/// high half, so that taking one and cutting all off are single steps that exclude each other.
+#[derive(Debug, Default)]
+struct Window(AtomicU64);
+
+impl Window {
+    fn open(&self, tasks: u32) {
+        self.0.store(u64::from(tasks) << 32, Ordering::Release);
+    }
+
+    fn parts(state: u64) -> (u32, u32) {
+        (state as u32, (state >> 32) as u32)
+    }
+
+    /// Takes the next task.
+    fn claim(&self) -> Option<u32> {
+        let mut state = self.0.load(Ordering::Acquire);
+        loop {
+            let (next, end) = Self::parts(state);
+            if next >= end {
+                return None;
+            }
+            match self.0.compare_exchange_weak(state, state + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(next),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Takes all that is left.
+    fn cut(&self) -> Option<(u32, u32)> {
+        let state = self.0.swap(0, Ordering::AcqRel);
+        let (next, end) = Self::parts(state);
+        (next < end).then_some((next, end))
+    }
+}
+
+/// The threads of one rank.
+pub struct FunctionSlots {
+    slots: Vec<Slot>,
+    ended: Receiver<Batch>,
+    wake: Wake,
+}
+
+struct Slot {
+    orders: Option<Sender<BatchOrder>>,
+    window: Arc<Window>,
+    units: SlotCores,
+    running: Option<Running>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Running {
+    range: IndexRange,
+    since: Instant,
+    is_cut: bool,
+}
+
+/// A batch that takes longer than this is cut: what waits in it can go elsewhere. Twice what a batch should take.
+const LONG: Duration = Duration::from_millis(8);
+/// Stack of a thread: functions were written for a main thread, which has 8 MiB as a rule.
+const STACK_BYTES: usize = 16 << 20;
+
+impl FunctionSlots {
+    /// Starts a thread for each slot. `first_slot` is the number of the first among those of the node.
+    pub fn new(
+        function: &Function,
+        slots: &[SlotCores],
+        first_slot: u32,
+        recording: Recording,
+    ) -> Result<Self, ExecuteError> {
+        let wake = Wake::new().map_err(system("make a socket pair"))?;
+        let (tell, ended) = unbounded();
+        let start = |(number, units): (u32, &SlotCores)| {
+            let (orders, waiting) = bounded::<BatchOrder>(1);
+            let window = Arc::new(Window::default());
+            let mut caller = Caller {
+                function: function.clone(),
+                window: window.clone(),
+                number,
+                slot: first_slot + number,
+                recording,
+                value: Vec::with_capacity(MAX_VALUE_BYTES),
+            };
+            let (own, tell, wake) = (units.clone(), tell.clone(), wake.clone());
+            let work = move || {
+                bind(own.as_deref());
+                for order in waiting {
+                    if order.units.is_some() {
+                        bind(order.units.as_deref());
+                    }
+                    let batch = caller.call_all(&order);
+                    if order.units.is_some() {
+                        bind(own.as_deref());
+                    }
+                    drop(order);
+                    if tell.send(batch).is_err() {
+                        return;
+                    }
+                    wake.wake();
+                }
+            };
+            let builder = std::thread::Builder::new().name(format!("slot-{number}")).stack_size(STACK_BYTES);
+            let thread = builder.spawn(work).map_err(system("start a thread for a slot"))?;
+            Ok(Slot { orders: Some(orders), window, units: units.clone(), running: None, thread: Some(thread) })
+        };
+        let slots = (0..).zip(slots).map(start).collect::<Result<_, ExecuteError>>()?;
+        Ok(Self { slots, ended, wake })
+    }
+
+    /// Starts a batch on the first of these slots, on the cores of all of them.
+    ///
+    /// # Panics
+    /// Where there is no slot, no such slot, or the first is taken.
+    pub fn start(&mut self, slots: &[u32], bundle: Arc<Bundle>, range: IndexRange, attempt: u32) {
+        let units = if slots.len() > 1 { self.units_of(slots) } else { None };
+        let slot = &mut self.slots[slots[0] as usize];
+        assert!(slot.running.is_none(), "slot {} already runs a batch", slots[0]);
+        slot.window.open(u32::try_from(range.len()).expect("a batch is bounded"));
+        slot.running = Some(Running { range, since: Instant::now(), is_cut: range.len() < 2 });
+        let order = BatchOrder { bundle, range, attempt, cores: slots.len() as u32, units };
+        let sent = slot.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        assert!(sent, "a slot's thread lives as long as its slot");
+    }
+
+    /// The cores of several slots together, where all are bound.
+    fn units_of(&self, slots: &[u32]) -> SlotCores {
+        let mut union = Vec::new();
+        for &slot in slots {
+            union.extend_from_slice(self.slots[slot as usize].units.as_ref()?);
+        }
+        union.sort_unstable();
+        union.dedup();
+        Some(union)
+    }
+
+    /// Takes back what the batch on this slot has not started. The call that runs goes on.
+    pub fn cut(&mut self, slot: u32) -> Option<IndexRange> {
+        let slot = self.slots.get_mut(slot as usize)?;
+        let running = slot.running.as_mut()?;
+        running.is_cut = true;
+        let (next, end) = slot.window.cut()?;
+        let start = running.range.start;
+        Some(IndexRange::new(start + u64::from(next), start + u64::from(end)))
+    }
+
+    /// Adds the batches that have ended since the last call. Does not wait.
+    pub fn poll(&mut self, ended: &mut Vec<Batch>) {
+        self.wake.clear();
+        for batch in self.ended.try_iter() {
+            self.slots[batch.slot as usize].running = None;
+            ended.push(batch);
+        }
+    }
+
+    /// Slots whose batch takes so long that it should be cut.
+    pub fn long(&self) -> Vec<u32> {
+        let is_long = |slot: &Slot| {
+            slot.running.as_ref().is_some_and(|running| !running.is_cut && running.since.elapsed() >= LONG)
+        };
+        (0..).zip(&self.slots).filter(|(_, slot)| is_long(slot)).map(|(number, _)| number).collect()
+    }
+
+    /// Time until [`long`](Self::long) may have something new.
+    pub fn next_look(&self) -> Option<Duration> {
+        let running = self.slots.iter().filter_map(|slot| slot.running.as_ref()).filter(|running| !running.is_cut);
+        running.map(|running| LONG.saturating_sub(running.since.elapsed())).min()
+    }
+
+    /// What to sleep on: readable when `poll` has something to do.
+    pub fn wait_descriptors(&self, into: &mut Vec<libc::pollfd>) {
+        use std::os::fd::AsRawFd;
+        into.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    }
+
+    /// Ends the threads. One that still calls a function is left to itself: it cannot be ended.
+    pub fn shutdown(mut self) {
+        for slot in &mut self.slots {
+            slot.window.cut();
+            slot.orders = None;
+            if slot.running.is_none()
+                && let Some(thread) = slot.thread.take()
+            {
+                // It has caught every panic of a function.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// Binding is for speed: where the machine refuses it, functions run unbound.
+fn bind(units: Option<&[u32]>) {
+    if let Some(units) = units {
+        let _ = CpuSet::of(units).bind();
+    }
+}
+
+fn unix_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+/// What one thread knows.
+struct Caller {
+    function: Function,
+    window: Arc<Window>,
+    number: u32,
+    slot: u32,
+    recording: Recording,
+    value: Vec<u8>,
+}
+
+impl Caller {
+    fn call_all(&mut self, order: &BatchOrder) -> Batch {
+        let mut batch = Batch { slot: self.number, attempt: order.attempt, ok: Vec::new(), failed: Vec::new() };
+        let records = self.recording == Recording::All;
+        let (started_unix_us, began) = (unix_us(), Instant::now());
+        let unix_at = |moment: Instant| started_unix_us + moment.duration_since(began).as_micros() as u64;
+        let mut clock = began;
+        let mut open: Option<OkCalls> = None;
+        while let Some(offset) = self.window.claim() {
+            let index = order.range.start + u64::from(offset);
+            let start = clock;
+            let status = self.call(order, index);
+            if records || status != Status::Ok {
+                clock = Instant::now();
+            }
+            if status != Status::Ok {
+                batch.ok.extend(open.take());
+                let duration_us = clock.duration_since(start).as_micros() as u64;
+                let value = std::mem::take(&mut self.value);
+                batch.failed.push(FailedCall { index, status, started_unix_us: unix_at(start), duration_us, value });
+                continue;
+            }
+            let run = open.get_or_insert_with(|| OkCalls {
+                range: IndexRange::new(index, index),
+                started_unix_us: unix_at(start),
+                calls: PackedCalls::default(),
+            });
+            run.range.end = index + 1;
+            if records {
+                run.calls.push(clock.duration_since(start).as_nanos() as u64, &self.value);
+            }
+        }
+        batch.ok.extend(open);
+        batch
+    }
+
+    fn call(&mut self, order: &BatchOrder, index: u64) -> Status {
+        self.value.clear();
+        let mut call = Call {
+            index: order.bundle.label(index),
+            payload: order.bundle.call_payload(index),
+            attempt: order.attempt,
+            slot: self.slot,
+            cores: order.cores,
+            value: &mut self.value,
+        };
+        let status = catch_unwind(AssertUnwindSafe(|| (self.function)(&mut call)));
+        self.value.truncate(MAX_VALUE_BYTES);
+        match status {
+            Ok(0) => Status::Ok,
+            Ok(status) => Status::Exit(status),
+            Err(panic) => Status::Panic(panic_text(&*panic)),
+        }
+    }
+}
