@@ -638,9 +638,9 @@ fn tell_start(facts: &Facts, state: &LedgerState) {
     tracing::info!("start: {ranks} ranks, {nodes} nodes, {slots} slots, {tasks} tasks of {source}, by {launcher}");
     let Counts { ok, failed, cancelled } = state.counts();
     if facts.already_ended > 0 {
-        let back = facts.already_ended.saturating_sub(state.ended.len());
         tracing::info!(
-            "resume: {ok} tasks have ended well, {failed} failed, {cancelled} cancelled; {back} are put back; round {}",
+            "resume: {ok} tasks have ended well, {failed} failed, {cancelled} cancelled; {} are put back; round {}",
+            facts.put_back,
             state.round
         );
     }

@@ -213,6 +213,7 @@ impl<'a> RankLoop<'a, ManagerRole> {
             machine_cores: layout.machine_cores,
             tasks: bundle.len(),
             already_ended: job.loaded.state.ended.len(),
+            put_back: if job.retry_failed { job.loaded.state.failed.len() } else { 0 },
             dir: job.dir.path().to_owned(),
             source: bundle.source().to_owned(),
             launcher: launcher(),

@@ -23,6 +23,8 @@ pub struct Facts {
     pub tasks: u64,
     /// Those that ended in earlier starts.
     pub already_ended: u64,
+    /// Those of them that failed and are put back.
+    pub put_back: u64,
     /// The run's folder.
     pub dir: PathBuf,
     /// Where the tasks came from.
@@ -40,9 +42,10 @@ pub struct Facts {
 impl Facts {
     /// What to say, one message each.
     pub(super) fn lines(&self) -> Vec<String> {
-        let ended = match self.already_ended {
-            0 => String::new(),
-            n => format!(", {} ended before", count(n)),
+        let ended = match (self.already_ended, self.put_back) {
+            (0, _) => String::new(),
+            (n, 0) => format!(", {} ended before", count(n)),
+            (n, back) => format!(", {} ended before, of which {} are put back", count(n), count(back)),
         };
         let mut lines = vec![
             format!(

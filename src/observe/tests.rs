@@ -37,6 +37,7 @@ fn facts() -> Facts {
         machine_cores: 16,
         tasks: 1_000,
         already_ended: 0,
+        put_back: 0,
         dir: "runs/7".into(),
         source: "tasks.txt".into(),
         launcher: Launcher::OpenMpi { recovery: Some(true) },
@@ -132,6 +133,9 @@ fn the_start_says_who_takes_part_and_how_to_stop_and_go_on() {
         "myriarch: 1 rank on 1 node, 1 slot, 8 of 16 cores allotted, not pinned; 1 task of tasks.txt, 1 ended before; my runs\n"
     ));
     assert!(text.contains("myriarch stop 'my runs';"), "{text}");
+    let again = Facts { already_ended: 900, put_back: 300, ..facts() };
+    let (_observer, paper) = observer(ProgressMode::None, &again);
+    assert!(paper.news().contains("of tasks.txt, 900 ended before, of which 300 are put back; runs/7"));
 }
 
 #[test]
