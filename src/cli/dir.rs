@@ -147,9 +147,9 @@ pub fn one_line(text: &str) -> String {
 pub(super) mod testing {
     use super::*;
     use crate::ledger::{BlockBuilder, JournalWriter, Record, SegmentWriter, load};
-    use crate::wake::Wake;
     use crate::task::{Captured, IndexRange, Outcome, Source, Status, TemplateOptions, write_bundle};
     use crate::task::{EndedRun, Extent};
+    use crate::wake::Wake;
     use std::time::Duration;
 
     /// A run of which these tasks have ended, in this order.

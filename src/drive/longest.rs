@@ -18,9 +18,12 @@ impl Longest {
     /// What was told this long ago holds no longer.
     const HOLDS_US: u64 = 12_000_000;
 
-    /// A child told of its longest.
+    /// A child told of its longest; none, where those that it told of have ended.
     pub(super) fn note(&mut self, now: u64, from: Rank, long: Vec<LongRun>) {
-        self.told.insert(from, (now, long));
+        self.told.remove(&from);
+        if !long.is_empty() {
+            self.told.insert(from, (now, long));
+        }
     }
 
     /// The longest of all, up to so many, longest first.

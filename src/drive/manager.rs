@@ -76,18 +76,25 @@ pub struct Job {
     pub notes: Vec<String>,
 }
 
-/// How a run ended.
-#[derive(Debug)]
+/// How a run ended, and what is still to be said of it.
 pub struct RunEnd {
     status: i32,
     printer: Option<Printer>,
+    last_words: Option<LastWords>,
 }
 
+/// Tells the user how the run ended, after what else went wrong.
+type LastWords = Box<dyn FnOnce(Vec<String>) + Send>;
+
 impl RunEnd {
-    /// Waits until outputs that were to be printed are, and gives the exit status.
+    /// Waits until outputs that were to be printed are, or a signal asks not to; tells how the run ended, and gives the
+    /// exit status. Not before the other ranks were let go.
     pub fn wait(self) -> i32 {
-        for trouble in self.printer.map(Printer::finish).unwrap_or_default() {
-            eprintln!("myriarch: {trouble}");
+        let signals = signals::asked();
+        let finish = |printer: Printer| printer.finish_unless(|| signals::asked() > signals);
+        let troubles = self.printer.map(finish).unwrap_or_default();
+        if let Some(last_words) = self.last_words {
+            last_words(troubles);
         }
         self.status
     }
@@ -249,10 +256,12 @@ impl ManagerRole {
             tracing::info!("{note}");
             observer.note(note);
         }
-        let printer = if print {
-            Printer::start(dir.clone()).map_err(|e| observer.note(&format!("no outputs are printed: {e}"))).ok()
-        } else {
-            None
+        let printer = match print.then(|| Printer::start(dir.clone())) {
+            Some(Err(error)) => {
+                observer.note(&format!("no outputs are printed: {error}"));
+                None
+            }
+            started => started.and_then(Result::ok),
         };
         let told = state.counts();
         Ok(Self {
@@ -383,8 +392,7 @@ impl ManagerRole {
                 *count += run.range.len();
             }
             self.last_record_us = now;
-            if let (Some(printer), Some(extent)) = (&self.printer, extent) {
-                self.observer.step_aside();
+            if let (Some(printer), Some(extent)) = (&mut self.printer, extent) {
                 printer.print(extent, runs);
             }
         }
@@ -474,8 +482,13 @@ impl ManagerRole {
         for trouble in self.printer.iter().flat_map(Printer::troubles) {
             self.observer.note(&trouble);
         }
-        let snapshot = self.snapshot(now);
-        self.observer.update(&snapshot);
+        // A bar and outputs would write over each other.
+        if self.printer.as_ref().is_some_and(Printer::is_busy) {
+            self.observer.step_aside();
+        } else {
+            let snapshot = self.snapshot(now);
+            self.observer.update(&snapshot);
+        }
         if now >= self.next_progress_us {
             self.next_progress_us = now + PROGRESS_US;
             self.write_progress(now, self.machine.draining().map_or(RunState::Running, |_| RunState::Draining));
@@ -577,7 +590,7 @@ impl ManagerRole {
         let counts = self.told;
         if self.superseded {
             // The account is the later start's now.
-            return RunEnd { status: crate::cli::EXIT_UNFINISHED, printer: self.printer };
+            return RunEnd { status: crate::cli::EXIT_UNFINISHED, printer: self.printer, last_words: None };
         }
         let unfinished = self.bundle.len() - counts.ended();
         let ended_by = match self.machine.ending() {
@@ -621,14 +634,20 @@ impl ManagerRole {
             manager_messages: self.machine.messages(),
         };
         let list = write_failed(&self.dir, &self.bundle, counts.failed);
-        for error in [list, summary.write(&self.dir)].into_iter().filter_map(Result::err) {
+        let written = summary.write(&self.dir);
+        // A folder that takes no summary does not hold the outcomes either: nobody can be told that all is well.
+        let status = if written.is_ok() { status } else { crate::cli::EXIT_UNFINISHED };
+        for error in [list, written].into_iter().filter_map(Result::err) {
             tracing::error!("{error}");
             self.observer.note(&error.to_string());
         }
-        let (bundle, nodes, dir) = (&self.bundle, &self.nodes, &self.dir);
         tell_end(&summary, self.observer.groups());
-        with_names(bundle, nodes, |names| self.observer.finish(&summary, dir.path(), names));
-        RunEnd { status, printer: self.printer }
+        let Self { mut observer, bundle, nodes, dir, printer, .. } = self;
+        let last_words = move |troubles: Vec<String>| {
+            troubles.iter().for_each(|trouble| observer.note(trouble));
+            with_names(&bundle, &nodes, |names| observer.finish(&summary, dir.path(), names));
+        };
+        RunEnd { status, printer, last_words: Some(Box::new(last_words)) }
     }
 }
 

@@ -46,9 +46,11 @@ pub enum DriveError {
 
 /// Messages taken up before the rest of the loop has its turn.
 const MESSAGES_AT_ONCE: usize = 512;
-/// Unsent or unwritten bytes above which no task is started.
-const FULL_BYTES: u64 = 128 << 20;
-/// How long a rank that can take up no more waits before it looks whether it can again.
+/// See `RankLoop::full_bytes`.
+const FULL_BYTES: u64 = if cfg!(test) { 5_000 } else { 128 << 20 };
+/// How long a rank with children may sleep while its own slots are busy: they wait for it.
+const PARENTS_WAIT: Duration = Duration::from_millis(1);
+/// How long a rank that can take up or start no more waits before it looks whether it can again.
 const FULL_WAIT: Duration = Duration::from_millis(10);
 /// Longest sleep.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -164,6 +166,8 @@ pub(super) struct RankLoop<'a, M> {
     local: VecDeque<Outgoing>,
     wake: Wake,
     signals: u32,
+    /// Unsent or unwritten bytes above which no task is started and nothing is taken up.
+    full_bytes: u64,
 }
 
 impl<'a> RankLoop<'a, ManagerRole> {
@@ -284,6 +288,7 @@ impl<'a, M: Root> RankLoop<'a, M> {
             local: VecDeque::new(),
             wake: Wake::new()?,
             signals: 0,
+            full_bytes: FULL_BYTES,
         })
     }
 
@@ -327,12 +332,17 @@ impl<'a, M: Root> RankLoop<'a, M> {
     }
 
     /// Whether no more can be taken up for now: what came waits to be written, or to go further up. Its children wait
-    /// then, in the end the manager.
+    /// then, in the end the manager. Only what goes up counts: each wait is for a rank nearer to the root, or for a disk,
+    /// so that no two wait for each other.
     fn is_full(&self) -> bool {
-        let queued = |bytes: u64| bytes > FULL_BYTES;
-        self.manager.as_ref().is_some_and(|manager| queued(manager.queued_bytes()))
-            || self.subs.iter().any(|sub| queued(sub.queued_bytes()))
-            || (queued(self.fabric.unsent_bytes()) && self.subs.iter().any(SubRole::is_relay))
+        let goes_up = |sub: &SubRole| if sub.is_relay() { self.unsent_up(&sub.place) } else { sub.queued_bytes() };
+        self.manager.as_ref().is_some_and(|manager| manager.queued_bytes() > self.full_bytes)
+            || self.subs.iter().any(|sub| goes_up(sub) > self.full_bytes)
+    }
+
+    /// Bytes sent to the parent of a role and not taken up by it. One on the same rank says itself when it is full.
+    fn unsent_up(&self, place: &Place) -> u64 {
+        place.parent.filter(|parent| *parent != self.me).map_or(0, |parent| self.fabric.unsent_to(parent))
     }
 
     /// Takes messages up.
@@ -435,9 +445,10 @@ impl<'a, M: Root> RankLoop<'a, M> {
             }
         }
         let full = self.is_full();
+        let waits_up = self.worker.as_ref().is_some_and(|worker| self.unsent_up(&worker.place) > self.full_bytes);
         if let Some(worker) = &mut self.worker {
             let ended = worker.poll(now, out);
-            let paused = full || self.fabric.unsent_bytes() > FULL_BYTES;
+            let paused = full || waits_up;
             if ended || paused != worker.is_paused() || worker.next_tick().is_some_and(|at| at <= now) {
                 worker.step(now, paused, out);
             }
@@ -483,7 +494,7 @@ impl<'a, M: Root> RankLoop<'a, M> {
         let tick = ticks.min().map(|at| Duration::from_micros(at.saturating_sub(now)));
         let look = self.worker.as_ref().and_then(WorkerRole::next_look);
         let next = tick.into_iter().chain(look).min().unwrap_or(LONGEST_WAIT);
-        if next.is_zero() {
+        if next.is_zero() && !full {
             return Ok(());
         }
         descriptors.clear();
@@ -491,11 +502,13 @@ impl<'a, M: Root> RankLoop<'a, M> {
         if let Some(worker) = &self.worker {
             worker.descriptors(descriptors);
             if worker.waits_for_slots() && !full {
-                listen = Listen::Lazily;
+                let is_leaf = self.manager.is_none() && self.subs.is_empty();
+                listen = Listen::Lazily(if is_leaf { LONGEST_WAIT } else { PARENTS_WAIT });
             }
         }
         descriptors.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-        let longest = if full { FULL_WAIT } else { LONGEST_WAIT };
+        let held_back = full || self.worker.as_ref().is_some_and(WorkerRole::is_paused);
+        let longest = if held_back { FULL_WAIT } else { LONGEST_WAIT };
         self.fabric.wait(descriptors, next.min(longest), listen)?;
         Ok(())
     }

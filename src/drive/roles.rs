@@ -236,8 +236,10 @@ pub(super) struct WorkerRole {
     pub(super) done: bool,
     /// Starting is held back: too much waits to be sent.
     paused: bool,
-    /// Seconds after which the longest-running tasks are told next.
+    /// When the longest-running tasks are told next.
     tell_longest_us: u64,
+    /// There were some when they were told last.
+    told_longest: bool,
 }
 
 impl WorkerRole {
@@ -271,6 +273,7 @@ impl WorkerRole {
             done: false,
             paused: false,
             tell_longest_us: Longest::EVERY_US,
+            told_longest: false,
         }
     }
 
@@ -527,7 +530,8 @@ impl WorkerRole {
             .map(|(_, index, started)| LongRun { index, node: self.node, seconds: (now - started) as f32 / 1e6 })
             .collect();
         keep_longest(&mut long, LONGEST);
-        if !long.is_empty() {
+        // None is told once, after there were some.
+        if std::mem::replace(&mut self.told_longest, !long.is_empty()) || !long.is_empty() {
             self.to_parent(Control::Longest(long), Vec::new(), out);
         }
     }
@@ -546,7 +550,7 @@ impl WorkerRole {
         if is_due || !self.ended.is_empty() || !self.batches.is_empty() {
             return Some(0);
         }
-        let long = self.machine.running().next().map(|_| self.tell_longest_us);
+        let long = (self.told_longest || self.machine.running().next().is_some()).then_some(self.tell_longest_us);
         self.machine.next_tick().into_iter().chain(long).min()
     }
 
@@ -564,7 +568,8 @@ impl WorkerRole {
             Runner::Processes(slots) => slots.records(),
             Runner::Functions(..) => true,
         };
-        by_descriptor && self.machine.running().next().is_some()
+        // What waits for its slice waits for a message.
+        by_descriptor && self.machine.running().count() > self.unfetched.len()
     }
 
     pub(super) fn descriptors(&self, into: &mut Vec<libc::pollfd>) {

@@ -141,3 +141,15 @@ fn tasks_and_outputs_pass_through_several_levels_that_do_not_see_the_folder() {
     let cluster = Cluster { ranks: 8, ranks_per_node: 2, fan_out: 2, blind: &[1, 2, 3, 4, 5, 6, 7] };
     all_outputs_are_there(cluster, TASKS, &lines(folder.path()));
 }
+
+/// Ranks are full at a few kilobytes here: tasks on their way down must not keep outputs from going up.
+#[test]
+fn large_tasks_and_large_outputs_pass_each_other_on_ranks_that_are_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster { ranks: 8, ranks_per_node: 2, fan_out: 2, blind: &[1, 2, 3, 4, 5, 6, 7] };
+    let path = folder.path().join("tasks.txt");
+    let filling = "x".repeat(2_000);
+    let line = |index: u64| format!("echo {index}; head -c 3000 /dev/zero >&2 # {filling}\n");
+    std::fs::write(&path, (0..TASKS).map(line).collect::<String>()).unwrap();
+    all_outputs_are_there(cluster, TASKS, &Source::Lines(Input::new(&path)));
+}

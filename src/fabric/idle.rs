@@ -1,6 +1,7 @@
 //! How a rank waits where nothing can wake it: it spins for microseconds, then yields, then sleeps with a growing,
 //! bounded pause. A pure state machine over the time that it is told; it knows neither MPI nor descriptors.
 
+use super::Listen;
 use std::time::{Duration, Instant};
 
 /// Spinning: an answer that is on its way through shared memory is there by then.
@@ -41,16 +42,20 @@ impl Idle {
         self.since = None;
     }
 
-    /// Nothing happened until `now`. While `transferring`, pauses stay short; a rank that listens `lazily` sleeps at
-    /// once.
-    pub(super) fn next(&mut self, now: Instant, transferring: bool, lazily: bool) -> Step {
+    /// Nothing happened until `now`. While `transferring`, pauses stay short; who does not listen eagerly sleeps at once.
+    pub(super) fn next(&mut self, now: Instant, transferring: bool, listen: Listen) -> Step {
         let since = *self.since.get_or_insert_with(|| {
             self.pause = FIRST_PAUSE;
             now
         });
         let idle = now.saturating_duration_since(since);
-        if lazily && !transferring {
-            let pause = self.pause.max(FIRST_LAZY_PAUSE);
+        let longest = match listen {
+            Listen::Eagerly => None,
+            Listen::Lazily(longest) => Some(longest.min(LONGEST_PAUSE)),
+            Listen::No => Some(LONGEST_PAUSE),
+        };
+        if let (Some(longest), false) = (longest, transferring) {
+            let pause = self.pause.max(FIRST_LAZY_PAUSE).min(longest);
             self.pause = (pause * 2).min(LONGEST_PAUSE);
             Step::Sleep(pause)
         } else if idle < SPIN {
@@ -76,7 +81,7 @@ mod tests {
         let mut now = start;
         (0..count)
             .map(|_| {
-                let step = idle.next(now, transferring, false);
+                let step = idle.next(now, transferring, Listen::Eagerly);
                 now += match step {
                     Step::Sleep(pause) => pause,
                     _ => Duration::from_micros(1),
@@ -109,16 +114,18 @@ mod tests {
         let start = Instant::now();
         steps(&mut idle, start, 60, false);
         idle.reset();
-        assert_eq!(idle.next(start + Duration::from_secs(1), false, false), Step::Spin);
-        assert_eq!(idle.next(start + Duration::from_secs(2), false, false), Step::Sleep(FIRST_PAUSE));
+        assert_eq!(idle.next(start + Duration::from_secs(1), false, Listen::Eagerly), Step::Spin);
+        assert_eq!(idle.next(start + Duration::from_secs(2), false, Listen::Eagerly), Step::Sleep(FIRST_PAUSE));
     }
 
     #[test]
-    fn who_listens_lazily_sleeps_at_once() {
-        let mut idle = Idle::default();
-        let start = Instant::now();
-        assert_eq!(idle.next(start, false, true), Step::Sleep(FIRST_LAZY_PAUSE));
-        assert_eq!(idle.next(start, false, true), Step::Sleep(2 * FIRST_LAZY_PAUSE));
+    fn who_listens_lazily_sleeps_at_once_and_not_longer_than_it_said() {
+        let (mut idle, start) = (Idle::default(), Instant::now());
+        let mut next = |listen| idle.next(start, false, listen);
+        assert_eq!(next(Listen::Lazily(LONGEST_PAUSE)), Step::Sleep(FIRST_LAZY_PAUSE));
+        assert_eq!(next(Listen::Lazily(LONGEST_PAUSE)), Step::Sleep(2 * FIRST_LAZY_PAUSE));
+        assert_eq!(next(Listen::Lazily(FIRST_LAZY_PAUSE)), Step::Sleep(FIRST_LAZY_PAUSE));
+        assert!(matches!(next(Listen::No), Step::Sleep(_)));
     }
 
     #[test]

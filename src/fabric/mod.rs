@@ -50,8 +50,8 @@ pub enum Listen {
     /// A message is what it waits for: it looks often at first.
     Eagerly,
     /// A descriptor will most likely come first, and the core is wanted for something better: it sleeps at once, and
-    /// looks for messages a thousand times a second at first, ever less often later.
-    Lazily,
+    /// looks for messages after a millisecond and then ever less often, but within this time.
+    Lazily(Duration),
     /// It can take up no messages: they are left where they are, and do not end the wait. What was sent goes on.
     No,
 }
@@ -100,8 +100,8 @@ pub trait Fabric {
     /// Only what makes the fabric useless as a whole, never the loss of a peer.
     fn receive(&mut self) -> Result<Option<Received>, FabricError>;
 
-    /// Bytes of messages that were sent and that the receivers' side has not taken up yet.
-    fn unsent_bytes(&self) -> u64;
+    /// Bytes of messages that were sent to this peer, at all levels, and that its side has not taken up yet.
+    fn unsent_to(&self, peer: Rank) -> u64;
 
     /// Gives a peer up, at all levels: what still waits for it is dropped, and what is under way no longer counts as
     /// unsent. Messages sent to it later are sent as ever, in case that it comes back.

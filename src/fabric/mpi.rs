@@ -86,7 +86,7 @@ impl MpiFabric {
         self.idle.reset();
         while !transfer.test()? {
             self.push_sends();
-            self.pause(&mut [], Duration::MAX, false)?;
+            self.pause(&mut [], Duration::MAX, Listen::Eagerly)?;
         }
         Ok(transfer)
     }
@@ -118,10 +118,10 @@ impl MpiFabric {
         &mut self,
         descriptors: &mut [libc::pollfd],
         at_most: Duration,
-        lazily: bool,
+        listen: Listen,
     ) -> Result<bool, FabricError> {
         let now = Instant::now();
-        match self.idle.next(now, self.traffic.goes_on(now), lazily) {
+        match self.idle.next(now, self.traffic.goes_on(now), listen) {
             Step::Spin => std::hint::spin_loop(),
             Step::Yield => {
                 std::thread::yield_now();
@@ -205,13 +205,13 @@ impl Fabric for MpiFabric {
         }
     }
 
-    fn unsent_bytes(&self) -> u64 {
-        self.traffic.unsent_bytes
+    fn unsent_to(&self, peer: Rank) -> u64 {
+        self.levels.iter().flatten().map(|level| level.unsent_to(peer)).sum()
     }
 
     fn abandon(&mut self, peer: Rank) {
         for level in self.levels.iter_mut().flatten() {
-            level.abandon(peer, &mut self.traffic);
+            level.abandon(peer);
         }
     }
 
@@ -236,7 +236,7 @@ impl Fabric for MpiFabric {
             let woken = if left.is_zero() {
                 system::poll(descriptors, Duration::ZERO)?
             } else {
-                self.pause(descriptors, left, listen != Listen::Eagerly)?
+                self.pause(descriptors, left, listen)?
             };
             if woken {
                 self.idle.reset();
@@ -290,7 +290,7 @@ impl MpiFabric {
             if Instant::now() > deadline {
                 return Ok(false);
             }
-            self.pause(&mut [], Duration::MAX, false)?;
+            self.pause(&mut [], Duration::MAX, Listen::Eagerly)?;
         }
         for level in self.levels.drain(..).flatten() {
             level.free()?;

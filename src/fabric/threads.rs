@@ -45,8 +45,8 @@ struct Place {
     /// The owner sleeps, or is about to: whoever brings a message wakes it.
     asleep: AtomicBool,
     wake: PipeWriter,
-    /// Bytes of this rank's own messages that are still in others' inboxes.
-    unsent: AtomicU64,
+    /// For each rank, the bytes of this rank's messages that are still in its inbox.
+    unsent: Vec<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl ThreadFabric {
                 arrived: AtomicUsize::new(0),
                 asleep: AtomicBool::new(false),
                 wake: writer,
-                unsent: AtomicU64::new(0),
+                unsent: (0..n).map(|_| AtomicU64::new(0)).collect(),
             });
         }
         let meeting = Meeting {
@@ -203,7 +203,7 @@ impl Fabric for ThreadFabric {
         let family = self.parent_at(self.rank, level);
         assert!(family.is_some() && family == self.parent_at(to, level), "rank {to} is no relative at level {level}");
         assert!(message.len() <= MAX_MESSAGE_BYTES, "a message of {} bytes", message.len());
-        self.place().unsent.fetch_add(message.len() as u64, Ordering::SeqCst);
+        self.place().unsent[to.position()].fetch_add(message.len() as u64, Ordering::SeqCst);
         self.shared.places[to.position()].put(level, self.rank, message);
     }
 
@@ -220,7 +220,7 @@ impl Fabric for ThreadFabric {
                 place.arrived.fetch_sub(1, Ordering::SeqCst);
                 drop(inbox);
                 let sender = &self.shared.places[from.position()];
-                sender.unsent.fetch_sub(message.len() as u64, Ordering::SeqCst);
+                sender.unsent[self.rank.position()].fetch_sub(message.len() as u64, Ordering::SeqCst);
                 self.next_level = (level + 1) % count;
                 return Ok(Some((level as u8, from, message)));
             }
@@ -228,8 +228,8 @@ impl Fabric for ThreadFabric {
         Ok(None)
     }
 
-    fn unsent_bytes(&self) -> u64 {
-        self.place().unsent.load(Ordering::SeqCst)
+    fn unsent_to(&self, peer: Rank) -> u64 {
+        self.place().unsent[peer.position()].load(Ordering::SeqCst)
     }
 
     fn abandon(&mut self, peer: Rank) {
@@ -240,7 +240,7 @@ impl Fabric for ThreadFabric {
                 let keep = *from != self.rank;
                 if !keep {
                     place.arrived.fetch_sub(1, Ordering::SeqCst);
-                    self.shared.places[from.position()].unsent.fetch_sub(message.len() as u64, Ordering::SeqCst);
+                    self.place().unsent[peer.position()].fetch_sub(message.len() as u64, Ordering::SeqCst);
                 }
                 keep
             });
@@ -264,7 +264,7 @@ impl Fabric for ThreadFabric {
             if place.has_message() {
                 return Ok(Woken::Message);
             }
-            if listen == Listen::Lazily || start.elapsed() >= SPIN.min(at_most) {
+            if matches!(listen, Listen::Lazily(_)) || start.elapsed() >= SPIN.min(at_most) {
                 break;
             }
             std::hint::spin_loop();

@@ -618,7 +618,75 @@ mod tests {
         assert!(read_block(&bytes).is_err());
     }
 
+    #[test]
+    fn a_run_that_says_another_length_is_refused() {
+        let mut calls = PackedCalls::default();
+        (0..3).for_each(|_| calls.push(5, b""));
+        for told in [2, 4, 200] {
+            let mut builder = BlockBuilder::new(3, 1);
+            builder.push_run(&ok(7), told, &calls);
+            assert!(read_block(&builder.finish()).is_err(), "{told} told");
+        }
+    }
+
+    #[test]
+    fn a_run_of_which_nothing_was_recorded_says_how_its_tasks_ended() {
+        let mut builder = BlockBuilder::new(3, 1);
+        builder.push_run(&ok(7), 1_000_000, &PackedCalls::default());
+        let bytes = builder.finish();
+        assert!(bytes.len() < 200);
+        let (_, read, _) = read_block(&bytes).unwrap();
+        let (mut count, mut next) = (0u64, 7);
+        for outcome in read {
+            assert_eq!((outcome.index, outcome.status, outcome.duration_us), (next, Status::Ok, 0));
+            (count, next) = (count + 1, next + 1);
+        }
+        assert_eq!(count, 1_000_000);
+    }
+
     proptest! {
+        #[test]
+        fn runs_of_calls_come_back_task_by_task_among_other_outcomes(
+            runs in prop::collection::vec(
+                (any_outcome(), prop::collection::vec((0..1u64 << 40, prop::collection::vec(any::<u8>(), 0..9)), 1..9)),
+                1..9,
+            ),
+        ) {
+            let mut builder = BlockBuilder::new(3, 1);
+            let mut expected = Vec::new();
+            for (other, calls) in &runs {
+                builder.push(other);
+                expected.push(other.clone());
+                let first = Outcome {
+                    index: other.index % (1 << 60),
+                    status: Status::Ok,
+                    started_unix_us: other.started_unix_us % (1 << 60),
+                    duration_us: 0,
+                    stdout: Captured::default(),
+                    stderr: Captured::default(),
+                    ..other.clone()
+                };
+                let (mut packed, mut since_ns) = (PackedCalls::default(), 0);
+                for (place, (duration_ns, value)) in calls.iter().enumerate() {
+                    packed.push(*duration_ns, value);
+                    expected.push(Outcome {
+                        index: first.index + place as u64,
+                        started_unix_us: first.started_unix_us + since_ns / 1000,
+                        duration_us: duration_ns / 1000,
+                        stdout: Captured { head: value.len() as u64, dropped: 0, bytes: value.clone() },
+                        ..first.clone()
+                    });
+                    since_ns += duration_ns;
+                }
+                builder.push_run(&first, calls.len() as u32, &packed);
+            }
+            let bytes = builder.finish();
+            let (header, read, _) = read_block(&bytes).unwrap();
+            prop_assert_eq!(header.count as usize, expected.len());
+            prop_assert_eq!(Some(header.highest), expected.iter().map(|o| o.index).max());
+            prop_assert_eq!(read.collect::<Vec<_>>(), expected);
+        }
+
         #[test]
         fn outcomes_come_back_as_they_were_pushed(
             outcomes in prop::collection::vec(any_outcome(), 1..40),

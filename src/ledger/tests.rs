@@ -2,9 +2,9 @@
 
 use super::testing::{ok, printed};
 use super::*;
-use crate::wake::Wake;
 use crate::task::{EndedRun, Extent};
 use crate::task::{IndexRange, Outcome, OutcomeClass, Status};
+use crate::wake::Wake;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

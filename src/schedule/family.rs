@@ -5,7 +5,7 @@
 
 use super::Micros;
 use super::held::Held;
-use super::message::{Amount, Capacity, Down, FailedAttempt, Report, WorkRange};
+use super::message::{Amount, Capacity, Down, FailedAttempt, Report, Unstarted, WorkRange};
 use super::policy::{Durations, Policy};
 use super::pool::{Pool, Share};
 use crate::task::{BundleId, EndedRun, IndexRange, NodeId, Rank, Resources};
@@ -43,10 +43,10 @@ struct Child {
     /// call for a mountain of them.
     limit: u64,
     /// Work not started, as it last said.
-    unstarted: Amount,
+    unstarted: Unstarted,
     /// Hand-outs so far under this epoch, and the latest of them that it had not seen when it last spoke.
     hands: u32,
-    unseen: VecDeque<Amount>,
+    unseen: VecDeque<Unstarted>,
     /// When attempts of it last ended, as far as the parent has heard, or else when it got its first work.
     heard_us: Micros,
     /// Cores asked back, while the answer is out.
@@ -61,7 +61,7 @@ struct Child {
 impl Child {
     /// What was noted of the epoch that ends.
     fn forget(&mut self) {
-        (self.unstarted, self.hands, self.limit, self.recall) = (Amount::default(), 0, 0, None);
+        (self.unstarted, self.hands, self.limit, self.recall) = (Unstarted::default(), 0, 0, None);
         self.unseen.clear();
     }
 
@@ -85,16 +85,14 @@ impl Child {
 
     /// Work that it holds and has not started, as far as the parent knows: what it said and what it got since, but not
     /// what its cores and GPUs would run at once.
-    fn unstarted(&self) -> Amount {
+    fn unstarted(&self) -> Unstarted {
         let held = self.held.amount();
-        let mut told: Amount = self.unseen.iter().copied().sum();
-        told += self.unstarted;
+        let told = self.unseen.iter().fold(self.unstarted, |told, unseen| told.and(*unseen));
         let run_at_once = (held.gpu_cores * self.gpus()).checked_div(held.gpus).unwrap_or(0);
         let gpu_cores = told.gpu_cores.min(held.gpu_cores.saturating_sub(run_at_once));
         let left_for_plain = self.cores().saturating_sub(held.gpu_cores - gpu_cores);
-        let plain = (told.cores - told.gpu_cores).min((held.cores - held.gpu_cores).saturating_sub(left_for_plain));
-        let cores = gpu_cores + plain;
-        Amount { tasks: told.tasks.min(cores), cores, gpus: told.gpus.min(held.gpus), gpu_cores }
+        let plain = told.recallable(false).min((held.cores - held.gpu_cores).saturating_sub(left_for_plain));
+        Unstarted { cores: gpu_cores + plain, gpu_cores }
     }
 }
 
@@ -129,7 +127,7 @@ impl Family {
             invited: false,
             held: Held::default(),
             limit: 0,
-            unstarted: Amount::default(),
+            unstarted: Unstarted::default(),
             hands: 0,
             unseen: VecDeque::new(),
             heard_us: 0,
@@ -169,7 +167,7 @@ impl Family {
     /// Begins anew under new epochs: what children held is forgotten, and they are told so.
     pub(super) fn restart(&mut self, out: &mut ToChildren) {
         self.pool.take_all();
-        self.closed = false;
+        (self.closed, self.ending) = (false, false);
         (self.cores, self.gpus) = (0, 0);
         for child in self.children.values_mut() {
             child.held.take_all();
@@ -351,8 +349,8 @@ impl Family {
     }
 
     /// Work that children hold and have not started, as far as the parent knows.
-    pub(super) fn unstarted(&self) -> Amount {
-        self.children.values().map(Child::unstarted).sum()
+    pub(super) fn unstarted(&self) -> Unstarted {
+        self.children.values().fold(Unstarted::default(), |sum, child| sum.and(child.unstarted()))
     }
 
     /// Work that children hold.
@@ -360,9 +358,9 @@ impl Family {
         self.children.values().map(|child| child.held.amount()).sum()
     }
 
-    /// Hands work to the children that may have more, the emptiest first. `beyond` is what waits in cores besides the
-    /// pool, `most` how many more tasks may be out at once.
-    pub(super) fn supply(&mut self, now: Micros, beyond: u64, mut most: u64, out: &mut ToChildren) {
+    /// Hands work to the children that may have more, the emptiest first. `unfed` is how many tasks wait besides the pool,
+    /// `most` how many more may be out at once.
+    pub(super) fn supply(&mut self, now: Micros, unfed: u64, mut most: u64, out: &mut ToChildren) {
         if self.closed || self.pool.is_empty() {
             return;
         }
@@ -375,8 +373,9 @@ impl Family {
         order.sort_unstable();
         // Handing out moves work from the pool to children: the sum stays as it is.
         let mut all: Amount = [self.pool.amount(), self.held()].into_iter().sum();
-        all.cores += beyond;
-        all.gpus += beyond;
+        // Whatever they take: it is only for near the end that shares are cut.
+        all.cores += unfed;
+        all.gpus += unfed;
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
                 break;
@@ -419,7 +418,7 @@ impl Family {
         }
         ranges.iter().for_each(|given| child.held.insert(*given));
         let handed: Amount = ranges.iter().map(WorkRange::amount).sum();
-        child.unseen.push_back(handed);
+        child.unseen.push_back(handed.into());
         child.hands = child.hands.wrapping_add(1);
         out.push((rank, Down::Hand { epoch: child.epoch, ranges }));
         handed.tasks
@@ -445,7 +444,7 @@ impl Family {
             // Idle cores first; what remains is shared in proportion to the cores, so that it is not asked for twice.
             let urgent = missing.min(unstarted);
             let shared = (unstarted - urgent) * idle_children / (idle_children + cores);
-            self.ask_back(rank, urgent + shared, out);
+            self.ask_back(rank, urgent + shared, idle_gpus > 0, out);
             missing -= urgent;
         }
     }
@@ -455,7 +454,7 @@ impl Family {
     fn richest(&self, now: Micros, for_gpus: bool) -> Option<(Rank, u64)> {
         let candidates = self.children.iter().filter_map(|(rank, child)| {
             let (from, unstarted) = self.may_be_asked(child)?;
-            let unstarted = if for_gpus { unstarted.cores } else { unstarted.cores - unstarted.gpu_cores };
+            let unstarted = unstarted.recallable(for_gpus);
             (from <= now && unstarted > 0).then_some((*rank, unstarted))
         });
         candidates.max_by_key(|(rank, unstarted)| (*unstarted, std::cmp::Reverse(*rank)))
@@ -463,7 +462,7 @@ impl Family {
 
     /// From when on the child may be asked for work that it has not started, and how much of it there is. A child of
     /// which nothing has ended for longer than its pace runs tasks longer than the mean.
-    fn may_be_asked(&self, child: &Child) -> Option<(Micros, Amount)> {
+    fn may_be_asked(&self, child: &Child) -> Option<(Micros, Unstarted)> {
         let unstarted = child.unstarted();
         if child.recall.is_some() || child.asked_at >= self.progress || unstarted.cores == 0 {
             return None;
@@ -485,21 +484,21 @@ impl Family {
         from.filter(|from| *from > self.balanced_us).min()
     }
 
-    fn ask_back(&mut self, rank: Rank, cores: u64, out: &mut ToChildren) {
+    fn ask_back(&mut self, rank: Rank, cores: u64, gpus: bool, out: &mut ToChildren) {
         let child = self.children.get_mut(&rank).expect("only a child is asked");
         child.recall = Some(cores);
         child.asked_at = self.progress;
-        out.push((rank, Down::Recall { epoch: child.epoch, cores }));
+        out.push((rank, Down::Recall { epoch: child.epoch, cores, gpus }));
     }
 
     /// Asks children for so many cores of work that has not started, for the parent's own parent: whether they would
     /// start it too soon for that, the one that asks has judged. Returns whether an answer is out.
-    pub(super) fn ask_back_for_parent(&mut self, mut cores: u64, out: &mut ToChildren) -> bool {
+    pub(super) fn ask_back_for_parent(&mut self, mut cores: u64, gpus: bool, out: &mut ToChildren) -> bool {
         self.progress += 1;
         while cores > 0 {
-            let Some((rank, unstarted)) = self.richest(Micros::MAX, true) else { break };
+            let Some((rank, unstarted)) = self.richest(Micros::MAX, gpus) else { break };
             let part = cores.min(unstarted);
-            self.ask_back(rank, part, out);
+            self.ask_back(rank, part, gpus, out);
             cores -= part;
         }
         self.recalling()

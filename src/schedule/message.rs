@@ -108,6 +108,36 @@ pub struct Capacity {
     pub workers: u32,
 }
 
+/// Work that waits for a core, or for a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unstarted {
+    /// Cores of all of it.
+    pub cores: u64,
+    /// Those of the cores that belong to tasks that take GPUs.
+    pub gpu_cores: u64,
+}
+
+impl Unstarted {
+    /// Both together. Saturates: it may be a child's word.
+    pub(super) fn and(self, more: Unstarted) -> Unstarted {
+        Unstarted {
+            cores: self.cores.saturating_add(more.cores),
+            gpu_cores: self.gpu_cores.saturating_add(more.gpu_cores),
+        }
+    }
+
+    /// What of it may be asked back, in cores: with tasks that take GPUs or without.
+    pub(super) fn recallable(self, gpus: bool) -> u64 {
+        if gpus { self.cores } else { self.cores.saturating_sub(self.gpu_cores) }
+    }
+}
+
+impl From<Amount> for Unstarted {
+    fn from(amount: Amount) -> Self {
+        Unstarted { cores: amount.cores, gpu_cores: amount.gpu_cores }
+    }
+}
+
 /// From parent to child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Down {
@@ -131,6 +161,8 @@ pub enum Down {
         epoch: u32,
         /// How much, in cores.
         cores: u64,
+        /// Whether tasks that take GPUs may be among it.
+        gpus: bool,
     },
     /// Give back what has not started of these, and kill what runs.
     Cancel {
@@ -218,8 +250,8 @@ pub struct Report {
     pub attempt_cores: u64,
     /// Slot-time that they took: cores × microseconds.
     pub busy_core_us: u64,
-    /// The tasks that were not started.
-    pub unstarted: Amount,
+    /// What was not started.
+    pub unstarted: Unstarted,
     /// Hand-outs that the child has seen under this epoch: those after them are not in what it says.
     pub hands: u32,
     /// Failures since the last report, grouped.

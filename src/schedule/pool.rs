@@ -141,11 +141,12 @@ impl Pool {
     }
 
     /// Takes the last tasks, up to so many cores (at least one task when `cores > 0`): what is given back is what would
-    /// have waited longest.
-    pub(super) fn take_last(&mut self, mut cores: u64) -> Vec<WorkRange> {
+    /// have waited longest. Tasks that take GPUs stay unless `gpus` is set.
+    pub(super) fn take_last(&mut self, mut cores: u64, gpus: bool) -> Vec<WorkRange> {
         let mut taken = Vec::new();
         while cores > 0 {
-            let last = self.lines.iter().max_by_key(|(_, line)| line.back().map(|(order, _)| *order));
+            let lines = self.lines.iter().filter(|((shape, _), _)| gpus || shape.gpus == 0);
+            let last = lines.max_by_key(|(_, line)| line.back().map(|(order, _)| *order));
             let Some((&key, _)) = last else { break };
             let line = self.lines.get_mut(&key).expect("the line was just found");
             let (order, last) = line.back_mut().expect("a line is not empty");
@@ -271,10 +272,10 @@ mod tests {
         pool.push_back(plain(0, 4));
         let wide = range(4, 6, Resources { cores: 4, gpus: 0 }, None);
         pool.push_back(wide);
-        assert_eq!(pool.take_last(5).len(), 2);
+        assert_eq!(pool.take_last(5, true).len(), 2);
         pool.check().unwrap();
-        assert_eq!(pool.take_last(2), vec![plain(2, 4)]);
-        assert_eq!(pool.take_last(9), vec![plain(0, 2)]);
+        assert_eq!(pool.take_last(2, true), vec![plain(2, 4)]);
+        assert_eq!(pool.take_last(9, false), vec![plain(0, 2)]);
         assert!(pool.is_empty());
         pool.check().unwrap();
     }

@@ -83,7 +83,7 @@ impl SubManager {
                     }
                 }
             }
-            Down::Recall { epoch, cores } if current(epoch) => self.on_recall(cores, &mut down),
+            Down::Recall { epoch, cores, gpus } if current(epoch) => self.on_recall(cores, gpus, &mut down),
             Down::Cancel { epoch, bundle, range } if current(epoch) => {
                 self.cancelled.entry(bundle).or_default().insert(range);
                 let waiting = self.family.cancel(bundle, range, &mut down);
@@ -117,12 +117,12 @@ impl SubManager {
     }
 
     /// Gives back what waits here, and asks the children for the rest.
-    fn on_recall(&mut self, cores: u64, down: &mut ToChildren) {
-        let waiting = self.family.pool.take_last(cores);
+    fn on_recall(&mut self, cores: u64, gpus: bool, down: &mut ToChildren) {
+        let waiting = self.family.pool.take_last(cores, gpus);
         let found: u64 = waiting.iter().map(WorkRange::cores).sum();
         waiting.into_iter().for_each(|given| self.give_back(given));
         let missing = cores.saturating_sub(found);
-        if missing > 0 && self.family.ask_back_for_parent(missing, down) {
+        if missing > 0 && self.family.ask_back_for_parent(missing, gpus, down) {
             self.owed = Some(missing);
         } else {
             self.answer_recall();
@@ -214,7 +214,7 @@ impl SubManager {
         if self.uplink.epoch > 0 {
             self.introduce(out);
             self.uplink.supplied(self.held_cores());
-            let unstarted = [self.family.pool.amount(), self.family.unstarted()].into_iter().sum();
+            let unstarted = self.family.unstarted().and(self.family.pool.amount().into());
             let (held, idle) = (self.held_cores(), self.family.idle_cores());
             out.extend(self.uplink.take(now, held, idle, unstarted).map(SubAction::ToParent));
         }

@@ -1,7 +1,7 @@
 //! The child's end of a link: the report in the making, and when it is due.
 
 use super::Micros;
-use super::message::{Amount, Report, Up};
+use super::message::{Report, Unstarted, Up};
 
 /// The child's end of a link.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Uplink {
     }
 
     /// The report, if it is due. `unstarted` and the others describe the child's state now.
-    pub(super) fn take(&mut self, now: Micros, held_cores: u64, idle_cores: u64, unstarted: Amount) -> Option<Up> {
+    pub(super) fn take(&mut self, now: Micros, held_cores: u64, idle_cores: u64, unstarted: Unstarted) -> Option<Up> {
         if self.next_tick(held_cores, idle_cores).is_none_or(|due| now < due) {
             return None;
         }

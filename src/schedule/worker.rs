@@ -177,9 +177,7 @@ impl Worker {
                 }
                 self.uplink.supplied(self.held_cores());
             }
-            Down::Recall { epoch, cores } if !stale(epoch, own) => {
-                self.answer_recall(cores);
-            }
+            Down::Recall { epoch, cores, gpus } if !stale(epoch, own) => self.answer_recall(cores, gpus),
             Down::Cancel { epoch, bundle, range } if !stale(epoch, own) => self.cancel(bundle, range, out),
             Down::Drain { epoch, grace_us } if !stale(epoch, own) => {
                 let at = now.saturating_add(grace_us);
@@ -221,13 +219,17 @@ impl Worker {
         self.uplink.hurry();
     }
 
-    /// Gives back what would have waited longest.
-    fn answer_recall(&mut self, mut cores: u64) {
-        while cores > 0 {
-            let Some(last) = self.queue.back_mut() else { break };
-            let given = last.split_last(cores);
-            if last.range.is_empty() {
-                self.queue.pop_back();
+    /// Gives back what would have waited longest; of what takes GPUs only where `gpus` is set.
+    fn answer_recall(&mut self, mut cores: u64, gpus: bool) {
+        let mut at = self.queue.len();
+        while cores > 0 && at > 0 {
+            at -= 1;
+            if self.queue[at].work.resources.gpus > 0 && !gpus {
+                continue;
+            }
+            let given = self.queue[at].split_last(cores);
+            if self.queue[at].range.is_empty() {
+                self.queue.remove(at);
             }
             self.queued -= given.amount();
             cores = cores.saturating_sub(given.cores());
@@ -273,7 +275,8 @@ impl Worker {
             return Verdict::NotFinal;
         }
         self.count_attempts(&running, 1, now);
-        if running.killed && end.killed && *end.status != Status::Ok {
+        // Whatever it says: a task that saves its state and ends well when it is told to end has not done its work.
+        if running.killed && end.killed {
             self.give_back(WorkRange { work: running.work, range: running.range });
             return Verdict::NotFinal;
         }
@@ -391,7 +394,7 @@ impl Worker {
             }
         }
         while !self.paused && self.start_next(now, out) {}
-        if let Some(report) = self.uplink.take(now, self.held_cores(), self.idle_cores(), self.queued) {
+        if let Some(report) = self.uplink.take(now, self.held_cores(), self.idle_cores(), self.queued.into()) {
             out.push(WorkerAction::ToParent(report));
         }
         if self.ending && !self.done && self.running.iter().all(Option::is_none) {
@@ -401,21 +404,34 @@ impl Worker {
         }
     }
 
-    /// Starts the task at the head of the queue. A wide one waits for its slots and holds back what is behind it, so
-    /// that it is not starved.
-    fn start_next(&mut self, now: Micros, out: &mut Vec<WorkerAction>) -> bool {
-        let Some(first) = self.queue.front_mut() else { return false };
-        let need = first.work.resources;
-        if need.cores as usize > self.free.len() || need.gpus > self.free_gpus {
-            return false;
+    /// The place in the queue of the next task to start: the head. A wide one waits for its slots and holds back what is
+    /// behind it, so that it is not starved; one that lacks nothing but GPUs lets tasks pass that take none, since what it
+    /// waits for comes with cores of its own.
+    fn next_to_start(&self) -> Option<usize> {
+        let fits = |need: Resources| need.cores as usize <= self.free.len() && need.gpus <= self.free_gpus;
+        let head = self.queue.front()?.work.resources;
+        if fits(head) {
+            return Some(0);
         }
+        if head.cores as usize > self.free.len() {
+            return None;
+        }
+        let plain = self.queue.iter().position(|given| given.work.resources.gpus == 0)?;
+        fits(self.queue[plain].work.resources).then_some(plain)
+    }
+
+    /// Starts the next task, if one can be started.
+    fn start_next(&mut self, now: Micros, out: &mut Vec<WorkerAction>) -> bool {
+        let Some(at) = self.next_to_start() else { return false };
+        let first = &mut self.queue[at];
+        let need = first.work.resources;
         let waiting = self.queued.cores.div_ceil(2 * u64::from(self.total.cores));
         // Ever smaller batches towards the end of the queue, so that slots come to the end of it together.
         let count = self.batch.as_ref().map_or(1, |batch| batch.tasks.min(waiting)).clamp(1, first.range.len());
         let (work, range) = (first.work, IndexRange::new(first.range.start, first.range.start + count));
         first.range.start = range.end;
         if first.range.is_empty() {
-            self.queue.pop_front();
+            self.queue.remove(at);
         }
         let slots: Vec<u32> = (0..need.cores).filter_map(|_| self.free.pop_first()).collect();
         self.queued -= WorkRange { work, range }.amount();

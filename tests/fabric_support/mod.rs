@@ -311,8 +311,8 @@ fn what_was_taken_up_is_no_longer_unsent(fabric: &mut dyn Fabric) {
     }
     receive_in_order(fabric, ALL, 1, 40);
     let start = Instant::now();
-    while fabric.unsent_bytes() > 0 {
-        assert!(start.elapsed() < DEADLINE, "{} bytes stay unsent", fabric.unsent_bytes());
+    while fabric.unsent_to(peer) > 0 {
+        assert!(start.elapsed() < DEADLINE, "{} bytes stay unsent", fabric.unsent_to(peer));
         assert_eq!(fabric.wait(&mut Vec::new(), Duration::from_millis(1), Listen::Eagerly).unwrap(), Woken::TimeUp);
     }
     together(fabric);
@@ -327,7 +327,7 @@ fn an_abandoned_peer_costs_nothing_and_may_come_back(fabric: &mut dyn Fabric) {
             fabric.send(ALL, silent, numbered(me, number, 1 << 20));
         }
         fabric.abandon(silent);
-        assert_eq!(fabric.unsent_bytes(), 0);
+        assert_eq!(fabric.unsent_to(silent), 0);
         fabric.send(ALL, silent, numbered(me, FLOOD, 8));
         assert_eq!(next(fabric).2, b"back");
     } else if me == silent && size > 1 {

@@ -4,7 +4,7 @@ use super::options::{KeepStdout, RunOptions};
 use super::{RunArgs, dry_run};
 use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, in_one_line};
 use crate::drive::{self, DriveError, Job, Keep, RankReport};
-use crate::execute::Spawner;
+use crate::execute::{Spawner, functions};
 use crate::fabric::{self, Fabric, ThreadFabric};
 use crate::ledger::{Owner, Patience, RunDir, load, write_atomically};
 use crate::observe::log;
@@ -27,6 +27,10 @@ pub fn main(args: RunArgs) -> i32 {
     // The other ranks would wait for one that panicked; its end is what they and the launcher notice.
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // That of a function is its task's status.
+        if functions::is_calling() {
+            return;
+        }
         say(panic);
         fabric::leave(101)
     }));

@@ -9,4 +9,4 @@ mod plugin;
 mod slots;
 
 pub use function::{Call, Function, FunctionError, MAX_VALUE_BYTES, load_function};
-pub use slots::{Batch, BatchOrder, FailedCall, FunctionSlots, OkCalls, Recording};
+pub use slots::{Batch, BatchOrder, FailedCall, FunctionSlots, OkCalls, Recording, is_calling};

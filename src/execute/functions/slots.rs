@@ -11,6 +11,7 @@ use crate::task::{Bundle, IndexRange, PackedCalls, Status};
 use crate::wake::Wake;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -285,6 +286,15 @@ fn unix_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
+thread_local! {
+    static CALLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside of a task's function: a panic is the task's then, and nobody else's.
+pub fn is_calling() -> bool {
+    CALLING.get()
+}
+
 /// What one thread knows.
 struct Caller {
     function: Function,
@@ -341,12 +351,129 @@ impl Caller {
             cores: order.cores,
             value: &mut self.value,
         };
+        CALLING.set(true);
         let status = catch_unwind(AssertUnwindSafe(|| (self.function)(&mut call)));
+        CALLING.set(false);
         self.value.truncate(MAX_VALUE_BYTES);
         match status {
             Ok(0) => Status::Ok,
             Ok(status) => Status::Exit(status),
             Err(panic) => Status::Panic(panic_text(&*panic)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Call as CallOption, Source, TemplateOptions, take_call, write_bundle};
+
+    fn bundle_of(tasks: u64, argument: &str) -> Arc<Bundle> {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source::Array { first: 100, last: 99 + tasks, step: 1, command: Vec::new() };
+        let call = CallOption { function: "builtin:noop".to_owned(), argument: argument.as_bytes().to_vec() };
+        let options = TemplateOptions { call: Some(call), ..TemplateOptions::default() };
+        Arc::new(write_bundle(&source, &options, &folder.path().join("bundle")).unwrap().bundle)
+    }
+
+    fn slots_of(
+        recording: Recording,
+        function: impl Fn(&mut Call<'_>) -> i32 + Send + Sync + 'static,
+    ) -> FunctionSlots {
+        let function: Function = Arc::new(function);
+        FunctionSlots::new(&function, &[None, None], 0, recording).unwrap()
+    }
+
+    fn ended(slots: &mut FunctionSlots) -> Batch {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut ended = Vec::new();
+        while ended.is_empty() {
+            assert!(Instant::now() < deadline, "the batch does not end");
+            slots.poll(&mut ended);
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        ended.remove(0)
+    }
+
+    #[test]
+    fn a_batch_is_called_in_order_with_index_payload_and_value() {
+        let mut slots = slots_of(Recording::All, |call| {
+            call.value.extend_from_slice(format!("{} {}", call.index, call.payload.len()).as_bytes());
+            0
+        });
+        slots.start(&[1], bundle_of(50, "four"), IndexRange::new(10, 13), 1);
+        let batch = ended(&mut slots);
+        assert_eq!((batch.slot, batch.failed.len(), batch.ok.len()), (1, 0, 1));
+        assert_eq!(batch.ok[0].range, IndexRange::new(10, 13));
+        let mut packed = batch.ok[0].calls.bytes();
+        let values: Vec<String> = std::iter::from_fn(|| take_call(&mut packed))
+            .map(|call| String::from_utf8_lossy(call.value).into_owned())
+            .collect();
+        assert_eq!(values, ["110 4", "111 4", "112 4"]);
+        slots.shutdown();
+    }
+
+    #[test]
+    fn failures_and_panics_are_the_task_s_own() {
+        let mut slots = slots_of(Recording::All, |call| match call.index {
+            101 => 7,
+            102 => panic!("no {}", call.index),
+            _ => 0,
+        });
+        slots.start(&[0], bundle_of(50, ""), IndexRange::new(0, 5), 1);
+        let batch = ended(&mut slots);
+        let ranges: Vec<_> = batch.ok.iter().map(|run| run.range).collect();
+        assert_eq!(ranges, [IndexRange::new(0, 1), IndexRange::new(3, 5)]);
+        let failed: Vec<_> = batch.failed.iter().map(|failed| (failed.index, failed.status.to_string())).collect();
+        assert_eq!(failed, [(1, "exit:7".to_owned()), (2, "panic: no 102".to_owned())]);
+        slots.shutdown();
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_called_and_nothing_is_lost() {
+        let (go, wait) = unbounded::<()>();
+        let mut slots = slots_of(Recording::None, move |call| {
+            if call.index == 100 {
+                let _ = wait.recv_timeout(Duration::from_secs(30));
+            }
+            0
+        });
+        slots.start(&[0], bundle_of(1000, ""), IndexRange::new(0, 1000), 1);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while slots.long().is_empty() {
+            assert!(Instant::now() < deadline, "a batch that takes long is noticed");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let rest = slots.cut(0).expect("most of it was not started");
+        assert!(slots.long().is_empty() && slots.cut(0).is_none(), "it is cut once");
+        go.send(()).unwrap();
+        let batch = ended(&mut slots);
+        let called: u64 = batch.ok.iter().map(|run| run.range.len()).sum();
+        assert_eq!((called, rest), (rest.start, IndexRange::new(rest.start, 1000)));
+        assert!(batch.ok[0].calls.bytes().is_empty(), "nothing was to be recorded");
+        slots.shutdown();
+    }
+
+    #[test]
+    fn a_batch_that_is_cut_while_it_runs_calls_each_task_once_or_gives_it_back() {
+        let calls = Arc::new(AtomicU64::new(0));
+        let counted = calls.clone();
+        let mut slots = slots_of(Recording::None, move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            0
+        });
+        let bundle = bundle_of(200_000, "");
+        for round in 0..200u64 {
+            calls.store(0, Ordering::Relaxed);
+            slots.start(&[0], bundle.clone(), IndexRange::new(0, 200_000), 1);
+            for _ in 0..round * 50 {
+                std::hint::spin_loop();
+            }
+            let rest = slots.cut(0).map_or(0, |rest| rest.len());
+            let batch = ended(&mut slots);
+            let ok: u64 = batch.ok.iter().map(|run| run.range.len()).sum();
+            assert_eq!((ok + rest, ok), (200_000, calls.load(Ordering::Relaxed)), "round {round}");
+        }
+        slots.shutdown();
     }
 }

@@ -18,8 +18,6 @@ const TRANSFER_PATIENCE: Duration = Duration::from_secs(1);
 /// What all levels of a rank share: how much is on its way.
 #[derive(Debug)]
 pub(super) struct Traffic {
-    /// Bytes that were sent by this rank and not taken up yet.
-    pub(super) unsent_bytes: u64,
     /// Transfers that were started and are not done.
     open: usize,
     /// Last time that one was started or done.
@@ -28,7 +26,7 @@ pub(super) struct Traffic {
 
 impl Traffic {
     pub(super) fn none() -> Self {
-        Self { unsent_bytes: 0, open: 0, moved: Instant::now() }
+        Self { open: 0, moved: Instant::now() }
     }
 
     fn opened(&mut self) {
@@ -66,12 +64,14 @@ struct Relative {
     rank: Rank,
     waiting: VecDeque<Vec<u8>>,
     under_way: VecDeque<Sending>,
+    /// Bytes of both.
+    unsent_bytes: u64,
 }
 
 #[derive(Debug)]
 struct Sending {
     transfer: Transfer,
-    /// What it counts for in `unsent_bytes`.
+    /// What it counts for in its relative's `unsent_bytes`.
     counted: u64,
 }
 
@@ -97,7 +97,8 @@ impl Level {
         let Some(comm) = all.split(parent.map(|rank| rank.0), me.0)? else { return Ok(None) };
         let ranks = comm.all_gather(me.0)?;
         let places = ranks.iter().enumerate().map(|(place, rank)| (Rank(*rank), place)).collect();
-        let relative = |rank| Relative { rank: Rank(rank), waiting: VecDeque::new(), under_way: VecDeque::new() };
+        let relative =
+            |rank| Relative { rank: Rank(rank), waiting: VecDeque::new(), under_way: VecDeque::new(), unsent_bytes: 0 };
         let relatives = ranks.into_iter().map(relative).collect();
         let (busy, receiving) = (Vec::new(), VecDeque::new());
         Ok(Some(Level { comm, relatives, places, busy, receiving, receiving_bytes: 0, ask_each: None }))
@@ -111,8 +112,9 @@ impl Level {
     /// Sends, or keeps for later. `None`: `to` is no relative.
     pub(super) fn send(&mut self, to: Rank, message: Vec<u8>, traffic: &mut Traffic) -> Option<()> {
         let place = *self.places.get(&to)?;
-        traffic.unsent_bytes += message.len() as u64;
-        self.relatives[place].waiting.push_back(message);
+        let relative = &mut self.relatives[place];
+        relative.unsent_bytes += message.len() as u64;
+        relative.waiting.push_back(message);
         if !self.push_relative(place, traffic) && !self.busy.contains(&place) {
             self.busy.push(place);
         }
@@ -140,7 +142,7 @@ impl Level {
                 Ok(true) => {}
                 Err(error) => tracing::debug!(rank = %relative.rank, %error, "a send came to nothing"),
             }
-            traffic.unsent_bytes -= first.counted;
+            relative.unsent_bytes -= first.counted;
             traffic.closed();
             relative.under_way.pop_front();
         }
@@ -153,11 +155,11 @@ impl Level {
                     traffic.opened();
                     relative.under_way.push_back(Sending { transfer, counted });
                 }
-                Ok((true, _)) => traffic.unsent_bytes -= counted,
+                Ok((true, _)) => relative.unsent_bytes -= counted,
                 Err(error) => {
                     // Only a peer that is gone is refused; the tree notices its silence.
                     tracing::debug!(rank = %relative.rank, %error, "a message was not sent");
-                    traffic.unsent_bytes -= counted;
+                    relative.unsent_bytes -= counted;
                 }
             }
         }
@@ -165,12 +167,17 @@ impl Level {
     }
 
     /// Drops what waits for a relative and counts what is under way no longer.
-    pub(super) fn abandon(&mut self, peer: Rank, traffic: &mut Traffic) {
+    pub(super) fn abandon(&mut self, peer: Rank) {
         let Some(place) = self.places.get(&peer) else { return };
         let relative = &mut self.relatives[*place];
-        let waiting: usize = relative.waiting.drain(..).map(|message| message.len()).sum();
-        let under_way: u64 = relative.under_way.iter_mut().map(|sending| std::mem::take(&mut sending.counted)).sum();
-        traffic.unsent_bytes -= waiting as u64 + under_way;
+        relative.waiting.clear();
+        relative.under_way.iter_mut().for_each(|sending| sending.counted = 0);
+        relative.unsent_bytes = 0;
+    }
+
+    /// Bytes sent to that relative, if it is one, and not taken up yet.
+    pub(super) fn unsent_to(&self, peer: Rank) -> u64 {
+        self.places.get(&peer).map_or(0, |place| self.relatives[*place].unsent_bytes)
     }
 
     /// Whether everything was taken up.

@@ -2,8 +2,8 @@
 //! by the invariant checks.
 
 use crate::schedule::{
-    AttemptEnd, Down, Manager, ManagerAction, NodeRanks, Policy, Role, Settings, SubAction, SubManager, Tree, Uniform,
-    Up, Verdict, Worker, WorkerAction,
+    AttemptEnd, BatchEnd, Down, Manager, ManagerAction, NodeRanks, Policy, Role, Settings, SubAction, SubManager, Tree,
+    Uniform, Up, Verdict, Worker, WorkerAction,
 };
 use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Status};
 use std::cmp::Reverse;
@@ -15,13 +15,41 @@ pub(crate) const BUNDLE: BundleId = BundleId(0);
 pub(crate) type Behaviour = Box<dyn Fn(u64, u32, Rank) -> (u64, Status)>;
 
 enum Event {
-    Down { to: Rank, depth: u8, message: Down },
-    Up { to: Rank, depth: u8, from: Rank, message: Up },
-    Ended { rank: Rank, slot: u32, run: u64 },
-    Tick { rank: Rank, depth: u8 },
-    Lose { rank: Rank },
-    Drain { grace_us: u64 },
-    Cancel { range: IndexRange },
+    Down {
+        to: Rank,
+        depth: u8,
+        message: Down,
+    },
+    Up {
+        to: Rank,
+        depth: u8,
+        from: Rank,
+        message: Up,
+    },
+    Ended {
+        rank: Rank,
+        slot: u32,
+        run: u64,
+    },
+    Tick {
+        rank: Rank,
+        depth: u8,
+    },
+    Lose {
+        rank: Rank,
+    },
+    Drain {
+        grace_us: u64,
+    },
+    Cancel {
+        range: IndexRange,
+    },
+    /// A batch that still runs is cut.
+    Cut {
+        rank: Rank,
+        slot: u32,
+        run: u64,
+    },
 }
 
 enum Machine {
@@ -32,9 +60,11 @@ enum Machine {
 
 struct RunningTask {
     run: u64,
-    index: u64,
+    /// What of it is still to be called: one task, or those of a batch that was not cut off.
+    range: IndexRange,
     attempt: u32,
     killed: bool,
+    since: u64,
 }
 
 pub(crate) struct Cluster {
@@ -52,14 +82,19 @@ pub(crate) struct Cluster {
     running: HashMap<(Rank, u32), RunningTask>,
     runs: u64,
     pub(crate) outcomes: BTreeMap<u64, OutcomeClass>,
-    /// Attempts started, by task.
+    /// Attempts made, by task.
     pub(crate) started: HashMap<u64, u32>,
     pub(crate) done: bool,
     pub(crate) messages_to_manager: u64,
     pub(crate) last_end_us: u64,
     checked_every: u64,
     tasks: u64,
+    /// Tasks are functions, called in batches.
+    batches: bool,
 }
+
+/// A batch that takes longer is cut, as the worker's threads do it.
+const LONG_US: u64 = 8_000;
 
 pub(crate) struct Shape {
     pub(crate) nodes: u32,
@@ -122,6 +157,7 @@ impl Cluster {
             last_end_us: 0,
             checked_every: if tasks > 5_000 { 997 } else { 1 },
             tasks,
+            batches: false,
         };
         cluster.open();
         cluster
@@ -129,6 +165,18 @@ impl Cluster {
 
     pub(crate) fn latency(mut self, latency_us: impl FnMut() -> u64 + 'static) -> Self {
         self.latency_us = Box::new(latency_us);
+        self
+    }
+
+    /// Makes functions of the tasks. To be called before anything runs.
+    pub(crate) fn with_batches(mut self) -> Self {
+        self.batches = true;
+        for machine in self.machines.values_mut() {
+            if let Machine::Worker(worker) = machine {
+                let plain = std::mem::replace(worker, Worker::new(NodeId(0), Resources { cores: 0, gpus: 0 }, 1));
+                *worker = plain.with_batches();
+            }
+        }
         self
     }
 
@@ -227,13 +275,18 @@ impl Cluster {
                 WorkerAction::Start(run) => {
                     self.runs += 1;
                     let attempt = run.work.attempt;
-                    let (duration, _) = (self.behaviour)(run.range.start, attempt, key.0);
-                    *self.started.entry(run.range.start).or_default() += 1;
                     let slot = run.slots[0];
-                    let task = RunningTask { run: self.runs, index: run.range.start, attempt, killed: false };
+                    let task =
+                        RunningTask { run: self.runs, range: run.range, attempt, killed: false, since: self.now };
+                    assert!(self.batches || run.range.len() == 1, "processes are started one by one");
+                    let ends = self.ends_at(key.0, &task);
                     assert!(self.running.insert((key.0, slot), task).is_none(), "a slot runs one task at a time");
-                    self.push(self.now + duration, Event::Ended { rank: key.0, slot, run: self.runs });
+                    self.push(ends, Event::Ended { rank: key.0, slot, run: self.runs });
+                    if self.batches && ends > self.now + LONG_US {
+                        self.push(self.now + LONG_US, Event::Cut { rank: key.0, slot, run: self.runs });
+                    }
                 }
+                WorkerAction::Kill { slot } if self.batches => self.cut(key, slot),
                 WorkerAction::Kill { slot } => {
                     let task = self.running.get_mut(&(key.0, slot)).expect("only what runs is killed");
                     task.killed = true;
@@ -244,6 +297,32 @@ impl Cluster {
                 WorkerAction::Done => {}
             }
         }
+    }
+
+    /// When the tasks end that were not cut off.
+    fn ends_at(&self, rank: Rank, task: &RunningTask) -> u64 {
+        let duration = |index| (self.behaviour)(index, task.attempt, rank).0;
+        task.since + (task.range.start..task.range.end).map(duration).sum::<u64>()
+    }
+
+    /// Takes from a batch what it has not started by now.
+    fn cut(&mut self, key: (Rank, u8), slot: u32) {
+        let task = &self.running[&(key.0, slot)];
+        let (mut at, mut next) = (task.since, task.range.start);
+        while next < task.range.end && at <= self.now {
+            at += (self.behaviour)(next, task.attempt, key.0).0;
+            next += 1;
+        }
+        let (rest, run) = (IndexRange::new(next, task.range.end), task.run);
+        self.running.get_mut(&(key.0, slot)).expect("it was just there").range.end = next;
+        self.push(at.max(self.now), Event::Ended { rank: key.0, slot, run });
+        let Some(Machine::Worker(worker)) = self.machines.get_mut(&key) else { panic!("batches run on workers") };
+        if !rest.is_empty() {
+            worker.on_batch_cut(slot, rest);
+        }
+        let mut out = Vec::new();
+        worker.step(self.now, &mut out);
+        self.worker_actions(key, out);
     }
 
     /// Runs to the end, or panics when virtual time exceeds the limit.
@@ -315,6 +394,13 @@ impl Cluster {
                 self.arm(key);
             }
             Event::Ended { rank, slot, run } => self.ended(rank, slot, run),
+            Event::Cut { rank, slot, run } => {
+                if !self.dead.contains(&rank) && self.running.get(&(rank, slot)).is_some_and(|task| task.run == run) {
+                    let key = self.worker_of(rank);
+                    self.cut(key, slot);
+                    self.arm(key);
+                }
+            }
             Event::Tick { rank, depth } => {
                 if self.dead.contains(&rank) {
                     return;
@@ -363,25 +449,46 @@ impl Cluster {
     }
 
     fn ended(&mut self, rank: Rank, slot: u32, run: u64) {
-        if self.dead.contains(&rank) || self.running.get(&(rank, slot)).is_none_or(|task| task.run != run) {
+        let Some(task) = self.running.get(&(rank, slot)).filter(|task| task.run == run) else { return };
+        // A batch that was cut ends sooner; one that goes on has an event of its own.
+        if self.dead.contains(&rank) || (!task.killed && self.ends_at(rank, task) > self.now) {
             return;
         }
         let task = self.running.remove(&(rank, slot)).expect("it was just there");
-        let (_, mut status) = (self.behaviour)(task.index, task.attempt, rank);
-        if task.killed {
-            status = Status::Signal(15);
-        }
-        let key = *self.machines.keys().rfind(|(r, _)| *r == rank).expect("the rank has a worker");
+        let key = self.worker_of(rank);
         let Some(Machine::Worker(worker)) = self.machines.get_mut(&key) else { panic!("tasks end on workers") };
-        let end = AttemptEnd { status: &status, killed: task.killed, crashed: false };
-        let verdict = worker.on_ended(self.now, slot, end);
-        if let Verdict::Final { index, .. } = verdict {
-            assert_eq!(index, task.index);
+        for index in task.range.start..task.range.end {
+            *self.started.entry(index).or_default() += 1;
+        }
+        if self.batches {
+            let mut end = BatchEnd::default();
+            for index in task.range.start..task.range.end {
+                match (self.behaviour)(index, task.attempt, rank).1 {
+                    Status::Ok => end.ok.push(IndexRange::one(index)),
+                    failed => end.failed.push((index, failed)),
+                }
+            }
+            let verdicts = worker.on_batch_ended(self.now, slot, &end);
+            assert!(verdicts.is_none_or(|verdicts| verdicts.len() == end.failed.len()));
+        } else {
+            let index = task.range.start;
+            let (_, mut status) = (self.behaviour)(index, task.attempt, rank);
+            if task.killed {
+                status = Status::Signal(15);
+            }
+            let end = AttemptEnd { status: &status, killed: task.killed, crashed: false };
+            if let Verdict::Final { index: judged, .. } = worker.on_ended(self.now, slot, end) {
+                assert_eq!(judged, index);
+            }
         }
         let mut out = Vec::new();
         worker.step(self.now, &mut out);
         self.worker_actions(key, out);
         self.arm(key);
+    }
+
+    fn worker_of(&self, rank: Rank) -> (Rank, u8) {
+        *self.machines.keys().rfind(|(r, _)| *r == rank).expect("the rank has a worker")
     }
 
     /// A rank dies, and its parents are told; those whose parent it was die with it.

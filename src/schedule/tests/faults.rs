@@ -144,6 +144,9 @@ fn random_run(seed: u64) {
     if drained {
         cluster.drain_at(draws.below(span), draws.below(scale));
     }
+    if draws.below(2) == 0 {
+        cluster = cluster.with_batches();
+    }
     let done = cluster.run(3_600_000_000);
     if !drained {
         done.all_ended_once();

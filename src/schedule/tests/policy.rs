@@ -51,11 +51,39 @@ fn a_lognormal_tail_ends_within_five_percent_of_list_scheduling() {
 #[test]
 fn a_few_long_tasks_after_very_many_short_ones_run_side_by_side() {
     for levels in 1..=3 {
-        let behaviour = Box::new(|index, _, _| (if index < 50_000 { 10 } else { 10_000_000 }, Status::Ok));
-        let shape = depth(levels);
-        let done = run(&shape, settings(), 50_016, 0, behaviour).all_ended_once();
-        let seconds = done.last_end_us as f64 / 1e6;
-        assert!(seconds < 10.5, "{seconds} s for one round of 10 s at depth {levels}");
+        for batches in [false, true] {
+            let behaviour = Box::new(|index, _, _| (if index < 50_000 { 10 } else { 10_000_000 }, Status::Ok));
+            let done = run_as(batches, &depth(levels), 50_016, behaviour);
+            let seconds = done.last_end_us as f64 / 1e6;
+            assert!(seconds < 10.5, "{seconds} s for one round of 10 s at depth {levels}, in batches: {batches}");
+        }
+    }
+}
+
+/// Runs tasks as processes, or as functions in batches.
+fn run_as(batches: bool, shape: &Shape, tasks: u64, behaviour: super::cluster::Behaviour) -> Cluster {
+    let settings = Settings { nodes: shape.nodes, ..settings() };
+    let cluster = Cluster::new(shape, settings, tasks, one_core(0), behaviour);
+    let cluster = if batches { cluster.with_batches() } else { cluster };
+    cluster.run(3_600_000_000).all_ended_once()
+}
+
+#[test]
+fn functions_of_microseconds_keep_the_slots_busy_with_few_messages() {
+    for levels in 1..=3 {
+        let done = run_as(true, &depth(levels), 1_600_000, each_takes(10));
+        let efficiency = 100_000.0 * 10.0 / done.last_end_us as f64;
+        assert!(efficiency > 0.95, "{efficiency} at depth {levels}");
+        assert!(done.messages_to_manager < 16_000, "{} messages at depth {levels}", done.messages_to_manager);
+    }
+}
+
+#[test]
+fn long_functions_are_spread_as_processes_are() {
+    for levels in 1..=3 {
+        let done = run_as(true, &depth(levels), 160, each_takes(1_000_000));
+        let rounds = done.last_end_us as f64 / 1e6;
+        assert!(rounds < 10.5, "{rounds} rounds at depth {levels}");
     }
 }
 

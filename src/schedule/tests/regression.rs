@@ -2,7 +2,8 @@
 
 use super::{rank, settings};
 use crate::schedule::{
-    Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Settings, Shapes, Uniform, Up, WorkRange,
+    AttemptEnd, Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Settings, Shapes, Uniform,
+    Unstarted, Up, Verdict, Work, WorkRange, Worker, WorkerAction,
 };
 use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Resources};
 
@@ -155,4 +156,80 @@ fn work_that_crosses_a_report_can_be_asked_back() {
     manager.on_child(1_000_020, rank(2), hello(4, 0, 1), &mut out);
     let recalled = |action: &ManagerAction| matches!(action, ManagerAction::ToChild(_, Down::Recall { .. }));
     assert!(out.iter().any(recalled), "{out:?}");
+}
+
+fn range_of(start: u64, end: u64, gpus: u32) -> WorkRange {
+    let resources = Resources { cores: 1, gpus };
+    let work = Work { bundle: BundleId(0), resources, retries: 0, attempt: 0, crashes: 0, avoid: None };
+    WorkRange { work, range: IndexRange::new(start, end) }
+}
+
+/// A worker that was handed these ranges, and what it wanted done.
+fn worker_with(cores: u32, gpus: u32, ranges: Vec<WorkRange>) -> (Worker, Vec<WorkerAction>) {
+    let mut worker = Worker::new(NodeId(0), Resources { cores, gpus }, 5);
+    let mut out = Vec::new();
+    worker.on_message(0, Down::Welcome { epoch: 1, pace_us: 1_000 }, &mut out);
+    worker.on_message(0, Down::Hand { epoch: 1, ranges }, &mut out);
+    worker.check().unwrap();
+    (worker, out)
+}
+
+fn returned(out: &[WorkerAction]) -> Vec<WorkRange> {
+    let ranges = |action: &WorkerAction| match action {
+        WorkerAction::ToParent(Up::Report { report, .. }) => report.returned.clone(),
+        _ => Vec::new(),
+    };
+    out.iter().flat_map(ranges).collect()
+}
+
+#[test]
+fn tasks_that_wait_for_gpus_do_not_keep_others_from_free_cores() {
+    let (_, out) = worker_with(8, 4, vec![range_of(0, 8, 1), range_of(8, 20, 0)]);
+    let started = |action: &WorkerAction| match action {
+        WorkerAction::Start(run) => Some(run.range.start),
+        _ => None,
+    };
+    assert_eq!(out.iter().filter_map(started).collect::<Vec<_>>(), [0, 1, 2, 3, 8, 9, 10, 11]);
+}
+
+#[test]
+fn what_takes_gpus_is_not_given_back_to_who_has_none() {
+    let (mut worker, mut out) = worker_with(4, 4, vec![range_of(0, 10, 0), range_of(10, 14, 1)]);
+    out.clear();
+    worker.on_message(1, Down::Recall { epoch: 1, cores: 4, gpus: false }, &mut out);
+    assert_eq!(returned(&out), [range_of(6, 10, 0)]);
+    out.clear();
+    worker.on_message(2, Down::Recall { epoch: 1, cores: 3, gpus: true }, &mut out);
+    assert_eq!(returned(&out), [range_of(11, 14, 1)]);
+    worker.check().unwrap();
+}
+
+#[test]
+fn a_child_that_says_what_cannot_be_is_believed_no_further_than_it_holds() {
+    let one = Uniform { resources: Resources::ONE_CORE, retries: 0 };
+    let mut manager = manager_of_two(settings(), 8, Box::new(one));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(4, 0, 0), &mut out);
+    manager.on_child(1, rank(2), hello(4, 0, 1), &mut out);
+    for (cores, gpu_cores) in [(1, 2), (u64::MAX, 0), (u64::MAX, u64::MAX), (0, u64::MAX)] {
+        for hands in [0, 1, u32::MAX] {
+            let report =
+                Report { unstarted: Unstarted { cores, gpu_cores }, hands, recall_answered: true, ..Report::default() };
+            manager.on_child(2, rank(1), Up::Report { epoch: 1, report }, &mut out);
+            manager.check().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_task_that_ends_well_because_it_was_told_to_end_has_not_done_its_work() {
+    let (mut worker, mut out) = worker_with(1, 0, vec![range_of(0, 1, 0)]);
+    out.clear();
+    worker.on_message(1, Down::Drain { epoch: 1, grace_us: 0 }, &mut out);
+    assert!(out.contains(&WorkerAction::Kill { slot: 0 }));
+    let end = AttemptEnd { status: &crate::task::Status::Ok, killed: true, crashed: false };
+    assert_eq!(worker.on_ended(2, 0, end), Verdict::NotFinal);
+    out.clear();
+    worker.step(3, &mut out);
+    assert_eq!(returned(&out), [range_of(0, 1, 0)]);
 }

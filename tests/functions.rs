@@ -1,0 +1,198 @@
+//! Tasks that are functions of the worker: builtins and those of a shared object, end to end.
+
+mod common;
+
+use common::{Launch, World, eventually, outputs, summary, tasks};
+use std::path::Path;
+use std::process::Command;
+
+/// Ways to start that differ for functions: with and without MPI, through levels of sub-managers, a manager beside them.
+fn launches() -> Vec<Launch> {
+    Launch::possible(&[Launch::ALONE, Launch::DEEP_THREADS, Launch::MPI_2, Launch::MPI_8_DEEP])
+}
+
+/// Builds a shared object of this C source, with the header of the project.
+fn plugin(world: &World, name: &str, source: &str) {
+    world.write("plugin.c", source);
+    let headers = Path::new(env!("CARGO_MANIFEST_DIR")).join("bindings/c");
+    let built = Command::new("cc")
+        .args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"])
+        .args([world.path(name), world.path("plugin.c")])
+        .arg("-I")
+        .arg(headers)
+        .status()
+        .expect("there is a C compiler");
+    assert!(built.success());
+}
+
+const SQUARE: &str = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <stdlib.h>
+
+int square(struct myriarch_task *task)
+{
+    char text[32];
+    double x;
+    if (myriarch_text(task, text, sizeof text))
+        return 2;
+    x = strtod(text, NULL);
+    if (x < 0) {
+        myriarch_print(task, "no squares of %g\n", x);
+        return 3;
+    }
+    return myriarch_print(task, "%lu: %g\n", (unsigned long)task->index, x * x);
+}
+"#;
+
+#[test]
+fn each_line_is_the_payload_of_its_task_and_values_come_back_in_order() {
+    for launch in launches() {
+        let world = World::new();
+        let lines: String = (0..20_000).map(|n| format!("payload {n}\n")).collect();
+        world.write("lines", &lines);
+        world.run(launch, &["run", "--out", "run", "--each-line", "lines", "--call", "builtin:echo"]).with(0);
+        let values = outputs(&world, "run");
+        assert_eq!(values.len(), 20_000, "{}", launch.name);
+        for (index, value) in values.iter().enumerate() {
+            assert_eq!((&value["stdout"], &value["stderr"]), (&format!("payload {index}").into(), &"".into()));
+        }
+        let last = world.alone(&["output", "run", "--task", "19999"]).with(0);
+        assert_eq!(last.text(), "payload 19999");
+    }
+}
+
+#[test]
+fn very_many_calls_leave_few_messages_and_small_files() {
+    for launch in launches() {
+        let world = World::new();
+        world.run(launch, &["run", "--out", "run", "--array", "0-999999", "--call", "builtin:noop"]).with(0);
+        let told = summary(&world, "run");
+        assert_eq!((&told["ok"], &told["unfinished"]), (&1_000_000.into(), &0.into()), "{}", launch.name);
+        assert!(told["manager_messages"].as_u64().unwrap() < 10_000, "{told:?}");
+        let journal = std::fs::metadata(world.path("run/journal.1")).unwrap().len();
+        assert!(journal < 1 << 20, "a journal of {journal} bytes");
+    }
+}
+
+#[test]
+fn a_function_of_a_shared_object_is_given_its_task_and_gives_value_and_status() {
+    for launch in launches() {
+        let world = World::new();
+        plugin(&world, "square.so", SQUARE);
+        world.write("numbers", "1\n2\n-3\n0.5\n");
+        let call = "square.so:square";
+        let ended = world.run(launch, &["run", "--out", "run", "--each-line", "numbers", "--call", call]).with(1);
+        ended.says_once("first failure: task 2 (numbers:3)");
+        let values = outputs(&world, "run");
+        let text = |index: usize| values[index]["stdout"].as_str().unwrap();
+        assert_eq!([text(0), text(1), text(2), text(3)], ["0: 1\n", "1: 4\n", "no squares of -3\n", "3: 0.25\n"]);
+        let rows = tasks(&world, "run");
+        assert_eq!(rows[2]["status"], "exit:3");
+        assert!(rows[0]["seconds"].as_f64().unwrap() < 1.0);
+    }
+}
+
+#[test]
+fn a_failed_call_is_tried_again_as_often_as_the_user_says() {
+    let again = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+int third_time(struct myriarch_task *task)
+{
+    myriarch_print(task, "attempt %u\n", task->attempt);
+    return task->attempt < 3 ? 1 : 0;
+}
+"#;
+    let world = World::new();
+    plugin(&world, "again.so", again);
+    let run = |out, retries| {
+        let call = ["--array", "0-99", "--call", "./again.so:third_time"];
+        world.alone(&[&["run", "--out", out, "--retries", retries], &call[..]].concat())
+    };
+    run("enough", "2").with(0);
+    assert!(tasks(&world, "enough").iter().all(|task| task["attempts"] == 3));
+    run("fewer", "1").with(1);
+    assert_eq!(summary(&world, "fewer")["failed"], 100);
+}
+
+#[test]
+fn what_cannot_be_called_stops_the_run_before_it_starts() {
+    let other_version = "#include <stdint.h>\nconst uint32_t myriarch_task_version = 77;\nint f(void) { return 0; }\n";
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        plugin(&world, "square.so", SQUARE);
+        plugin(&world, "newer.so", other_version);
+        plugin(&world, "plain.so", "int f(void) { return 0; }\n");
+        for (call, cause) in [
+            ("builtin:nop", "there is no such function; there are noop"),
+            ("square.so", "write builtin:NAME, or PATH.so:SYMBOL"),
+            ("missing.so:f", "missing.so: it cannot be loaded: "),
+            ("square.so:cube", "square.so has no symbol cube"),
+            ("plain.so:f", "it does not include myriarch_task.h"),
+            ("newer.so:f", "version 77 of myriarch_task.h"),
+        ] {
+            let before = world.listing();
+            let ended = world.run(launch, &["run", "--out", "run", "--array", "0-9", "--call", call]);
+            if !launch.is_mpi() {
+                assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+            }
+            ended.says_once(cause);
+            assert_eq!(ended.says("myriarch:"), 1, "{call}: {}", ended.stderr);
+            assert_eq!(world.listing(), before, "{call} leaves no folder");
+        }
+    }
+}
+
+#[test]
+fn options_of_processes_are_refused_with_functions() {
+    let world = World::new();
+    for (words, cause) in [
+        (&["--array", "0-9", "--timeout", "5"][..], "--timeout: it is for processes, and --call starts none"),
+        (&["--array", "0-9", "--cwd", "x"], "--cwd: it is for processes"),
+        (&["list.txt"], "--call takes its tasks from --array, --each-line or --table"),
+        (&["--grid", "a=1,2"], "--call takes its tasks from --array, --each-line or --table"),
+    ] {
+        let ended = world.alone(&[&["run", "--out", "run", "--call", "builtin:noop"], words].concat()).with(2);
+        ended.says_once(cause);
+        assert!(!world.has("run"));
+    }
+}
+
+#[test]
+fn a_run_of_functions_that_is_stopped_goes_on_where_it_was() {
+    for launch in launches() {
+        let world = World::new();
+        let words = ["run", "--out", "run", "--array", "0-3999", "--call", "builtin:sleep", "--call-arg", "3000"];
+        let run = world.start(launch, &words);
+        eventually("some tasks have ended", || {
+            let progress = std::fs::read_to_string(world.path("run/progress.json")).ok()?;
+            let progress: serde_json::Value = serde_json::from_str(&progress).ok()?;
+            (progress["ok"].as_u64()? > 0).then_some(())
+        });
+        world.alone(&["stop", "run", "--no-wait"]);
+        run.wait();
+        let told = summary(&world, "run");
+        assert_eq!((&told["failed"], &told["exit_status"]), (&0.into(), &3.into()), "{}", launch.name);
+        assert!(told["unfinished"].as_u64().unwrap() > 0);
+        world.run(launch, &["run", "--resume", "--out", "run"]).with(0);
+        let rows = tasks(&world, "run");
+        assert!(rows.len() == 4_000 && rows.iter().all(|row| row["status"] == "ok" && row["attempts"] == 1));
+    }
+}
+
+#[test]
+fn what_is_recorded_is_the_user_s_choice() {
+    let world = World::new();
+    let seconds = |out: &str| tasks(&world, out).iter().filter(|row| row["seconds"].as_f64() > Some(0.0)).count();
+    for (record, with_seconds) in [("all", 1000), ("failures", 0), ("none", 0)] {
+        let words = ["run", "--out", record, "--record", record, "--array", "0-999", "--call", "builtin:spin"];
+        world.alone(&[&words[..], &["--call-arg", "20"]].concat()).with(0);
+        assert_eq!((tasks(&world, record).len(), seconds(record)), (1000, with_seconds), "{record}");
+    }
+    let words = ["run", "--out", "failed", "--record", "failures", "--array", "0-9", "--call", "builtin:spin"];
+    world.alone(&words).with(1);
+    let said =
+        |value: &serde_json::Value| value["stdout"].as_str().unwrap().ends_with("is no number of microseconds\n");
+    assert!(outputs(&world, "failed").iter().all(said));
+}
