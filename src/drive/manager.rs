@@ -395,7 +395,10 @@ impl ManagerRole {
 
     fn on_disk_error(&mut self, now: u64, error: &str, out: &mut Outbox) {
         tracing::error!("{error}");
-        self.observer.note(&format!("{error}; the run stops and can be resumed"));
+        // A full disk fails many files: one is told, all are in the log.
+        if self.force_us.is_none() {
+            self.observer.note(&format!("{error}; the run stops and can be resumed"));
+        }
         self.force_us.get_or_insert(now + (self.grace + FORCE_AFTER).as_micros() as u64);
         self.drain(now, EndedBy::Disk, self.grace, out);
     }
@@ -617,7 +620,9 @@ impl ManagerRole {
         let list = write_failed(&self.dir, &self.bundle, counts.failed);
         for error in [list, summary.write(&self.dir)].into_iter().filter_map(Result::err) {
             tracing::error!("{error}");
-            self.observer.note(&error.to_string());
+            if self.force_us.is_none() {
+                self.observer.note(&error.to_string());
+            }
         }
         let (bundle, nodes, dir) = (&self.bundle, &self.nodes, &self.dir);
         tell_end(&summary, self.observer.groups());

@@ -24,3 +24,4 @@ pub use manager::{Job, RunEnd};
 pub use null::{NullFigures, NullRun, run_null};
 pub use plan::{Keep, RankReport};
 pub use rank::{DriveError, run};
+pub use signals::survive_file_limits;

@@ -30,6 +30,8 @@ pub fn main(args: RunArgs) -> i32 {
         say(panic);
         fabric::leave(101)
     }));
+    // Tasks do not inherit it: spawners begin with default dispositions.
+    drive::survive_file_limits();
     let report = RankReport::of_this_process();
     if fabric::under_launcher() {
         return launched(options, began, &report);
