@@ -54,6 +54,8 @@ pub struct Job {
     pub walltime: Option<Duration>,
     /// Time for running tasks in a drain.
     pub grace: Duration,
+    /// How long a drain may last beyond its grace.
+    pub patience: DrainPatience,
     /// Bound of the time between written and synced.
     pub sync: Duration,
     /// Bytes kept of each stream.
@@ -72,6 +74,21 @@ pub struct Job {
     pub notes: Vec<String>,
 }
 
+/// How long a drain may last beyond its grace.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainPatience {
+    /// For tasks that have to be killed and outcomes to be written.
+    pub with_tasks: Duration,
+    /// For ranks that are told to end to say goodbye; and for a drain for a full disk, instead of the other.
+    pub with_ranks: Duration,
+}
+
+impl Default for DrainPatience {
+    fn default() -> Self {
+        Self { with_tasks: Duration::from_secs(60), with_ranks: Duration::from_secs(10) }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct RunEnd {
@@ -82,6 +99,8 @@ pub struct RunEnd {
 impl RunEnd {
     /// Waits until outputs that were to be printed are, and gives the exit status.
     pub fn wait(self) -> i32 {
+        // All is recorded: who reads no outputs and ends this process loses nothing.
+        signals::ignore_no_more();
         for trouble in self.printer.map(Printer::finish).unwrap_or_default() {
             eprintln!("myriarch: {trouble}");
         }
@@ -153,6 +172,7 @@ pub(super) struct ManagerRole {
     ranks: u32,
     slots: u64,
     grace: Duration,
+    patience: DrainPatience,
     /// When the walltime asks for the end, and the grace that it leaves.
     walltime: Option<(u64, Duration)>,
     /// A drain that writing made necessary is ended by force at this time.
@@ -182,10 +202,6 @@ const CHORE_US: u64 = 100_000;
 const LOOK_US: u64 = 500_000;
 /// How often `progress.json` is written.
 const PROGRESS_US: u64 = 2_000_000;
-/// How long after its grace a drain may last, for tasks that have to be killed and outcomes to be written.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a drain for a full disk may take beyond its grace, and ranks that are told to end to say goodbye.
-const FORCE_AFTER: Duration = Duration::from_secs(10);
 
 impl ManagerRole {
     pub(super) fn new(
@@ -196,7 +212,7 @@ impl ManagerRole {
         facts: Facts,
         wake: &Wake,
     ) -> Result<Self, crate::ledger::LedgerError> {
-        let Job { dir, owner, mut loaded, grace, sync, print, .. } = job;
+        let Job { dir, owner, mut loaded, grace, patience, sync, print, .. } = job;
         let mut journal = JournalWriter::start(&dir, shared.generation, &loaded, sync, wake.clone())?;
         let start = Record::Start {
             generation: shared.generation,
@@ -266,6 +282,7 @@ impl ManagerRole {
             ranks: facts.ranks,
             slots: facts.slots,
             grace,
+            patience,
             walltime,
             force_us: None,
             drain_told: false,
@@ -399,7 +416,7 @@ impl ManagerRole {
         if self.force_us.is_none() {
             self.observer.note(&format!("{error}; the run stops and can be resumed"));
         }
-        self.force_us.get_or_insert(now + (self.grace + FORCE_AFTER).as_micros() as u64);
+        self.force_us.get_or_insert(now + (self.grace + self.patience.with_ranks).as_micros() as u64);
         self.drain(now, EndedBy::Disk, self.grace, out);
     }
 
@@ -481,12 +498,12 @@ impl ManagerRole {
 
     /// When a drain that does not come to its end is ended all the same.
     fn gives_up_us(&self) -> Option<u64> {
-        self.force_us.or(self.grace_ends_us.map(|at| at + PATIENCE.as_micros() as u64))
+        self.force_us.or(self.grace_ends_us.map(|at| at + self.patience.with_tasks.as_micros() as u64))
     }
 
     /// Whether what is left of the run is waited for no longer: some rank does not say goodbye.
     pub(super) fn is_forced(&self, now: u64) -> bool {
-        !self.done && self.gives_up_us().is_some_and(|at| now >= at + FORCE_AFTER.as_micros() as u64)
+        !self.done && self.gives_up_us().is_some_and(|at| now >= at + self.patience.with_ranks.as_micros() as u64)
     }
 
     /// Lets the machine act when it asked to.

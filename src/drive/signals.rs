@@ -32,6 +32,14 @@ pub fn survive_file_limits() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// Lets the signals that asked for the run's end do what they do elsewhere: the run is over.
+pub(super) fn ignore_no_more() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: SIG_DFL runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// How often the end was asked for so far.
 pub(super) fn asked() -> u32 {
     ASKED.load(Ordering::Relaxed)
