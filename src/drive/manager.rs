@@ -574,8 +574,9 @@ impl ManagerRole {
         }
     }
 
+    /// Attempts that a drain ended after the last record are busy time beyond `wall`: never more than all of it.
     fn utilisation(&self, wall: f64) -> f64 {
-        if wall > 0.0 { self.machine.busy_core_us() as f64 / 1e6 / (wall * self.slots as f64) } else { 0.0 }
+        if wall > 0.0 { (self.machine.busy_core_us() as f64 / 1e6 / (wall * self.slots as f64)).min(1.0) } else { 0.0 }
     }
 
     pub(super) fn is_over(&self) -> bool {

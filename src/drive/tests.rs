@@ -246,6 +246,7 @@ fn a_drain_ends_although_a_task_cannot_be_killed_and_the_run_can_be_resumed() {
         let summary = Summary::read(&RunDir::open(&path).unwrap()).unwrap().expect("the account is written");
         assert_eq!((summary.ended_by, summary.exit_status), (EndedBy::Walltime, crate::cli::EXIT_UNFINISHED));
         assert_eq!((summary.ok, summary.failed, summary.unfinished), (4, 0, 4), "rank {rank}");
+        assert!(summary.utilisation <= 1.0, "busy beyond the last record: {}", summary.utilisation);
         std::fs::write(folder.path().join("go"), "").unwrap();
         assert_eq!(run_on(STUBBORN_CLUSTER, resumed(&path, STUBBORN_CLUSTER)), 0, "rank {rank}");
         assert_eq!(Reader::open(&RunDir::open(&path).unwrap()).unwrap().counts().ok, 8, "rank {rank}");
