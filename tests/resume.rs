@@ -179,9 +179,17 @@ fn a_batch_system_that_signals_every_process_of_the_job_lets_no_task_fail() {
             is_ours
         });
         // Tasks first: their ends are seen before the ranks know why.
+        let known = recorded(&world);
         signal_all(all.iter().rev(), "TERM");
         run.wait().with(3);
-        stopped_then_resumed(&world, launch, "signal");
+        let summary = summary(&world, "run");
+        assert_eq!((&summary["ended_by"], &summary["failed"]), (&"signal".into(), &0.into()), "{}", launch.name);
+        world.write("go", "");
+        world.run(launch, &["run", "--resume", "--out", "run"]).with(0);
+        all_ended_well(&world, 200);
+        // One that the signal ended may have begun anew within the grace.
+        let runs = runs_of_each(&world);
+        assert!(known.iter().all(|index| runs[index] == 1), "{}", launch.name);
     }
 }
 
