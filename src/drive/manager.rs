@@ -99,10 +99,12 @@ pub struct RunEnd {
 impl RunEnd {
     /// Waits until outputs that were to be printed are, and gives the exit status.
     pub fn wait(self) -> i32 {
-        // All is recorded: who reads no outputs and ends this process loses nothing.
-        signals::ignore_no_more();
-        for trouble in self.printer.map(Printer::finish).unwrap_or_default() {
-            eprintln!("myriarch: {trouble}");
+        if let Some(printer) = self.printer {
+            // All is recorded: to end this process while nobody reads costs nothing.
+            signals::ignore_no_more();
+            for trouble in printer.finish() {
+                eprintln!("myriarch: {trouble}");
+            }
         }
         self.status
     }
