@@ -6,6 +6,7 @@ use super::plan::{Layout, RankReport, Shared, Start};
 use super::roles::{Outbox, Outgoing, Payload, SubRole, WorkerRole};
 use super::root::Root;
 use super::signals;
+use super::slots::Slots;
 use super::wire::{Control, pack, unpack};
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
@@ -212,7 +213,10 @@ impl<'a> RankLoop<'a, ManagerRole> {
         let executor = Executor::new(spawner, &slots.slots, settings)?;
         let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
         let payload = Payload::new(self.bundle.clone());
-        Ok(WorkerRole::new(place, machine, Box::new(executor), payload, self.me, shared))
+        let slots: Box<dyn Slots> = Box::new(executor);
+        #[cfg(test)]
+        let slots = super::tests::perhaps_unkillable(slots);
+        Ok(WorkerRole::new(place, machine, slots, payload, self.me, shared))
     }
 }
 

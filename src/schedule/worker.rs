@@ -39,7 +39,7 @@ pub struct TaskRun {
 pub struct AttemptEnd<'a> {
     /// As the executor saw it.
     pub status: &'a Status,
-    /// The worker had asked for its end.
+    /// It was ended from outside: the worker had asked for it, or all processes of the job were told to end.
     pub killed: bool,
     /// What ran it died, not the task alone.
     pub crashed: bool,
@@ -249,7 +249,7 @@ impl Worker {
         report.busy_core_us += cores * (now - running.started_us);
         let (status, last) = match end.status {
             // Whatever it says: a task that saves its state and ends well when it is told to end has not done its work.
-            _ if running.killed && end.killed => {
+            _ if end.killed => {
                 self.give_back(task);
                 return Verdict::NotFinal;
             }
