@@ -170,7 +170,7 @@ fn a_run_of_functions_that_is_stopped_goes_on_where_it_was() {
             let progress: serde_json::Value = serde_json::from_str(&progress).ok()?;
             (progress["ok"].as_u64()? > 0).then_some(())
         });
-        world.alone(&["stop", "run", "--no-wait"]);
+        world.alone(&["stop", "run"]).with(0);
         run.wait();
         let told = summary(&world, "run");
         assert_eq!((&told["failed"], &told["exit_status"]), (&0.into(), &3.into()), "{}", launch.name);

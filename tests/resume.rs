@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::processes::Process;
+use common::processes::{Process, signal_all};
 use common::{Launch, Random, Running, World, eventually, setting, summary, tasks};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -161,6 +161,35 @@ fn a_signal_to_any_rank_stops_the_run_and_it_can_be_resumed() {
     }
     for launch in Launch::possible(&[Launch::DEEP_THREADS, Launch::MPI_8_DEEP]) {
         stop_by_signal(launch, |ranks| &ranks[ranks.len() - 1], "TERM");
+    }
+}
+
+#[test]
+fn a_batch_system_that_signals_every_process_of_the_job_lets_no_task_fail() {
+    for launch in Launch::possible(&[Launch::ALONE, Launch::DEEP_THREADS, Launch::MPI_4]) {
+        let world = World::new();
+        let run = start_tasks(&world, launch, &["--grace", "1s"]);
+        let mut below: Vec<u32> = run.ranks().iter().map(|rank| rank.pid).collect();
+        let mut all = run.processes();
+        // The launcher is none of them: it has processes of its own below it, which are no tasks.
+        all.sort_by_key(|one| one.pid);
+        all.retain(|one| {
+            let is_ours = below.contains(&one.pid) || below.contains(&one.parent);
+            below.extend(is_ours.then_some(one.pid));
+            is_ours
+        });
+        // Tasks first: their ends are seen before the ranks know why.
+        let known = recorded(&world);
+        signal_all(all.iter().rev(), "TERM");
+        run.wait().with(3);
+        let summary = summary(&world, "run");
+        assert_eq!((&summary["ended_by"], &summary["failed"]), (&"signal".into(), &0.into()), "{}", launch.name);
+        world.write("go", "");
+        world.run(launch, &["run", "--resume", "--out", "run"]).with(0);
+        all_ended_well(&world, 200);
+        // One that the signal ended may have begun anew within the grace.
+        let runs = runs_of_each(&world);
+        assert!(known.iter().all(|index| runs[index] == 1), "{}", launch.name);
     }
 }
 

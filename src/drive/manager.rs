@@ -56,6 +56,8 @@ pub struct Job {
     pub walltime: Option<Duration>,
     /// Time for running tasks in a drain.
     pub grace: Duration,
+    /// How long a drain may last beyond its grace.
+    pub patience: DrainPatience,
     /// Bound of the time between written and synced.
     pub sync: Duration,
     /// Bytes kept of each stream.
@@ -74,6 +76,21 @@ pub struct Job {
     pub resume_command: String,
     /// What to tell once the run starts: a sentence each.
     pub notes: Vec<String>,
+}
+
+/// How long a drain may last beyond its grace.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainPatience {
+    /// For tasks that have to be killed and outcomes to be written.
+    pub with_tasks: Duration,
+    /// For ranks that are told to end to say goodbye; and for a drain for a full disk, instead of the other.
+    pub with_ranks: Duration,
+}
+
+impl Default for DrainPatience {
+    fn default() -> Self {
+        Self { with_tasks: Duration::from_secs(60), with_ranks: Duration::from_secs(10) }
+    }
 }
 
 /// How a run ended, and what is still to be said of it.
@@ -166,6 +183,7 @@ pub(super) struct ManagerRole {
     ranks: u32,
     slots: u64,
     grace: Duration,
+    patience: DrainPatience,
     /// When the walltime asks for the end, and the grace that it leaves.
     walltime: Option<(u64, Duration)>,
     /// A drain that writing made necessary is ended by force at this time.
@@ -195,10 +213,6 @@ const CHORE_US: u64 = 100_000;
 const LOOK_US: u64 = 500_000;
 /// How often `progress.json` is written.
 const PROGRESS_US: u64 = 2_000_000;
-/// How long after its grace a drain may last, for tasks that have to be killed and outcomes to be written.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a drain for a full disk may take beyond its grace, and ranks that are told to end to say goodbye.
-const FORCE_AFTER: Duration = Duration::from_secs(10);
 
 impl ManagerRole {
     pub(super) fn new(
@@ -209,7 +223,7 @@ impl ManagerRole {
         facts: Facts,
         wake: &Wake,
     ) -> Result<Self, crate::ledger::LedgerError> {
-        let Job { dir, owner, mut loaded, grace, sync, print, .. } = job;
+        let Job { dir, owner, mut loaded, grace, patience, sync, print, .. } = job;
         let mut journal = JournalWriter::start(&dir, shared.generation, &loaded, sync, wake.clone())?;
         let start = Record::Start {
             generation: shared.generation,
@@ -281,6 +295,7 @@ impl ManagerRole {
             ranks: facts.ranks,
             slots: facts.slots,
             grace,
+            patience,
             walltime,
             force_us: None,
             drain_told: false,
@@ -409,8 +424,11 @@ impl ManagerRole {
 
     fn on_disk_error(&mut self, now: u64, error: &str, out: &mut Outbox) {
         tracing::error!("{error}");
-        self.observer.note(&format!("{error}; the run stops and can be resumed"));
-        self.force_us.get_or_insert(now + (self.grace + FORCE_AFTER).as_micros() as u64);
+        // A full disk fails many files: one is told, all are in the log.
+        if self.force_us.is_none() {
+            self.observer.note(&format!("{error}; the run stops and can be resumed"));
+        }
+        self.force_us.get_or_insert(now + (self.grace + self.patience.with_ranks).as_micros() as u64);
         self.drain(now, EndedBy::Disk, self.grace, out);
     }
 
@@ -497,12 +515,12 @@ impl ManagerRole {
 
     /// When a drain that does not come to its end is ended all the same.
     fn gives_up_us(&self) -> Option<u64> {
-        self.force_us.or(self.grace_ends_us.map(|at| at + PATIENCE.as_micros() as u64))
+        self.force_us.or(self.grace_ends_us.map(|at| at + self.patience.with_tasks.as_micros() as u64))
     }
 
     /// Whether what is left of the run is waited for no longer: some rank does not say goodbye.
     pub(super) fn is_forced(&self, now: u64) -> bool {
-        !self.done && self.gives_up_us().is_some_and(|at| now >= at + FORCE_AFTER.as_micros() as u64)
+        !self.done && self.gives_up_us().is_some_and(|at| now >= at + self.patience.with_ranks.as_micros() as u64)
     }
 
     /// Lets the machine act when it asked to.
@@ -573,8 +591,9 @@ impl ManagerRole {
         }
     }
 
+    /// Attempts that a drain ended after the last record are busy time beyond `wall`: never more than all of it.
     fn utilisation(&self, wall: f64) -> f64 {
-        if wall > 0.0 { self.machine.busy_core_us() as f64 / 1e6 / (wall * self.slots as f64) } else { 0.0 }
+        if wall > 0.0 { (self.machine.busy_core_us() as f64 / 1e6 / (wall * self.slots as f64)).min(1.0) } else { 0.0 }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -639,7 +658,9 @@ impl ManagerRole {
         let status = if written.is_ok() { status } else { crate::cli::EXIT_UNFINISHED };
         for error in [list, written].into_iter().filter_map(Result::err) {
             tracing::error!("{error}");
-            self.observer.note(&error.to_string());
+            if self.force_us.is_none() {
+                self.observer.note(&error.to_string());
+            }
         }
         tell_end(&summary, self.observer.groups());
         let Self { mut observer, bundle, nodes, dir, printer, .. } = self;

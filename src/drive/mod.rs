@@ -20,7 +20,8 @@ mod slots;
 mod tests;
 mod wire;
 
-pub use manager::{Job, RunEnd};
+pub use manager::{DrainPatience, Job, RunEnd};
 pub use null::{NullFigures, NullRun, run_null};
 pub use plan::{Keep, RankReport};
 pub use rank::{DriveError, run};
+pub use signals::survive_file_limits;

@@ -6,6 +6,7 @@ use super::plan::{Layout, RankReport, Shared, Start};
 use super::roles::{Outbox, Outgoing, Payload, Runner, SubRole, WorkerRole};
 use super::root::Root;
 use super::signals;
+use super::slots::Slots;
 use super::wire::{Control, pack, unpack};
 use crate::execute::functions::{Function, FunctionSlots, load_function};
 use crate::execute::{ExecuteError, Executor, Spawner};
@@ -262,7 +263,12 @@ impl<'a> RankLoop<'a, ManagerRole> {
                 let slots = FunctionSlots::new(function, &slots.slots, slots.first_slot, shared.recording)?;
                 (machine.with_batches(), Runner::Functions(slots, shared.recording))
             }
-            None => (machine, Runner::Processes(Box::new(Executor::new(spawner, &slots.slots, settings)?))),
+            None => {
+                let slots: Box<dyn Slots> = Box::new(Executor::new(spawner, &slots.slots, settings)?);
+                #[cfg(test)]
+                let slots = super::tests::perhaps_unkillable(slots);
+                (machine, Runner::Processes(slots))
+            }
         };
         Ok(WorkerRole::new(place, machine, runner, payload, self.me, shared))
     }

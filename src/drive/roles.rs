@@ -99,9 +99,8 @@ impl SubRole {
                 }
                 SubAction::ToParent(message) => match &mut self.keeper {
                     Some(keeper) if !keeper.has_failed() => keeper.push(message),
-                    // What could not be kept is not told.
-                    Some(_) if matches!(message, Up::Report { .. }) => {}
-                    _ => {
+                    Some(_) => self.to_parent(Control::Up(unkept(message)), Vec::new(), out),
+                    None => {
                         let reports = matches!(message, Up::Report { .. });
                         let blocks = if reports { std::mem::take(&mut self.passing) } else { Vec::new() };
                         self.to_parent(Control::Up(message), blocks, out);
@@ -119,7 +118,7 @@ impl SubRole {
         let mut ready: Vec<Up> = std::iter::from_fn(|| keeper.pop()).collect();
         let error = keeper.new_error();
         if error.is_some() {
-            ready.extend(keeper.give_up_waiting().filter(|message| !matches!(message, Up::Report { .. })));
+            ready.extend(keeper.give_up_waiting().map(unkept));
         }
         if let Some(what) = error {
             self.to_parent(Control::Stop { why: EndedBy::Disk, what }, Vec::new(), out);
@@ -156,6 +155,14 @@ impl SubRole {
         let failed = self.keeper.as_ref().is_some_and(Keeper::has_failed);
         self.keeper?.finish().err().filter(|_| !failed).map(|error| error.to_string())
     }
+}
+
+/// What a keeper that cannot write passes on: without what it should have kept, so that nobody waits for that.
+fn unkept(mut message: Up) -> Up {
+    if let Up::Report { report, .. } = &mut message {
+        report.give_back_ended();
+    }
+    message
 }
 
 /// Where a worker finds what its tasks run: the bundle file where it sees it, slices from its parent where not.

@@ -1,4 +1,4 @@
-//! Signals that ask for the run's end: counted by the handler, looked at by the loop.
+//! Signals that ask for the run's end: counted by the handler, looked at by the loop. And one that must not end it.
 
 use crate::fabric::{Launcher, launcher};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +24,12 @@ pub(super) fn listen() {
             libc::sigaction(signal, &action, std::ptr::null_mut());
         }
     }
+}
+
+/// Lets a write beyond the limit of a file's size (`ulimit -f`) fail as on a full disk, where it would end the process.
+pub fn survive_file_limits() {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// How often the end was asked for so far.

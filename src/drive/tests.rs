@@ -1,11 +1,12 @@
 //! Whole runs on ranks that are threads: nodes that do not see DIR.
 
-use super::{Job, Keep, RankReport, RunEnd, run};
-use crate::execute::{Pin, Spawner};
+use super::slots::Slots;
+use super::{DrainPatience, Job, Keep, RankReport, RunEnd, run};
+use crate::execute::{Ended, Pin, Spawner};
 use crate::fabric::{Fabric, ThreadFabric};
-use crate::ledger::{Owner, Reader, RunDir, Selection, Streams, load};
+use crate::ledger::{Owner, Reader, RunDir, Selection, Streams, Summary, load};
 use crate::observe::ProgressMode;
-use crate::task::{Input, Source, Status, TemplateOptions, write_bundle};
+use crate::task::{Bundle, Command, EndedBy, Input, Source, Status, TemplateOptions, write_bundle};
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::mpsc;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 thread_local! {
     /// The rank that this thread plays does not see DIR.
     pub(super) static BLIND: Cell<bool> = const { Cell::new(false) };
+    /// What the rank runs cannot be killed.
+    static STUBBORN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A hang is a failure.
@@ -26,18 +29,26 @@ struct Cluster {
     ranks_per_node: u32,
     fan_out: u32,
     blind: &'static [u32],
+    /// The rank whose tasks cannot be killed.
+    stubborn: Option<u32>,
 }
 
 fn job(path: &Path, source: &Source, cluster: Cluster) -> Job {
     let dir = RunDir::create(Some(path)).unwrap();
+    write_bundle(source, &TemplateOptions::default(), &dir.bundle()).unwrap();
+    resumed(path, cluster)
+}
+
+/// A start in a folder that has its tasks.
+fn resumed(path: &Path, cluster: Cluster) -> Job {
+    let dir = RunDir::open(path).unwrap();
     let owner = Owner::acquire(&dir).unwrap();
-    let written = write_bundle(source, &TemplateOptions::default(), &dir.bundle()).unwrap();
     dir.begin().unwrap();
     Job {
         loaded: load(&dir).unwrap(),
-        dir,
         owner,
-        bundle: written.bundle,
+        bundle: Bundle::open(&dir.bundle()).unwrap(),
+        dir,
         retry_failed: false,
         slots_per_node: Some(2),
         ranks_per_node: Some(cluster.ranks_per_node),
@@ -49,6 +60,7 @@ fn job(path: &Path, source: &Source, cluster: Cluster) -> Job {
         max_running: None,
         walltime: None,
         grace: Duration::from_secs(1),
+        patience: DrainPatience::default(),
         sync: Duration::from_millis(100),
         max_output: 1 << 20,
         keep: Keep::All,
@@ -71,6 +83,7 @@ fn run_on(cluster: Cluster, job: Job) -> i32 {
         let (job, done) = (if rank == 0 { job.take() } else { None }, done.clone());
         std::thread::spawn(move || {
             BLIND.set(cluster.blind.contains(&rank));
+            STUBBORN.set(cluster.stubborn == Some(rank));
             let end = run(Box::new(fabric), spawner, &RankReport::of_this_process(), job);
             done.send((rank, end.map(|end| end.map(RunEnd::wait)).map_err(|error| error.to_string())))
         });
@@ -123,7 +136,7 @@ fn symbolic() -> Source {
 #[test]
 fn a_node_that_does_not_see_the_folder_is_given_its_tasks_and_its_outputs_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster { ranks: 6, ranks_per_node: 2, fan_out: 64, blind: &[2, 3] };
+    let cluster = Cluster { ranks: 6, ranks_per_node: 2, fan_out: 64, blind: &[2, 3], stubborn: None };
     all_outputs_are_there(cluster, TASKS, &lines(folder.path()));
     all_outputs_are_there(cluster, TASKS, &symbolic());
 }
@@ -131,14 +144,14 @@ fn a_node_that_does_not_see_the_folder_is_given_its_tasks_and_its_outputs_are_ke
 #[test]
 fn a_single_rank_that_does_not_see_the_folder_is_given_its_tasks_by_its_node() {
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster { ranks: 4, ranks_per_node: 2, fan_out: 64, blind: &[3] };
+    let cluster = Cluster { ranks: 4, ranks_per_node: 2, fan_out: 64, blind: &[3], stubborn: None };
     all_outputs_are_there(cluster, TASKS, &lines(folder.path()));
 }
 
 #[test]
 fn tasks_and_outputs_pass_through_several_levels_that_do_not_see_the_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster { ranks: 8, ranks_per_node: 2, fan_out: 2, blind: &[1, 2, 3, 4, 5, 6, 7] };
+    let cluster = Cluster { ranks: 8, ranks_per_node: 2, fan_out: 2, blind: &[1, 2, 3, 4, 5, 6, 7], stubborn: None };
     all_outputs_are_there(cluster, TASKS, &lines(folder.path()));
 }
 
@@ -146,10 +159,109 @@ fn tasks_and_outputs_pass_through_several_levels_that_do_not_see_the_folder() {
 #[test]
 fn large_tasks_and_large_outputs_pass_each_other_on_ranks_that_are_full() {
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster { ranks: 8, ranks_per_node: 2, fan_out: 2, blind: &[1, 2, 3, 4, 5, 6, 7] };
+    let cluster = Cluster { ranks: 8, ranks_per_node: 2, fan_out: 2, blind: &[1, 2, 3, 4, 5, 6, 7], stubborn: None };
     let path = folder.path().join("tasks.txt");
     let filling = "x".repeat(2_000);
     let line = |index: u64| format!("echo {index}; head -c 3000 /dev/zero >&2 # {filling}\n");
     std::fs::write(&path, (0..TASKS).map(line).collect::<String>()).unwrap();
     all_outputs_are_there(cluster, TASKS, &Source::Lines(Input::new(&path)));
+}
+
+/// Slots whose tasks cannot be killed, as where a file system hangs.
+struct Unkillable(Box<dyn Slots>);
+
+/// The slots that the rank of this thread is to have.
+pub(super) fn perhaps_unkillable(slots: Box<dyn Slots>) -> Box<dyn Slots> {
+    if STUBBORN.get() { Box::new(Unkillable(slots)) } else { slots }
+}
+
+impl Slots for Unkillable {
+    fn start(&mut self, slots: &[u32], command: &Command, attempt: u32) {
+        self.0.start(slots, command, attempt);
+    }
+
+    fn kill(&mut self, _: u32, _: Duration) {}
+
+    fn poll(&mut self, ended: &mut Vec<Ended>) {
+        self.0.poll(ended);
+    }
+
+    fn is_due(&self) -> bool {
+        self.0.is_due()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.0.is_broken()
+    }
+
+    fn records(&self) -> bool {
+        self.0.records()
+    }
+
+    fn wait_descriptors(&self, into: &mut Vec<libc::pollfd>) {
+        self.0.wait_descriptors(into);
+    }
+
+    fn shutdown(self: Box<Self>) {
+        self.0.shutdown();
+    }
+}
+
+/// Where the player of the next test finds its folder, and which rank is stubborn.
+const PLAYER: [&str; 2] = ["MYRIARCH_TEST_PLAYER_FOLDER", "MYRIARCH_TEST_PLAYER_STUBBORN"];
+const STUBBORN_CLUSTER: Cluster = Cluster { ranks: 4, ranks_per_node: 2, fan_out: 64, blind: &[], stubborn: None };
+
+/// Eight tasks, of which the first four end, and the others once there is a file.
+fn half_endless(folder: &Path) -> Source {
+    let command = format!("test {{}} -lt 4 || test -e {}/go || sleep 300", folder.display());
+    Source::Array { first: 0, last: 7, step: 1, command: vec![command.into_bytes()] }
+}
+
+#[test]
+#[ignore = "a part of the next test, in a process of its own: an end by force ends the process"]
+fn plays_a_run_that_is_ended_by_force() {
+    let [folder, rank] = PLAYER.map(|name| std::env::var(name).expect("the next test says it"));
+    let folder = Path::new(&folder);
+    let cluster = Cluster { stubborn: Some(rank.parse().unwrap()), ..STUBBORN_CLUSTER };
+    let mut job = job(&folder.join("run"), &half_endless(folder), cluster);
+    job.walltime = Some(Duration::from_secs(3));
+    job.grace = Duration::from_millis(100);
+    let short = Duration::from_millis(500);
+    job.patience = DrainPatience { with_tasks: short, with_ranks: short };
+    run_on(cluster, job);
+    panic!("a run that is ended by force does not come back");
+}
+
+#[test]
+fn a_drain_ends_although_a_task_cannot_be_killed_and_the_run_can_be_resumed() {
+    // A rank elsewhere; the first of a node, which keeps its outcomes; and rank 0 itself.
+    for rank in [3, 2, 0] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut player = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--nocapture", "drive::tests::plays_a_run_that_is_ended_by_force"])
+            .env(PLAYER[0], folder.path())
+            .env(PLAYER[1], rank.to_string())
+            .spawn()
+            .unwrap();
+        let give_up = Instant::now() + DEADLINE;
+        let status = loop {
+            if let Some(status) = player.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > give_up {
+                player.kill().unwrap();
+                panic!("the run hangs while rank {rank} cannot kill its task");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status.code(), Some(crate::cli::EXIT_UNFINISHED), "rank {rank}");
+        let path = folder.path().join("run");
+        let summary = Summary::read(&RunDir::open(&path).unwrap()).unwrap().expect("the account is written");
+        assert_eq!((summary.ended_by, summary.exit_status), (EndedBy::Walltime, crate::cli::EXIT_UNFINISHED));
+        assert_eq!((summary.ok, summary.failed, summary.unfinished), (4, 0, 4), "rank {rank}");
+        assert!(summary.utilisation <= 1.0, "busy beyond the last record: {}", summary.utilisation);
+        std::fs::write(folder.path().join("go"), "").unwrap();
+        assert_eq!(run_on(STUBBORN_CLUSTER, resumed(&path, STUBBORN_CLUSTER)), 0, "rank {rank}");
+        assert_eq!(Reader::open(&RunDir::open(&path).unwrap()).unwrap().counts().ok, 8, "rank {rank}");
+    }
 }

@@ -53,7 +53,7 @@ pub struct Ended {
     pub slot: u32,
     /// How.
     pub status: Status,
-    /// [`Executor::kill`] reached it while it ran.
+    /// It was ended from outside: [`Executor::kill`] reached it while it ran, or a SIGTERM that its slot process got too.
     pub killed: bool,
     /// The slot process died under it, or could not be made; `status` is [`Status::Lost`].
     pub crashed: bool,

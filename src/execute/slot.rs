@@ -32,6 +32,12 @@ impl From<Damaged> for RankGone {
 /// Bytes taken from a pipe or from the rank at once: a pipe's usual size.
 const READ_BYTES: usize = 64 << 10;
 
+/// How a shell says that SIGTERM ended what it ran.
+const SHELL_TERMINATED: i32 = 128 + libc::SIGTERM;
+
+/// How long after a task that died of SIGTERM this process may get one too.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
+
 /// How often a group that was told to end is looked at, once its first process has ended.
 const GROUP_PAUSE: Duration = Duration::from_millis(20);
 
@@ -78,6 +84,7 @@ struct Watch {
     /// When SIGTERM turns into SIGKILL; set once SIGTERM was sent.
     kill_at: Option<Instant>,
     timed_out: bool,
+    /// Ended from outside: by its rank, or by who sent SIGTERM to this process too.
     killed: bool,
     /// Its status, once it was reaped.
     ended: Option<libc::c_int>,
@@ -122,6 +129,8 @@ impl Slot {
         self.stderr.reset(self.setup.max_output);
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let clock = Instant::now();
+        // A signal of before does not mean this attempt.
+        sys::clear_signals(self.signals.as_fd());
         let (status, killed, duration) = match self.preparation.start(&attempt, &self.setup) {
             Err(why) => (Status::NotStarted(why), false, clock.elapsed()),
             Ok(started) => {
@@ -136,6 +145,7 @@ impl Slot {
                 };
                 let status = self.watch(&mut watch)?;
                 let duration = clock.elapsed();
+                self.hear_of_the_end(&mut watch, &status);
                 self.end(&watch);
                 let status = if watch.timed_out { Status::Timeout } else { status };
                 (status, watch.killed, duration)
@@ -180,7 +190,8 @@ impl Slot {
                 return Err(gone);
             }
             if ready(0) {
-                sys::clear_signals(self.signals.as_fd());
+                // A batch system that ends a job signals all its processes, and the task did not fail.
+                watch.killed |= sys::clear_signals(self.signals.as_fd());
                 watch.reap(&mut self.stuck);
             }
             watch.keep_time(self.setup.kill_grace);
@@ -189,6 +200,16 @@ impl Slot {
             {
                 return Ok(status_of(status));
             }
+        }
+    }
+
+    /// A task that died of SIGTERM may only have been the first of all processes of the job to get it.
+    fn hear_of_the_end(&mut self, watch: &mut Watch, status: &Status) {
+        let is_terminated = matches!(status, Status::Signal(libc::SIGTERM) | Status::Exit(SHELL_TERMINATED));
+        let give_up = Instant::now() + SAME_SIGNAL;
+        while is_terminated && !watch.killed && !watch.timed_out && !sys::until(give_up).is_zero() {
+            let _ = sys::poll(&mut [sys::readable(self.signals.as_fd())], Some(sys::until(give_up)));
+            watch.killed = sys::clear_signals(self.signals.as_fd());
         }
     }
 

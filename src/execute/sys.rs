@@ -200,11 +200,16 @@ pub(super) fn take_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// Takes what the signal descriptor holds. Signals of a kind merge, so it says only that something happened.
-pub(super) fn clear_signals(signals: BorrowedFd<'_>) {
-    let mut buffer = [0u8; 4 * size_of::<libc::signalfd_siginfo>()];
+/// Takes what the signal descriptor holds, and says whether SIGTERM was among it. Signals of a kind merge, so of SIGCHLD
+/// it is only known that something happened.
+pub(super) fn clear_signals(signals: BorrowedFd<'_>) -> bool {
+    const ONE: usize = size_of::<libc::signalfd_siginfo>();
+    let mut buffer = [0u8; 4 * ONE];
     // Nothing to read is as good as something read.
-    let _ = read(signals, &mut buffer);
+    let length = read(signals, &mut buffer).unwrap_or(0);
+    // The number of the signal is the first field.
+    let number = |one: &[u8]| one.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+    buffer[..length].chunks(ONE).any(|one| number(one) == Some(libc::SIGTERM.cast_unsigned()))
 }
 
 /// Gives every signal its default disposition: what this process ignores, its children would ignore too.

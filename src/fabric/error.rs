@@ -66,8 +66,7 @@ pub enum StartError {
     /// The launcher started more processes than MPI knows of: it belongs to another MPI than this program.
     #[error(
         "started by {launcher} as one of {promised} processes, but this program was built with {library}, which sees \
-         {found}: use the mpiexec of that MPI, or build Myriarch with the MPI of this launcher (make MPI=openmpi or \
-         make MPI=mpich)"
+         {found}: {advice}, or build Myriarch with the MPI of this launcher (make MPI=openmpi or make MPI=mpich)"
     )]
     WrongLauncher {
         /// What started this process, and how that was recognised.
@@ -78,6 +77,8 @@ pub enum StartError {
         found: u32,
         /// The MPI library of this program.
         library: String,
+        /// What to start it with instead.
+        advice: &'static str,
         /// The number of this process by the launcher's count.
         number: Option<u32>,
     },

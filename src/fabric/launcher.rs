@@ -105,11 +105,16 @@ pub fn refuse_launcher() -> Result<(), StartError> {
 impl Promise {
     /// The error of a start that found only so many ranks.
     pub(super) fn broken(self, found: u32, library: String) -> StartError {
+        let advice = match self.launcher {
+            Launcher::Srun { .. } => "give srun --mpi=pmi2 for MPICH, --mpi=pmix for Open MPI (srun --mpi=list)",
+            _ => "use the mpiexec of that MPI",
+        };
         StartError::WrongLauncher {
             launcher: format!("{} ({}={})", self.launcher, self.variable, self.ranks),
             promised: self.ranks,
             found,
             library,
+            advice,
             number: self.number,
         }
     }

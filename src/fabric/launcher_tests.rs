@@ -96,6 +96,13 @@ fn the_flag_that_keeps_survivors_is_seen_in_the_variables_or_at_the_launcher() {
 }
 
 #[test]
+fn who_is_started_by_an_srun_that_joins_no_ranks_is_told_the_option_for_that() {
+    let told = |variables| with(variables, &[]).broken_promise(1).unwrap().broken(1, "MPICH".to_owned()).to_string();
+    assert!(told(SRUN).contains("--mpi=pmi2"), "{}", told(SRUN));
+    assert!(told(HYDRA).contains("mpiexec of that MPI"), "{}", told(HYDRA));
+}
+
+#[test]
 fn srun_with_pmix_ends_with_its_first_lost_rank() {
     let mut pmix = SRUN.to_vec();
     pmix.push(("PMIX_RANK", "3"));

@@ -115,6 +115,8 @@ pub(super) struct Family {
     ending: bool,
     /// Events after which asking for work may succeed where it did not before.
     progress: u64,
+    /// More waits with some child than was known: the parent's parent should hear.
+    stirred: bool,
     /// Protocol errors of children: reports of tasks that they did not hold.
     strays: u64,
 }
@@ -147,6 +149,7 @@ impl Family {
             closed: false,
             ending: false,
             progress: 1,
+            stirred: false,
             strays: 0,
         }
     }
@@ -297,9 +300,15 @@ impl Family {
             strays += given.range.len() - had.iter().map(|part| part.range.len()).sum::<u64>();
             report.returned.extend(had);
         }
-        child.unstarted = report.unstarted;
         let unseen = child.hands.wrapping_sub(report.hands) as usize;
-        child.unseen.drain(..child.unseen.len().saturating_sub(unseen));
+        let seen = child.unseen.drain(..child.unseen.len().saturating_sub(unseen));
+        let known = seen.fold(child.unstarted, |known, seen| known.and(seen));
+        child.unstarted = report.unstarted;
+        if report.unstarted.cores > known.cores {
+            // No hand-out explains it: what the child had begun to run waits again, and may be asked for.
+            self.progress += 1;
+            self.stirred = true;
+        }
         if report.attempts > 0 {
             child.heard_us = now;
             self.progress += 1;
@@ -321,6 +330,11 @@ impl Family {
         }
         self.strays += strays;
         Some(report)
+    }
+
+    /// Whether more waits with some child than was known, since this was asked last.
+    pub(super) fn take_stirred(&mut self) -> bool {
+        std::mem::take(&mut self.stirred)
     }
 
     /// Cores of work that the child should hold by what is known of durations, growth left aside.

@@ -146,6 +146,9 @@ impl SubManager {
                 if let Some(news) = self.family.on_report(now, from, epoch, report, &mut down) {
                     self.on_news(news);
                 }
+                if self.family.take_stirred() {
+                    self.uplink.stir();
+                }
             }
             Up::Bye { epoch } => self.family.on_bye(from, epoch),
         }

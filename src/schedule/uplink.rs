@@ -16,6 +16,8 @@ pub(super) struct Uplink {
     mark: u64,
     /// The parent waits for this report.
     urgent: bool,
+    /// More waits than the parent can know: what had been counted as running does not run yet.
+    stirred: bool,
     /// Hand-outs seen under this epoch.
     hands: u32,
 }
@@ -24,6 +26,11 @@ impl Uplink {
     /// Begins a new epoch: what was to be told under the old one is forgotten.
     pub(super) fn open(&mut self, now: Micros, epoch: u32, pace_us: u64) {
         *self = Self { epoch, pace_us, last_us: now, ..Self::default() };
+    }
+
+    /// More waits than the parent can know: it may want it.
+    pub(super) fn stir(&mut self) {
+        self.stirred = true;
     }
 
     /// A hand-out came.
@@ -55,7 +62,7 @@ impl Uplink {
 
     /// When to look again, if there is anything to tell.
     pub(super) fn next_tick(&self, held_cores: u64, idle_cores: u64) -> Option<Micros> {
-        (self.epoch > 0 && self.report.has_news()).then(|| self.due_at(held_cores, idle_cores))
+        (self.epoch > 0 && (self.stirred || self.report.has_news())).then(|| self.due_at(held_cores, idle_cores))
     }
 
     /// The report, if it is due. `unstarted` and the others describe the child's state now.
@@ -69,7 +76,7 @@ impl Uplink {
         report.hands = self.hands;
         self.last_us = now;
         self.mark = held_cores;
-        self.urgent = false;
+        (self.urgent, self.stirred) = (false, false);
         Some(Up::Report { epoch: self.epoch, report })
     }
 }

@@ -39,7 +39,7 @@ pub struct TaskRun {
 pub struct AttemptEnd<'a> {
     /// As the executor saw it.
     pub status: &'a Status,
-    /// The worker had asked for its end.
+    /// It was ended from outside: the worker had asked for it, or all processes of the job were told to end.
     pub killed: bool,
     /// What ran it died, not the task alone.
     pub crashed: bool,
@@ -276,7 +276,7 @@ impl Worker {
         }
         self.count_attempts(&running, 1, now);
         // Whatever it says: a task that saves its state and ends well when it is told to end has not done its work.
-        if running.killed && end.killed {
+        if end.killed {
             self.give_back(WorkRange { work: running.work, range: running.range });
             return Verdict::NotFinal;
         }
@@ -322,6 +322,7 @@ impl Worker {
         }
         self.queued += given.amount();
         self.queue.push_front(given);
+        self.uplink.stir();
     }
 
     fn free_slots(&mut self, slot: u32) -> Running {

@@ -1,8 +1,9 @@
 //! The ways in which a run is started, as a table.
 
-use super::BINARY;
+use super::{BINARY, World};
 #[cfg(feature = "mpi")]
 use myriarch::fabric::{MpiLibrary, environment};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
@@ -101,6 +102,25 @@ impl Launch {
         command
     }
 
+    /// The whole command as a line of a shell script, with the variables that it needs.
+    pub fn shell_line(self, world: &World, words: &[&str]) -> String {
+        let command = self.command(&world.path("launches"));
+        let variable = |(name, value): (&OsStr, Option<&OsStr>)| match value {
+            Some(value) => format!("{}={}", name.display(), quoted(value)),
+            None => format!("-u {}", name.display()),
+        };
+        // `env` wants what is taken away before what is set.
+        let (set, unset): (Vec<_>, Vec<_>) = command.get_envs().partition(|(_, value)| value.is_some());
+        let mut parts = vec!["env".to_owned()];
+        parts.extend(unset.into_iter().chain(set).map(variable));
+        parts.push(quoted(command.get_program()));
+        parts.extend(command.get_args().map(quoted));
+        let (first, rest) = words.split_first().expect("a sub-command");
+        let words = [*first].into_iter().chain(self.options().iter().copied()).chain(rest.iter().copied());
+        parts.extend(words.map(|word| quoted(word.as_ref())));
+        parts.join(" ")
+    }
+
     #[cfg(feature = "mpi")]
     fn mpiexec(self) -> Command {
         let library = environment().library;
@@ -125,6 +145,28 @@ impl Launch {
     fn mpiexec(self) -> Command {
         panic!("{}: this build has no MPI", self.name)
     }
+}
+
+/// A word of a shell script.
+fn quoted(word: &OsStr) -> String {
+    format!("'{}'", word.to_str().expect("tests use UTF-8").replace('\'', "'\\''"))
+}
+
+/// The same command, started by another program: that one's words, then the command's.
+pub fn started_by(command: &Command, words: &[&str]) -> Command {
+    let mut outer = Command::new(words[0]);
+    outer.args(&words[1..]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        outer.current_dir(folder);
+    }
+    outer.stdin(std::process::Stdio::null());
+    outer
 }
 
 /// The launcher of an MPI: the one named by MPIEXEC, else the one with the MPI's name (both of Debian's have one when

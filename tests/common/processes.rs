@@ -45,6 +45,14 @@ pub fn signal(pid: u32, name: &str) -> bool {
     command.args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status().is_ok()
 }
 
+/// Sends a signal to several at once.
+pub fn signal_all<'a>(processes: impl Iterator<Item = &'a Process>, name: &str) {
+    let pids: Vec<String> = processes.map(|process| process.pid.to_string()).collect();
+    let mut command = Command::new("kill");
+    // One that has just ended does not mind.
+    command.args(["-s", name]).args(pids).stderr(Stdio::null()).status().expect("there is a kill");
+}
+
 /// All living processes whose mark begins with this.
 pub fn marked(mark: &str) -> Vec<Process> {
     let wanted = format!("{MARK}={mark}");

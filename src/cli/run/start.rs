@@ -3,7 +3,7 @@
 use super::options::{KeepStdout, RunOptions};
 use super::{RunArgs, dry_run};
 use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, in_one_line};
-use crate::drive::{self, DriveError, Job, Keep, RankReport};
+use crate::drive::{self, DrainPatience, DriveError, Job, Keep, RankReport};
 use crate::execute::{Spawner, functions};
 use crate::fabric::{self, Fabric, ThreadFabric};
 use crate::ledger::{Owner, Patience, RunDir, load, write_atomically};
@@ -34,6 +34,8 @@ pub fn main(args: RunArgs) -> i32 {
         say(panic);
         fabric::leave(101)
     }));
+    // Tasks do not inherit it: spawners begin with default dispositions.
+    drive::survive_file_limits();
     let report = RankReport::of_this_process();
     if fabric::under_launcher() {
         return launched(options, began, &report);
@@ -369,6 +371,7 @@ fn job(
         max_running: options.max_running,
         walltime: options.walltime.or_else(time_left),
         grace: options.grace,
+        patience: DrainPatience::default(),
         sync: options.sync,
         max_output: options.max_output,
         keep: match options.keep_stdout {
