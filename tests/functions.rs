@@ -196,3 +196,17 @@ fn what_is_recorded_is_the_user_s_choice() {
         |value: &serde_json::Value| value["stdout"].as_str().unwrap().ends_with("is no number of microseconds\n");
     assert!(outputs(&world, "failed").iter().all(said));
 }
+
+#[test]
+fn the_example_of_a_shared_object_aligns_sequences() {
+    let world = World::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plugin/align.c");
+    plugin(&world, "align.so", &std::fs::read_to_string(example).unwrap());
+    // The second is the example of Smith and Waterman's recurrence by hand: ACG-T against ACGGT, 4 matches and a gap.
+    world.write("pairs.tsv", "ACGT\tACGT\nACGT\tACGGT\nAAAA\tCCCC\nno tab\n");
+    world.alone(&["run", "--out", "run", "--each-line", "pairs.tsv", "--call", "align.so:align"]).with(1);
+    let values = outputs(&world, "run");
+    let text = |index: usize| values[index]["stdout"].as_str().unwrap();
+    assert_eq!([text(0), text(1), text(2)], ["8\n", "6\n", "0\n"]);
+    assert_eq!(text(3), "there is no tab between two sequences\n");
+}
