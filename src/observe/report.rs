@@ -43,7 +43,7 @@ pub(super) fn end(summary: &Summary, digest: &FailureDigest, names: &Names<'_>, 
         next.push(("go on:", format!("myriarch run --resume --out {dir_word}")));
     }
     if summary.failed > 0 {
-        next.push(("failed again:", format!("myriarch run --resume --retry-failed --out {dir_word}")));
+        next.push(("retry failed:", format!("myriarch run --resume --retry-failed --out {dir_word}")));
     }
     if summary.ok > 0 {
         next.push(("outputs:", format!("myriarch output {dir_word}")));

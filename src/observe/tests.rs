@@ -257,7 +257,7 @@ fn the_end_groups_failures_largest_first_and_says_what_to_do() {
   what failed:  myriarch failed runs/7
   its stderr:   myriarch output runs/7 --task 105 --stderr
   go on:        myriarch run --resume --out runs/7
-  failed again: myriarch run --resume --retry-failed --out runs/7
+  retry failed: myriarch run --resume --retry-failed --out runs/7
   outputs:      myriarch output runs/7
 "
     );
