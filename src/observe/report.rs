@@ -71,7 +71,8 @@ fn headline(summary: &Summary) -> String {
     line
 }
 
-fn stopped_by(why: EndedBy) -> &'static str {
+/// Why tasks are left.
+pub(crate) fn stopped_by(why: EndedBy) -> &'static str {
     match why {
         EndedBy::Complete => "not handed out",
         EndedBy::Walltime => "the walltime was over",
