@@ -1,8 +1,9 @@
 //! `myriarch tasks`: every task of a run on a line of its own, without its output.
 
-use super::dir::{DirArg, OpenRun, one_line, print, utc};
+use super::dir::{DirArg, OpenRun, print, utc};
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::ledger::{Selection, Streams};
+use crate::observe::text::one_line;
 use crate::task::{IndexRange, Outcome, OutcomeClass};
 use serde::Serialize;
 use std::io::{self, Write};
