@@ -1,6 +1,7 @@
 //! Prints tasks' outputs to stdout as they become durable, from a thread of its own: whoever reads them may be a pager,
 //! and rank 0 waits for nobody.
 
+use crate::cli::output::write_stream;
 use crate::ledger::{RunDir, read_extent};
 use crate::task::{EndedRun, Extent};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -59,7 +60,7 @@ fn print_all(dir: &RunDir, asked: &Receiver<Asked>, tell: &Sender<String>, out: 
             }
         };
         for outcome in outcomes.iter().filter(|o| runs.iter().any(|run| run.range.contains(o.index))) {
-            if out.write_all(&outcome.stdout.bytes).and_then(|()| out.flush()).is_err() {
+            if write_stream(&outcome.stdout, out).and_then(|()| out.flush()).is_err() {
                 // Whoever read it has gone; the outputs are in DIR.
                 return;
             }
