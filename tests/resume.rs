@@ -220,6 +220,27 @@ fn stop_ends_a_run_that_can_be_resumed() {
 }
 
 #[test]
+fn who_asks_twice_to_stop_does_not_want_to_wait_for_the_grace() {
+    for launch in Launch::possible(&[Launch::ALONE, Launch::MPI_8_DEEP]) {
+        let world = World::new();
+        let run = start_tasks(&world, launch, &["--grace", "1h"]);
+        world.alone(&["stop", "run"]).with(0).says_once("grace time");
+        world.alone(&["stop", "run", "--wait"]).with(3).says_once("again to stop: running tasks are ended now");
+        run.wait().with(3);
+        stopped_then_resumed(&world, launch, "stop");
+    }
+}
+
+#[test]
+fn who_asks_to_stop_now_need_not_ask_twice() {
+    let world = World::new();
+    let run = start_tasks(&world, Launch::ALONE, &["--grace", "1h"]);
+    world.alone(&["stop", "run", "--now", "--wait"]).with(3).says_once("ended now");
+    run.wait().with(3);
+    stopped_then_resumed(&world, Launch::ALONE, "stop");
+}
+
+#[test]
 fn the_end_of_its_time_stops_a_run_that_can_be_resumed() {
     for launch in Launch::each_kind() {
         let world = World::new();

@@ -46,6 +46,9 @@ enum Command {
     /// Prints what tasks printed
     Output(output::Args),
     /// Asks a run to stop: running tasks get their grace time, the rest can be resumed
+    ///
+    /// Running tasks may go on for the --grace of the run; what runs then gets SIGTERM, and SIGKILL 5 s later. A second
+    /// request ends the grace at once.
     Stop(stop::Args),
     /// Shows what this machine, its MPI and its file system can and cannot do
     Doctor(doctor::Args),

@@ -80,7 +80,9 @@ pub struct RunArgs {
     /// Time limit of the run; as the end nears no task is started [default: the end of the batch job, where known]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration, help_heading = RUN)]
     walltime: Option<Duration>,
-    /// Time that running tasks are given when the run is stopped
+    /// How long running tasks may go on when the run is stopped; then they get SIGTERM, and SIGKILL 5 s later
+    ///
+    /// With --walltime the grace lies within the walltime, and is at most half of it.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_duration, help_heading = RUN)]
     grace: Duration,
     /// How long an outcome may be written but not yet on the disk; 0 waits for the disk each time

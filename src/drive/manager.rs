@@ -10,7 +10,7 @@ use super::wire::{Control, LongRun};
 use crate::execute::Pin;
 use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
-    RunState, Summary, Wake, write_failed_jsonl,
+    RunState, StopRequest, Summary, Wake, write_failed_jsonl,
 };
 use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
@@ -468,8 +468,9 @@ impl ManagerRole {
         }
         if now >= self.next_look_us {
             self.next_look_us = now + LOOK_US;
-            if self.dir.stop_requested() {
-                self.drain(now, EndedBy::Stop, self.grace, out);
+            if let Some(request) = self.dir.stop_requested() {
+                let grace = if request == StopRequest::Now { Duration::ZERO } else { self.grace };
+                self.drain(now, EndedBy::Stop, grace, out);
             }
             if let Err(error) = self.owner.check() {
                 if !std::mem::replace(&mut self.superseded, true) {

@@ -32,6 +32,18 @@ pub enum RunDirError {
     },
 }
 
+/// What a request to stop leaves the running tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopRequest {
+    /// Their grace time.
+    WithGrace,
+    /// Nothing.
+    Now,
+}
+
+/// The first line of a request to stop at once.
+const NOW: &str = "now";
+
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
     let path = path.to_owned();
     move |source| RunDirError::Io { what, path, source }
@@ -229,13 +241,22 @@ impl RunDir {
     }
 
     /// Asks the run to stop; `reason` is for people.
-    pub fn request_stop(&self, reason: &str) -> Result<(), super::LedgerError> {
-        super::write_atomically(&self.stop(), format!("{reason}\n").as_bytes())
+    pub fn request_stop(&self, request: StopRequest, reason: &str) -> Result<(), super::LedgerError> {
+        let text = match request {
+            StopRequest::WithGrace => format!("{reason}\n"),
+            StopRequest::Now => format!("{NOW}\n{reason}\n"),
+        };
+        super::write_atomically(&self.stop(), text.as_bytes())
     }
 
-    /// Whether someone asked the run to stop.
-    pub fn stop_requested(&self) -> bool {
-        std::fs::symlink_metadata(self.stop()).is_ok()
+    /// Whether someone asked the run to stop, and how. A file of any other content, or that cannot be read, asks for
+    /// the usual stop.
+    pub fn stop_requested(&self) -> Option<StopRequest> {
+        match std::fs::read(self.stop()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Ok(text) if text.split(|byte| *byte == b'\n').next() == Some(NOW.as_bytes()) => Some(StopRequest::Now),
+            _ => Some(StopRequest::WithGrace),
+        }
     }
 
     /// Takes away what an earlier start left that would mislead (its request to stop, its summary, its progress and
@@ -360,6 +381,19 @@ mod tests {
         dir.begin().unwrap();
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [dir.bundle()]);
+    }
+
+    #[test]
+    fn a_request_to_stop_says_whether_tasks_get_their_grace() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(Some(folder.path())).unwrap();
+        assert_eq!(dir.stop_requested(), None);
+        for request in [StopRequest::WithGrace, StopRequest::Now] {
+            dir.request_stop(request, "for a test").unwrap();
+            assert_eq!(dir.stop_requested(), Some(request));
+        }
+        std::fs::write(dir.stop(), b"").unwrap();
+        assert_eq!(dir.stop_requested(), Some(StopRequest::WithGrace), "whoever touches the file asks too");
     }
 
     #[test]

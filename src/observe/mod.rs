@@ -9,8 +9,9 @@ mod sink;
 mod start;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
+pub(crate) use report::stopped_by;
 pub use start::Facts;
 
 use crate::ledger::Summary;

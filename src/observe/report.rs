@@ -43,7 +43,7 @@ pub(super) fn end(summary: &Summary, digest: &FailureDigest, names: &Names<'_>, 
         next.push(("go on:", format!("myriarch run --resume --out {dir_word}")));
     }
     if summary.failed > 0 {
-        next.push(("failed again:", format!("myriarch run --resume --retry-failed --out {dir_word}")));
+        next.push(("retry failed:", format!("myriarch run --resume --retry-failed --out {dir_word}")));
     }
     if summary.ok > 0 {
         next.push(("outputs:", format!("myriarch output {dir_word}")));
@@ -71,7 +71,8 @@ fn headline(summary: &Summary) -> String {
     line
 }
 
-fn stopped_by(why: EndedBy) -> &'static str {
+/// Why tasks are left.
+pub(crate) fn stopped_by(why: EndedBy) -> &'static str {
     match why {
         EndedBy::Complete => "not handed out",
         EndedBy::Walltime => "the walltime was over",

@@ -257,7 +257,7 @@ fn the_end_groups_failures_largest_first_and_says_what_to_do() {
   what failed:  myriarch failed runs/7
   its stderr:   myriarch output runs/7 --task 105 --stderr
   go on:        myriarch run --resume --out runs/7
-  failed again: myriarch run --resume --retry-failed --out runs/7
+  retry failed: myriarch run --resume --retry-failed --out runs/7
   outputs:      myriarch output runs/7
 "
     );
@@ -266,13 +266,15 @@ fn the_end_groups_failures_largest_first_and_says_what_to_do() {
 #[test]
 fn more_than_ten_groups_are_cut_with_a_count() {
     let (mut observer, paper) = started();
-    let groups: Vec<FailureGroup> = (0..15).map(|n| failure(n, "exit:1", &format!("line {n}"), 20 - n)).collect();
+    let groups: Vec<FailureGroup> = (0..15_u8)
+        .map(|n| failure(n.into(), "exit:1", &format!("line {}", char::from(b'a' + n)), 20 - u64::from(n)))
+        .collect();
     observer.failures(&FailureDigest { groups, others: 5 }, &NAMES);
     paper.news();
     observer.finish(&summary(800, 200, EndedBy::Complete), Path::new("runs/7"), &NAMES);
     let text = paper.news();
     assert_eq!(text.lines().filter(|line| line.contains(" x exit:1")).count(), 10);
-    assert!(text.contains("11 x exit:1  line 9  [such as task 109"), "{text}");
+    assert!(text.contains("11 x exit:1  line j  [such as task 109"), "{text}");
     assert!(text.contains("\n  and 45 in other ways\n"), "{text}");
 }
 

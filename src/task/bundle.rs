@@ -239,6 +239,16 @@ impl Bundle {
         self.template.command(index, self.entry(index), SlotText::Number(slot))
     }
 
+    /// Appends what the task runs as a person could type it into a shell, its program alone: no folder, variables or
+    /// input. `{%}` is `${MYRIARCH_SLOT}` there.
+    ///
+    /// # Panics
+    /// When the task is not held here.
+    pub fn put_command(&self, index: u64, out: &mut Vec<u8>) {
+        assert!(self.covers(index), "task {index} is not in {self:?}");
+        self.template.put_command(index, self.entry(index), out);
+    }
+
     /// The keys of a task list that make this task again. `{%}` becomes `$MYRIARCH_SLOT` in a shell line.
     ///
     /// # Panics

@@ -12,6 +12,23 @@ pub enum Program {
     Shell(Vec<u8>),
 }
 
+impl Program {
+    /// Appends the program as a person could type it into a shell.
+    pub(super) fn put_text(&self, out: &mut Vec<u8>) {
+        match self {
+            Program::Argv(words) => {
+                for (at, word) in words.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b' ');
+                    }
+                    quoting::quote_word(word, out);
+                }
+            }
+            Program::Shell(line) => out.extend_from_slice(line),
+        }
+    }
+}
+
 /// One attempt's command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -66,14 +83,7 @@ impl Command {
             text.push(b' ');
         }
         match &self.program {
-            Program::Argv(words) => {
-                for (at, word) in words.iter().enumerate() {
-                    if at > 0 {
-                        text.push(b' ');
-                    }
-                    quoting::quote_word(word, &mut text);
-                }
-            }
+            Program::Argv(_) => self.program.put_text(&mut text),
             // With variables in front or a redirection behind, only a shell of its own gives the line its meaning.
             Program::Shell(line) if self.env.is_empty() && self.stdin.is_none() => text.extend_from_slice(line),
             Program::Shell(line) => {

@@ -1,7 +1,7 @@
 //! Placeholders: a text of the user's, cut once into literal pieces and places to fill, so that a worker only joins
 //! bytes. Knows nothing of where the values come from.
 
-use super::quoting::{Quoting, ShellScan};
+use super::quoting::{self, Quoting, ShellScan};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -152,14 +152,29 @@ impl Pattern {
     /// The text with its values.
     pub(super) fn fill(&self, values: &Values<'_>) -> Vec<u8> {
         let mut out = Vec::new();
+        self.put(values, &mut out);
+        out
+    }
+
+    /// Appends the text with its values.
+    pub(super) fn put(&self, values: &Values<'_>, out: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
-                Piece::Fill { what: What::Slot, quoting } => write_slot(values.slot, *quoting, &mut out),
-                Piece::Fill { what, quoting } => quoting.write(&what.value(values), &mut out),
+                Piece::Fill { what: What::Slot, quoting } => write_slot(values.slot, *quoting, out),
+                Piece::Fill { what, quoting } => quoting.write(&what.value(values), out),
             }
         }
-        out
+    }
+
+    /// Appends the text with its values, quoted as one shell word where it must be.
+    pub(super) fn put_quoted(&self, values: &Values<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.put(values, out);
+        if !quoting::is_bare_word(&out[start..]) {
+            let word = out.split_off(start);
+            quoting::quote_word(&word, out);
+        }
     }
 
     /// The text as one shell word, for an argv that must become a shell line because it names the slot.

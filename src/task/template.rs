@@ -119,6 +119,26 @@ impl Template {
         task
     }
 
+    /// Appends the program of one task as text. Lists of a million tasks are written so, hence nothing is made of a task
+    /// that is not shown.
+    pub(super) fn put_command(&self, position: u64, entry: Option<&[u8]>, out: &mut Vec<u8>) {
+        match &self.kind {
+            Kind::Lines => out.extend_from_slice(entry.unwrap_or_default()),
+            Kind::Json => {
+                if let Ok(task) = parse_task(entry.unwrap_or_default()) {
+                    task.program.put_text(out);
+                }
+            }
+            Kind::Array { program, .. }
+            | Kind::EachLine { program, .. }
+            | Kind::Grid { program, .. }
+            | Kind::Table { program, .. } => {
+                let values = self.values(position, self.label(position), entry, SlotText::Variable);
+                program.put_text(&values, out);
+            }
+        }
+    }
+
     /// One task with the template's values under its own, and its label.
     fn task(&self, position: u64, entry: Option<&[u8]>, slot: SlotText) -> (JsonTask, u64) {
         let label = self.label(position);
@@ -184,6 +204,23 @@ impl ProgramPattern {
         match self {
             ProgramPattern::Argv(words) => words,
             ProgramPattern::Shell(line) => std::slice::from_ref(line),
+        }
+    }
+
+    fn put_text(&self, values: &Values<'_>, out: &mut Vec<u8>) {
+        let words = match self {
+            ProgramPattern::Shell(line) => return line.put(values, out),
+            ProgramPattern::Argv(words) => words,
+        };
+        for (at, word) in words.iter().enumerate() {
+            if at > 0 {
+                out.push(b' ');
+            }
+            if word.uses_slot() {
+                word.fill_as_shell_word(values, out);
+            } else {
+                word.put_quoted(values, out);
+            }
         }
     }
 
