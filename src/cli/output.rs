@@ -6,7 +6,7 @@ use crate::ledger::{Outcomes, Selection, Streams};
 use crate::observe::text::{of, write_stream};
 use crate::task::{Captured, IndexRange, Outcome, RangeSet};
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::Write;
 use std::str::FromStr;
 
 /// Print what the tasks printed, in task order
