@@ -315,3 +315,52 @@ fn an_end_that_was_cut_in_the_middle_of_a_record_is_no_obstacle() {
     world.alone(&words).with(0);
     all_ended_well(&world, 500);
 }
+
+/// Starts `myriarch` in another folder of the world.
+fn run_in(world: &World, launch: Launch, folder: &str, words: &[&str]) -> common::Ended {
+    let path = world.path(folder);
+    world
+        .start_with(launch, words, |command| {
+            command.current_dir(path);
+        })
+        .wait()
+}
+
+#[test]
+fn a_run_that_is_resumed_from_elsewhere_goes_on_in_the_folder_where_it_was_started() {
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        for folder in ["work", "elsewhere"] {
+            std::fs::create_dir(world.path(folder)).unwrap();
+        }
+        world.write("work/input", "from work\n");
+        world.write("work/prog", "#!/bin/sh\ncat > \"$1\"; test -e ../go\n");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(world.path("work/prog"), executable).unwrap();
+        let words = ["run", "--out", "../run", "--stdin", "input", "--array", "0-3", "--", "./prog", "ran-{}"];
+        run_in(&world, launch, "work", &words).with(1).says_once("4 failed");
+        let again = ["run", "--resume", "--retry-failed", "--out", "../run"];
+        assert_eq!(run_in(&world, launch, "work", &again).with(1).says("where the run was started"), 0);
+        world.write("go", "");
+        let ended = run_in(&world, launch, "elsewhere", &again).with(0);
+        let work = world.path("work").canonicalize().unwrap();
+        ended.says_once(&format!("tasks run in {}, where the run was started", work.display()));
+        all_ended_well(&world, 4);
+        assert!((0..4).all(|index| world.read(format!("work/ran-{index}")) == "from work\n"));
+        assert_eq!(std::fs::read_dir(world.path("elsewhere")).unwrap().count(), 0, "{}", launch.name);
+    }
+}
+
+#[test]
+fn a_run_whose_folder_is_gone_is_refused() {
+    let world = World::new();
+    std::fs::create_dir(world.path("work")).unwrap();
+    run_in(&world, Launch::ALONE, "work", &["run", "--out", "../run", "--array", "0-1", "--", "test -e {}"]).with(1);
+    let (work, here) = (world.path("work").canonicalize().unwrap(), world.path(".").canonicalize().unwrap());
+    std::fs::remove_dir(&work).unwrap();
+    for launch in Launch::each_kind() {
+        let ended = world.run(launch, &["run", "--resume", "--retry-failed", "--out", "run"]).with(2);
+        ended.says_once(&format!("run was started in {}, which is gone", work.display()));
+        ended.says_once(&format!("not run in {} instead", here.display()));
+    }
+}

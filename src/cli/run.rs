@@ -186,7 +186,7 @@ pub struct EachTaskArgs {
     /// Further attempts after a failed one
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = EACH)]
     retries: u32,
-    /// Working directory, created when missing
+    /// Working directory, created when missing [default: the folder in which the run was started]
     #[arg(long, value_name = "DIR", help_heading = EACH)]
     cwd: Option<OsString>,
     /// Variable; may be given several times
@@ -239,6 +239,7 @@ impl RunArgs {
             source,
             defaults: self.each.check()?,
             out: self.out,
+            folder: std::env::current_dir().ok(),
             resume: self.resume,
             retry_failed: self.retry_failed,
             dry_run: self.dry_run,

@@ -19,6 +19,8 @@ use crate::task::{
     OutcomeClass, Rank, Resources, Status,
 };
 use std::collections::VecDeque;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,6 +34,8 @@ pub struct Job {
     pub loaded: Loaded,
     /// The tasks.
     pub bundle: Bundle,
+    /// The folder that tasks run in, where it is not that of the ranks.
+    pub folder: Option<PathBuf>,
     /// Failed tasks are put back.
     pub retry_failed: bool,
     /// Slots on each node, where the user said.
@@ -118,6 +122,7 @@ impl Job {
             layout,
             fan_out: self.fan_out,
             dir: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            folder: self.folder.as_ref().map(|folder| folder.as_os_str().as_bytes().to_vec()),
             bundle: self.bundle.id(),
             generation: self.owner.generation(),
             round: self.loaded.state.round + u32::from(reopens),

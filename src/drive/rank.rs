@@ -14,7 +14,9 @@ use crate::observe::Facts;
 use crate::schedule::{Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
 use crate::task::{Bundle, EndedBy, IndexRange, NodeId, Rank, Resources};
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -200,6 +202,7 @@ impl<'a> RankLoop<'a, ManagerRole> {
             max_output: shared.max_output,
             keep_stdout: shared.keep != super::plan::Keep::None,
             out_dir: Some(shared.dir.clone()),
+            folder: shared.folder.clone().map(|bytes| OsString::from_vec(bytes).into()),
             first_slot: slots.first_slot,
             gpus: slots.gpus.clone(),
             ..Default::default()

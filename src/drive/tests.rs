@@ -38,6 +38,7 @@ fn job(path: &Path, source: &Source, cluster: Cluster) -> Job {
         dir,
         owner,
         bundle: written.bundle,
+        folder: None,
         retry_failed: false,
         slots_per_node: Some(2),
         ranks_per_node: Some(cluster.ranks_per_node),

@@ -169,6 +169,8 @@ impl Preparation {
         }
         if let (Some(folder), Some(given)) = (folder, &command.cwd) {
             environment.set(b"PWD", path_of(folder, given).as_os_str().as_bytes())?;
+        } else if let Some(folder) = &setup.folder {
+            environment.set(b"PWD", folder)?;
         }
         command.env.iter().try_for_each(|(name, value)| environment.set(name, value))
     }

@@ -50,6 +50,9 @@ pub struct RunOptions {
     /// DIR, where given.
     #[serde(with = "path_bytes")]
     pub out: Option<PathBuf>,
+    /// The folder in which the run was started: tasks run there, wherever it is resumed.
+    #[serde(default, with = "path_bytes")]
+    pub folder: Option<PathBuf>,
     /// Go on where DIR stopped.
     pub resume: bool,
     /// Put back failed tasks.

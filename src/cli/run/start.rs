@@ -11,6 +11,7 @@ use crate::observe::log;
 use crate::task::{Bundle, Source, first_difference, first_difference_outside, write_bundle};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -225,6 +226,8 @@ fn begin(dir: RunDir, options: RunOptions, began: Instant) -> anyhow::Result<Job
     let kept = serde_json::to_vec_pretty(&options).context("cannot write the options down")?;
     write_atomically(&dir.options(), &kept)?;
     let written = write_bundle(source, &options.defaults, &dir.bundle())?;
+    // It is the one that the ranks are in.
+    let options = RunOptions { folder: None, ..options };
     job(dir, owner, written.bundle, options, written.warnings, began)
 }
 
@@ -251,14 +254,34 @@ fn resume(dir: RunDir, options: RunOptions, began: Instant) -> anyhow::Result<Jo
         return begin(dir, options, began);
     }
     let owner = Owner::acquire_with(&dir, Patience::default(), |what| eprintln!("myriarch: {what}"))?;
-    let options = with_kept(options, &dir)?;
+    let here = options.folder.clone();
+    let mut options = with_kept(options, &dir)?;
     let mut notes = Vec::new();
+    options.folder = elsewhere(here, options.folder, dir.path())?;
+    if let Some(folder) = &options.folder {
+        notes.push(format!("tasks run in {}, where the run was started", folder.display()));
+    }
     let old = Bundle::open(&dir.bundle())?;
     let bundle = match &options.source {
         None => old,
         Some(source) => same_tasks(&dir, old, source, &options, &mut notes)?,
     };
     job(dir, owner, bundle, options, notes, began)
+}
+
+/// The folder in which the run was started, where that is not the one it is resumed in.
+fn elsewhere(here: Option<PathBuf>, began: Option<PathBuf>, dir: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let Some(began) = began.filter(|began| Some(began) != here.as_ref()) else { return Ok(None) };
+    // What is no folder has no `.` in it.
+    let identity = |path: &Path| std::fs::metadata(path.join(".")).map(|folder| (folder.dev(), folder.ino()));
+    let there = identity(&began).with_context(|| {
+        let (dir, began) = (dir.display(), began.display());
+        let here = here.as_ref().map_or_else(|| "this folder".to_owned(), |here| here.display().to_string());
+        format!("{dir} was started in {began}, which is gone; its tasks are not run in {here} instead: bring it back")
+    })?;
+    // Two names of one folder.
+    let same = here.as_ref().is_some_and(|here| identity(here).is_ok_and(|here| here == there));
+    Ok(Some(began).filter(|_| !same))
 }
 
 /// Tasks given again must be those in DIR; where failed ones are put back, those may have been mended.
@@ -373,6 +396,7 @@ fn job(
         began,
         resume_command,
         notes,
+        folder: options.folder,
         bundle,
         dir,
     })
