@@ -242,12 +242,9 @@ impl ManagerRole {
             let grace = grace.min(time / 2);
             (((time - grace).as_micros() as u64).saturating_sub(before_us), grace)
         });
-        let mut observer = Observer::new(job.progress, &facts);
+        let mut observer = Observer::new(job.progress, &facts, &job.notes);
+        job.notes.iter().for_each(|note| tracing::info!("{note}"));
         tell_start(&facts, &state);
-        for note in &job.notes {
-            tracing::info!("{note}");
-            observer.note(note);
-        }
         let printer = if print {
             Printer::start(dir.clone()).map_err(|e| observer.note(&format!("no outputs are printed: {e}"))).ok()
         } else {

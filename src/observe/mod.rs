@@ -99,8 +99,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Says that the run starts, and what is wrong with how it was started.
-    pub fn new(mode: ProgressMode, facts: &Facts) -> Self {
+    /// Says what is to be known of the input, that the run starts, and what is wrong with how it was started.
+    pub fn new(mode: ProgressMode, facts: &Facts, notes: &[String]) -> Self {
         let is_screen =
             || std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let mode = match mode {
@@ -108,10 +108,10 @@ impl Observer {
             ProgressMode::Auto => ProgressMode::Lines,
             given => given,
         };
-        Self::writing_to(Sink::stderr(), mode, facts)
+        Self::writing_to(Sink::stderr(), mode, facts, notes)
     }
 
-    fn writing_to(sink: Sink, mode: ProgressMode, facts: &Facts) -> Self {
+    fn writing_to(sink: Sink, mode: ProgressMode, facts: &Facts, notes: &[String]) -> Self {
         let mut observer = Self {
             mode,
             sink: Arc::new(Mutex::new(sink)),
@@ -121,7 +121,7 @@ impl Observer {
             bar: None,
             next: if mode == ProgressMode::Bar { Duration::ZERO } else { Duration::from_secs(FIRST_LINES[0]) },
         };
-        facts.lines().iter().for_each(|line| observer.note(line));
+        notes.iter().chain(&facts.lines()).for_each(|line| observer.note(line));
         observer
     }
 

@@ -49,7 +49,7 @@ fn facts() -> Facts {
 
 fn observer(mode: ProgressMode, facts: &Facts) -> (Observer, Paper) {
     let paper = Paper::default();
-    (Observer::writing_to(Sink::new(Box::new(paper.clone())), mode, facts), paper)
+    (Observer::writing_to(Sink::new(Box::new(paper.clone())), mode, facts, &[]), paper)
 }
 
 /// Past its start, in lines.

@@ -22,6 +22,7 @@ mod placeholder;
 mod quoting;
 mod ranges;
 mod scan;
+mod slips;
 mod source;
 mod table;
 mod template;
