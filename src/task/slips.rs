@@ -1,6 +1,7 @@
-//! Likely slips in what the user gave, told and not refused: braces that look like a placeholder and are none or a
-//! command that is the same for all tasks.
+//! Likely slips in what the user gave, told and not refused: braces that look like a placeholder and are none, a
+//! command that is the same for all tasks, a grid whose only value looks like a range.
 
+use super::grid::{Axis, meant_range};
 use super::json::suggestion;
 use super::placeholder::{Names, looks_like_placeholders};
 use super::source::{Source, TemplateOptions};
@@ -36,6 +37,9 @@ pub(super) fn likely_slips(
         let such = columns.first().map_or_else(|| shown(whole), |column| format!("{{{column}}}"));
         slips.push(format!("every task runs the same command: no placeholder, such as {such}, stands in it"));
     }
+    if let Kind::Grid { axes, .. } = &template.kind {
+        slips.extend(axes.iter().filter_map(|(name, axis)| dashed_range(name, axis)));
+    }
     slips
 }
 
@@ -59,6 +63,11 @@ fn unknown(name: &str, kind: &Kind, names: Names<'_>) -> String {
         "{{{name}}} stays as it is: there is no such {what}{hint}; the {what}{plural} {are} {}{more}",
         listed.join(", ")
     )
+}
+
+fn dashed_range(name: &str, axis: &Axis) -> Option<String> {
+    let (value, range) = meant_range(axis)?;
+    Some(format!("--grid {name}={value} is one value, the text \"{value}\": did you mean {name}={range}?"))
 }
 
 fn shown(text: &[u8]) -> String {

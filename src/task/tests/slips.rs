@@ -72,3 +72,14 @@ fn tasks_that_are_all_the_same_are_told() {
     assert_eq!(warnings(&array(0, 3, &["./sim", "{}"]), &at), same("@"));
     assert_eq!(with_file("tasks.txt", b"date\ndate {x}\n", Source::Lines).0.unwrap().warnings, [""; 0]);
 }
+
+#[test]
+fn a_grid_whose_only_value_looks_like_a_range_is_told() {
+    let told = |axis: &str| of_grid(&[axis], &["p", "{a}"]);
+    assert_eq!(told("a=1-3"), ["--grid a=1-3 is one value, the text \"1-3\": did you mean a=1:3?"]);
+    assert!(told("a=-5--1")[0].ends_with("did you mean a=-5:-1?"));
+    assert!(told("a=0-1:0.25")[0].ends_with("did you mean a=0:1:0.25?"));
+    for plain in ["a=1-3,5-7", "a=1e-3", "a=-5", "a=2024-01-31", "a=9-3", "a=x-1", "a=-", "a=\u{e9}-1"] {
+        assert_eq!(told(plain), [""; 0], "{plain}");
+    }
+}
