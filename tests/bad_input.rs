@@ -26,6 +26,7 @@ fn is_refusal(launch: Launch, words: &[&str], ended: &Ended, parts: &[&str]) {
     for part in parts {
         assert!(said.contains(part), "{}: {words:?} does not say {part:?}:\n{said}", launch.name);
     }
+    assert!(!said.contains("os error"), "{}: {words:?}:\n{said}", launch.name);
     assert_eq!(ended.stdout, b"", "{}: {words:?}", launch.name);
 }
 
@@ -50,8 +51,8 @@ fn world_of_lists() -> World {
 type Case = (&'static [&'static str], &'static [&'static str]);
 
 const BAD_LISTS: &[Case] = &[
-    (&["none.txt"], &["none.txt: No such file or directory"]),
-    (&["folder"], &["folder: Is a directory"]),
+    (&["none.txt"], &["none.txt: No such file or directory\n"]),
+    (&["folder"], &["folder: Is a directory\n"]),
     (&["nul.txt"], &["nul.txt:2: ", "NUL"]),
     (&["long.txt"], &["long.txt:2: ", "longer than"]),
     (&["syntax.jsonl"], &["syntax.jsonl:2: not valid JSON"]),

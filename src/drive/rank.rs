@@ -12,7 +12,7 @@ use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir, Wake};
 use crate::observe::Facts;
 use crate::schedule::{Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
-use crate::task::{Bundle, EndedBy, IndexRange, NodeId, Rank, Resources};
+use crate::task::{Bundle, EndedBy, IndexRange, NodeId, Rank, Resources, io_cause};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::fd::AsRawFd;
@@ -37,7 +37,7 @@ pub enum DriveError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The system refused something small.
-    #[error("cannot set up the rank: {0}")]
+    #[error("cannot set up the rank: {}", io_cause(.0))]
     System(#[from] std::io::Error),
     /// The manager's words make no sense: another version runs there.
     #[error("rank 0 sent a plan that this rank cannot read; do all ranks run the same program?")]

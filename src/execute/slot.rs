@@ -9,7 +9,7 @@ use super::leftovers;
 use super::prepare::{Preparation, Started};
 use super::sys::{self, CpuSet, Wait};
 use super::wire::{self, Attempt, Damaged, Request, Setup};
-use crate::task::Status;
+use crate::task::{Status, io_cause};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -321,7 +321,7 @@ impl Watch {
 fn enter(folder: &[u8]) -> Result<(), String> {
     let folder = Path::new(OsStr::from_bytes(folder));
     std::env::set_current_dir(folder)
-        .map_err(|error| format!("the folder of the run, {}: {}", folder.display(), sys::error_text(&error)))
+        .map_err(|error| format!("the folder of the run, {}: {}", folder.display(), io_cause(&error)))
 }
 
 /// The words for a process's status.

@@ -1,5 +1,6 @@
 //! The folder of a run: the names of all files in it, how it is made and found.
 
+use crate::task::io_cause;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ pub enum RunDirError {
     #[error("no DIR was given, and there is no {} here", .0.display())]
     NoLast(PathBuf),
     /// A file operation failed.
-    #[error("{path}: cannot {what}: {source}", path = path.display())]
+    #[error("{}: cannot {what}: {}", path.display(), io_cause(source))]
     Io {
         /// What was tried, as a verb.
         what: &'static str,

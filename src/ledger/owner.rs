@@ -9,6 +9,7 @@
 use super::dir::RunDir;
 use super::files::beside;
 use super::host::{boot_id, host_name, job_id, pid_namespace, process_start};
+use crate::task::io_cause;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -111,7 +112,7 @@ pub enum OwnerError {
         generation: u32,
     },
     /// A file operation failed.
-    #[error("{path}: cannot {what}: {source}", path = path.display())]
+    #[error("{}: cannot {what}: {}", path.display(), io_cause(source))]
     Io {
         /// What was tried, as a verb.
         what: &'static str,

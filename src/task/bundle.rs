@@ -2,6 +2,7 @@
 //! in it is believed before its length and checksum fit. Only files that Myriarch wrote are mapped: a file of the
 //! user's may shrink under the map and kill the process.
 
+use super::cause::io_cause;
 use super::command::Command;
 use super::layout::{self, Damage, Entry, Header, RunRecord, Sections};
 use super::placeholder::SlotText;
@@ -27,7 +28,7 @@ pub struct Shape {
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The file cannot be opened, read or mapped.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), io_cause(source))]
     Io {
         /// The file.
         path: PathBuf,

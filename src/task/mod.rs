@@ -9,6 +9,7 @@
 mod account;
 mod base64;
 mod bundle;
+mod cause;
 mod command;
 mod compare;
 mod duration;
@@ -31,6 +32,7 @@ mod write;
 pub use account::{EndedBy, EndedRun, Extent};
 pub use base64::{base64_decode, base64_encode};
 pub use bundle::{Bundle, BundleError, Shape};
+pub use cause::{io_cause, without_error_numbers};
 pub use command::{Command, Program};
 pub use compare::{first_difference, first_difference_outside};
 pub use duration::{DurationParseError, parse_duration};

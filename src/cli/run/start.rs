@@ -8,7 +8,7 @@ use crate::execute::Spawner;
 use crate::fabric::{self, Fabric, ThreadFabric};
 use crate::ledger::{Owner, Patience, RunDir, load, write_atomically};
 use crate::observe::log;
-use crate::task::{Bundle, Source, first_difference, first_difference_outside, write_bundle};
+use crate::task::{Bundle, Source, first_difference, first_difference_outside, io_cause, write_bundle};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use std::os::unix::fs::MetadataExt;
@@ -123,7 +123,7 @@ fn alone(options: RunOptions, began: Instant, report: &RankReport) -> i32 {
     };
     let mut fabrics = match ThreadFabric::group(ranks) {
         Ok(fabrics) => fabrics,
-        Err(error) => return refuse(&format!("cannot connect {ranks} ranks: {error}")),
+        Err(error) => return refuse(&format!("cannot connect {ranks} ranks: {}", io_cause(&error))),
     };
     let (first_fabric, first_spawner) = (fabrics.remove(0), spawners.remove(0));
     std::thread::scope(|scope| {
@@ -405,7 +405,7 @@ fn job(
 /// A run goes on without a log where there can be none.
 fn begin_log(dir: &RunDir, owner: &Owner, options: &RunOptions, notes: &mut Vec<String>) {
     if let Err(error) = log::to_file(&dir.log()) {
-        notes.push(format!("{} cannot be written: {error}", dir.log().display()));
+        notes.push(format!("{} cannot be written: {}", dir.log().display(), io_cause(&error)));
     }
     let (version, generation) = (env!("CARGO_PKG_VERSION"), owner.generation());
     tracing::info!("myriarch {version}, generation {generation}: {}", options.command_line.join(" "));
