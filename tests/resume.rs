@@ -102,6 +102,21 @@ fn a_job_that_is_killed_while_it_reads_its_tasks_can_be_started_again() {
 }
 
 #[test]
+fn the_command_that_goes_on_starts_as_many_ranks_with_the_launcher() {
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        let ended =
+            world.run(launch, &["run", "--out", "run", "--max-fails", "1", "--array", "0-99", "--", "test -z {}"]);
+        let prefix = if launch.is_mpi() { " mpiexec -n 4 myriarch" } else { " myriarch" };
+        let resume = format!("{prefix} run --resume --out run\n");
+        assert_eq!(ended.says(&resume), 2, "at the start and at the end of {}:\n{}", launch.name, ended.stderr);
+        ended.says_once(&format!("{prefix} run --resume --retry-failed --out run\n"));
+        let status = world.alone(&["status", "run"]).with(3);
+        assert!(status.text().contains(&format!("resume with:{resume}")), "{}", status.text());
+    }
+}
+
+#[test]
 fn a_killed_job_counts_as_died_until_it_is_resumed() {
     let world = World::new();
     let run = world.start(Launch::ALONE, &["run", "--out", "run", "--array", "0-1", "--", "test {} = 0 || sleep 300"]);

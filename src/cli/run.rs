@@ -240,6 +240,7 @@ impl RunArgs {
             defaults: self.each.check()?,
             out: self.out,
             folder: std::env::current_dir().ok(),
+            launch: String::new(),
             resume: self.resume,
             retry_failed: self.retry_failed,
             dry_run: self.dry_run,

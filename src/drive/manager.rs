@@ -70,8 +70,6 @@ pub struct Job {
     pub progress: ProgressMode,
     /// When the process began.
     pub began: std::time::Instant,
-    /// The command that takes the run up again, for people.
-    pub resume_command: String,
     /// What to tell once the run starts: a sentence each.
     pub notes: Vec<String>,
 }

@@ -180,7 +180,6 @@ impl<'a> RankLoop<'a, ManagerRole> {
             source: bundle.source().to_owned(),
             launcher: launcher(),
             survival: loss_survival(),
-            resume_command: job.resume_command.clone(),
             pinned: layout.pinned(),
         };
         Ok(ManagerRole::new(place, job, bundle, shared, facts, &self.wake)?)

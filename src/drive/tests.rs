@@ -56,7 +56,6 @@ fn job(path: &Path, source: &Source, cluster: Cluster) -> Job {
         print: false,
         progress: ProgressMode::None,
         began: Instant::now(),
-        resume_command: String::new(),
         notes: Vec::new(),
     }
 }

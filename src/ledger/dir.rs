@@ -13,7 +13,7 @@ const LAST: &str = "last";
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// It holds a run already.
-    #[error("{dir} holds a run already: go on with it with `myriarch run --resume --out {dir}`, or give another --out", dir = .0.display())]
+    #[error("{} holds a run already", .0.display())]
     HoldsRun(PathBuf),
     /// It holds no run.
     #[error("{} holds no run", .0.display())]

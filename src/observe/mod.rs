@@ -12,6 +12,7 @@ mod tests;
 mod text;
 
 pub use start::Facts;
+pub use text::resume_command;
 
 use crate::ledger::Summary;
 use crate::task::{EndedBy, FailureDigest};
@@ -91,6 +92,8 @@ pub struct Observer {
     mode: ProgressMode,
     sink: Shared<Sink>,
     dir: PathBuf,
+    /// What stands before a command that starts ranks.
+    launch: String,
     slots: u64,
     digest: FailureDigest,
     /// What the bar on the screen shows, and when that was drawn.
@@ -116,6 +119,7 @@ impl Observer {
             mode,
             sink: Arc::new(Mutex::new(sink)),
             dir: facts.dir.clone(),
+            launch: facts.launcher.prefix(facts.ranks),
             slots: facts.slots,
             digest: FailureDigest::default(),
             bar: None,
@@ -200,7 +204,7 @@ impl Observer {
 
     /// Says what this start came to, and where to look next.
     pub fn finish(&mut self, summary: &Summary, dir: &Path, names: &Names<'_>) {
-        let text = report::end(summary, &self.digest, names, dir);
+        let text = report::end(summary, &self.digest, names, &self.launch, dir);
         self.note(&text);
         lock(&self.sink).drain(LAST_WORDS);
     }

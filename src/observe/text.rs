@@ -68,6 +68,11 @@ pub(super) fn word(path: &Path) -> String {
     if !text.is_empty() && text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
+/// The command that goes on with a run. `launch` stands before it, with its blank; `options` behind --resume.
+pub fn resume_command(launch: &str, dir: &Path, options: &str) -> String {
+    format!("{launch}myriarch run --resume{options} --out {}", word(dir))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

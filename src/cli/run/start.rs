@@ -6,8 +6,8 @@ use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, in_one_line};
 use crate::drive::{self, DriveError, Job, Keep, RankReport};
 use crate::execute::Spawner;
 use crate::fabric::{self, Fabric, ThreadFabric};
-use crate::ledger::{Owner, Patience, RunDir, load, write_atomically};
-use crate::observe::log;
+use crate::ledger::{Owner, Patience, RunDir, RunDirError, load, write_atomically};
+use crate::observe::{log, resume_command};
 use crate::task::{Bundle, Source, first_difference, first_difference_outside, io_cause, write_bundle};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
@@ -154,6 +154,7 @@ fn play(fabric: Box<dyn Fabric>, spawner: Spawner, options: RunOptions, began: I
             Err(error) => fail(&error),
         };
     }
+    let options = RunOptions { launch: fabric::launcher().prefix(fabric.size()), ..options };
     let (job, made) = match prepare(options, began) {
         Ok((job, made)) => (Ok(job), made),
         Err(error) => (Err(error), None),
@@ -188,7 +189,13 @@ fn prepare(options: RunOptions, began: Instant) -> anyhow::Result<(Job, Option<R
     match existing(&options)? {
         Some(dir) => Ok((resume(dir, options, began)?, None)),
         None => {
-            let dir = RunDir::create(options.out.as_deref())?;
+            let dir = match RunDir::create(options.out.as_deref()) {
+                Err(RunDirError::HoldsRun(dir)) => {
+                    let (path, resume) = (dir.display(), resume_command(&options.launch, &dir, ""));
+                    bail!("{path} holds a run already: go on with it with `{resume}`, or give another --out");
+                }
+                created => created?,
+            };
             match begin(dir.clone(), options, began) {
                 Ok(job) => Ok((job, Some(dir))),
                 Err(error) => {
@@ -324,8 +331,19 @@ fn same_tasks(
 
 /// What was not said now is taken from the start that made the folder, but for what belongs to one start alone.
 fn with_kept(options: RunOptions, dir: &RunDir) -> anyhow::Result<RunOptions> {
-    const OF_ONE_START: [&str; 10] =
-        ["source", "defaults", "out", "resume", "retry_failed", "dry_run", "walltime", "ranks", "said", "command_line"];
+    const OF_ONE_START: [&str; 11] = [
+        "launch",
+        "source",
+        "defaults",
+        "out",
+        "resume",
+        "retry_failed",
+        "dry_run",
+        "walltime",
+        "ranks",
+        "said",
+        "command_line",
+    ];
     let path = dir.options();
     let kept = match std::fs::read(&path) {
         Ok(kept) => kept,
@@ -368,7 +386,6 @@ fn job(
     begin_log(&dir, &owner, &options, &mut notes);
     let loaded = load(&dir)?;
     notes.extend(loaded.notes());
-    let resume_command = resume_command(dir.path());
     let max_fails = options.max_fails.map(|most| most.limit(bundle.len()));
     Ok(Job {
         owner,
@@ -394,7 +411,6 @@ fn job(
         print: options.print,
         progress: options.progress,
         began,
-        resume_command,
         notes,
         folder: options.folder,
         bundle,
@@ -409,13 +425,6 @@ fn begin_log(dir: &RunDir, owner: &Owner, options: &RunOptions, notes: &mut Vec<
     }
     let (version, generation) = (env!("CARGO_PKG_VERSION"), owner.generation());
     tracing::info!("myriarch {version}, generation {generation}: {}", options.command_line.join(" "));
-}
-
-fn resume_command(dir: &Path) -> String {
-    let text = dir.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+=:,@%".contains(c);
-    let quoted = if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) };
-    format!("myriarch run --resume --out {quoted}")
 }
 
 /// What the batch system leaves of the job's time, where it says so.
