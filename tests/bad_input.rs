@@ -101,8 +101,12 @@ const BAD_OPTIONS: &[Case] = &[
 
 /// What only the machine can say no to, after the ranks have met.
 const UNFIT: &[Case] = &[
-    (&["good.txt", "--cores", "5000"], &["5000"]),
-    (&["good.txt", "--gpus", "5000"], &["5000"]),
+    (
+        &["good.txt", "--cores", "5000"],
+        &["myriarch: --cores 5000: ", "5,000 cores", "srun --ntasks-per-node=1 -c CORES"],
+    ),
+    (&["good.txt", "--gpus", "5000"], &["myriarch: --gpus 5000: ", "5,000 GPUs"]),
+    (&["--array", "1", "--gpus", "9999", "--", "touch", "ran"], &["myriarch: --gpus 9999: "]),
     (&["good.txt", "--out", "good.txt"], &["good.txt"]),
     (&["good.txt", "--out", "good.txt/run"], &["good.txt"]),
     (&["good.txt", "--out", "/proc/myriarch-run"], &["/proc/myriarch-run"]),
@@ -174,7 +178,7 @@ fn set_mode(path: &std::path::Path, mode: u32) {
 fn a_task_of_a_list_that_fits_no_rank_is_named_with_its_line() {
     let world = world_of_lists();
     for launch in Launch::each_kind() {
-        refused(&world, launch, &["cores.jsonl"], &["5000", "cores.jsonl:2"]);
+        refused(&world, launch, &["cores.jsonl"], &["myriarch: cores.jsonl:2: ", "5,000 cores", "-c CORES"]);
     }
 }
 

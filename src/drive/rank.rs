@@ -10,7 +10,7 @@ use super::wire::{Control, pack, unpack};
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir, Wake};
-use crate::observe::Facts;
+use crate::observe::{Facts, of};
 use crate::schedule::{Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
 use crate::task::{Bundle, EndedBy, IndexRange, NodeId, Rank, Resources, io_cause};
 use std::collections::VecDeque;
@@ -107,16 +107,24 @@ fn visible(dir: &Path) -> Option<RunDir> {
     RunDir::open(dir).ok()
 }
 
-/// Names the first task that takes more than any rank has.
+/// Names the option that asks for more than any rank has, or else the first task that does.
 fn unfit(bundle: &Bundle, have: Resources) -> String {
     let mut runs = bundle.shape_runs(IndexRange::new(0, bundle.len()));
     let (task, need) = match runs.find(|(_, shape)| !have.fits(shape.resources)) {
         Some((run, shape)) => (super::manager::place_of(bundle, run.start), shape.resources),
         None => ("a task".to_owned(), bundle.max_resources()),
     };
-    let (what, need, have) =
-        if need.cores > have.cores { ("cores", need.cores, have.cores) } else { ("GPUs", need.gpus, have.gpus) };
-    format!("{task}: it takes {need} {what}, and no rank has more than {have}")
+    let asked = bundle.default_resources();
+    let (what, option, asked, need, have, remedy) = if need.cores > have.cores {
+        let remedy = "; start one rank per node with all of its cores (srun --ntasks-per-node=1 -c CORES, mpirun \
+                      --bind-to none)";
+        ("core", "--cores", asked.cores, need.cores, have.cores, remedy)
+    } else {
+        ("GPU", "--gpus", asked.gpus, need.gpus, have.gpus, "")
+    };
+    let has = if have == 0 { format!("no rank has a {what}") } else { format!("no rank has more than {have}") };
+    let who = if asked == need { format!("{option} {need}") } else { task };
+    format!("{who}: a task takes {}, and {has}{remedy}", of(need.into(), what))
 }
 
 /// One rank, with the roles that it plays.

@@ -163,7 +163,7 @@ impl Executor {
         let wanted = command.resources.gpus;
         if wanted > 0 {
             let Some(taken) = self.gpus.take(wanted) else {
-                let why = format!("it takes {wanted} GPUs, of the {} of its worker too few are free", self.gpus.len());
+                let why = format!("too few GPUs of its worker are free: it takes {wanted} of {}", self.gpus.len());
                 return self.end_at_once(first, running, Status::NotStarted(why), false);
             };
             running.gpus = taken;

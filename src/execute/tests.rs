@@ -455,7 +455,7 @@ fn gpus_are_given_to_one_task_at_a_time() {
     }
     let ended: BTreeMap<u32, Ended> = wait_for(&mut executor, 3).into_iter().map(|end| (end.slot, end)).collect();
     assert_eq!([text(&ended[&0].stdout), text(&ended[&1].stdout)], ["4\n", "6\n"]);
-    assert!(matches!(&ended[&2].status, Status::NotStarted(why) if why.contains("too few are free")));
+    assert!(matches!(&ended[&2].status, Status::NotStarted(why) if why.contains("too few GPUs of its worker")));
     task.resources.gpus = 2;
     assert_eq!(text(&run(&mut executor, &task).stdout), "4,6\n");
 }

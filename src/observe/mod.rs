@@ -12,7 +12,7 @@ mod tests;
 mod text;
 
 pub use start::Facts;
-pub use text::resume_command;
+pub use text::{of, resume_command};
 
 use crate::ledger::Summary;
 use crate::task::{EndedBy, FailureDigest};
@@ -24,7 +24,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use text::{count, of, percent, rate, whole};
+use text::{count, percent, rate, whole};
 
 /// How progress is shown. Messages come in every mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]

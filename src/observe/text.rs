@@ -17,7 +17,7 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `1 task`, `1,000 tasks`
-pub(super) fn of(n: u64, what: &str) -> String {
+pub fn of(n: u64, what: &str) -> String {
     format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }
 

@@ -231,6 +231,11 @@ impl Bundle {
         Resources { cores: self.header().max_cores.get(), gpus: self.header().max_gpus.get() }
     }
 
+    /// What a task takes that does not say so itself.
+    pub fn default_resources(&self) -> Resources {
+        self.template.shape.resources
+    }
+
     /// What an attempt on that slot runs.
     ///
     /// # Panics
