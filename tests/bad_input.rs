@@ -107,10 +107,12 @@ const UNFIT: &[Case] = &[
     ),
     (&["good.txt", "--gpus", "5000"], &["myriarch: --gpus 5000: ", "5,000 GPUs"]),
     (&["--array", "1", "--gpus", "9999", "--", "touch", "ran"], &["myriarch: --gpus 9999: "]),
-    (&["good.txt", "--out", "good.txt"], &["good.txt"]),
-    (&["good.txt", "--out", "good.txt/run"], &["good.txt"]),
+    (&["good.txt", "--out", "good.txt"], &["good.txt: it is not a folder"]),
+    (&["good.txt", "--out", "good.txt/run"], &["good.txt: it is not a folder"]),
+    (&["--resume", "--out", "good.txt"], &["good.txt: it is not a folder"]),
     (&["good.txt", "--out", "/proc/myriarch-run"], &["/proc/myriarch-run"]),
-    (&["--resume", "--out", "none"], &["none"]),
+    (&["--resume", "--out", "none"], &["there is no run in none, and no tasks are given"]),
+    (&["--resume", "--out", "folder"], &["there is no run in folder, and no tasks are given"]),
     (&["--resume"], &["myriarch-runs/last"]),
 ];
 
@@ -218,7 +220,12 @@ fn a_folder_of_a_running_job_is_left_alone() {
     let run = world.start(Launch::ALONE, &["run", "--out", "run", "--array", "0", "--", line]);
     eventually("it runs", || world.has("started").then_some(()));
     for launch in Launch::each_kind() {
-        refused(&world, launch, &["--resume", "--out", "run"], &["run belongs to a running job"]);
+        refused(
+            &world,
+            launch,
+            &["--resume", "--out", "run"],
+            &["run belongs to a running job", "`myriarch stop run`"],
+        );
         refused(&world, launch, &["good.txt", "--out", "run"], &["run holds a run already"]);
     }
     world.write("go", "");

@@ -15,6 +15,9 @@ pub enum RunDirError {
     /// It holds a run already.
     #[error("{} holds a run already", .0.display())]
     HoldsRun(PathBuf),
+    /// It is a file, or the like.
+    #[error("{}: it is not a folder", .0.display())]
+    NotAFolder(PathBuf),
     /// It holds no run.
     #[error("{} holds no run", .0.display())]
     NoRun(PathBuf),
@@ -35,7 +38,11 @@ pub enum RunDirError {
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
     let path = path.to_owned();
-    move |source| RunDirError::Io { what, path, source }
+    move |source| {
+        let is_other = path.metadata().is_ok_and(|it| !it.is_dir());
+        let wants_folder = matches!(source.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory);
+        if is_other && wants_folder { RunDirError::NotAFolder(path) } else { RunDirError::Io { what, path, source } }
+    }
 }
 
 /// A run's folder, called DIR.
@@ -330,7 +337,10 @@ mod tests {
         assert!(RunDir::open(&path).is_ok());
         assert!(matches!(RunDir::open(&folder.path().join("none")), Err(RunDirError::Io { .. })));
         std::fs::write(folder.path().join("file"), b"").unwrap();
-        assert!(RunDir::create(Some(&folder.path().join("file"))).is_err());
+        let file = folder.path().join("file");
+        for refused in [RunDir::create(Some(&file)), RunDir::create(Some(&file.join("run"))), RunDir::open(&file)] {
+            assert!(matches!(refused, Err(RunDirError::NotAFolder(path)) if path == file));
+        }
     }
 
     #[test]

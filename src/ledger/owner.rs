@@ -96,7 +96,10 @@ impl OwnerRecord {
 #[derive(Debug, thiserror::Error)]
 pub enum OwnerError {
     /// Someone else has it and lives.
-    #[error("{} belongs to a running job ({owner})", dir.display())]
+    #[error(
+        "{0} belongs to a running job ({owner}): `myriarch status {0}` shows it, `myriarch stop {0}` stops it",
+        dir.display()
+    )]
     Running {
         /// The folder.
         dir: PathBuf,

@@ -220,7 +220,12 @@ fn existing(options: &RunOptions) -> anyhow::Result<Option<RunDir>> {
         return Ok(None);
     }
     Ok(Some(match &options.out {
-        Some(path) => RunDir::open(path)?,
+        Some(path) => match RunDir::open(path) {
+            Err(error) if !path.exists() || matches!(error, RunDirError::NoRun(_)) => {
+                bail!("there is no run in {}, and no tasks are given", path.display())
+            }
+            opened => opened?,
+        },
         None => RunDir::default_or_last(None)?,
     }))
 }
