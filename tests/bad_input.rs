@@ -58,7 +58,7 @@ const BAD_LISTS: &[Case] = &[
     (&["syntax.jsonl"], &["syntax.jsonl:2: not valid JSON"]),
     (&["key.jsonl"], &["key.jsonl:2: unknown key \"timout\" (did you mean \"timeout\"?)"]),
     (&["empty.jsonl"], &["empty.jsonl:3: ", "empty"]),
-    (&["type.jsonl"], &["type.jsonl:1: \"argv\""]),
+    (&["type.jsonl"], &["type.jsonl:1: \"argv\": it is a list of words; for a shell line write \"shell\""]),
     (&["--each-line", "none.txt", "--", "touch", "ran"], &["none.txt: No such file or directory"]),
     (&["--table", "none.csv", "--", "touch", "ran"], &["none.csv: No such file or directory"]),
     (&["--table", "short.csv", "--", "touch", "ran"], &["short.csv:3: 1 fields"]),

@@ -143,7 +143,7 @@ pub struct TaskArgs {
     #[arg(value_name = "TASKS", help_heading = TASKS)]
     list: Option<PathBuf>,
     /// A task for each number: FIRST-LAST or FIRST-LAST:STEP
-    #[arg(long, value_name = "RANGE", help_heading = TASKS)]
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true, value_parser = parse_range_text, help_heading = TASKS)]
     array: Option<String>,
     /// A task for each line of the file, empty ones and # too; - is stdin
     #[arg(long, value_name = "FILE", help_heading = TASKS)]
@@ -326,6 +326,17 @@ fn list_source(list: &Path, format: Option<ListFormat>) -> Source {
     match format.unwrap_or(by_name) {
         ListFormat::Json => Source::Json(Input::new(list)),
         ListFormat::Lines => Source::Lines(Input::new(list)),
+    }
+}
+
+/// Takes what may be a range. What has a dash in front is none: a negative number, or the next option.
+fn parse_range_text(text: &str) -> Result<String, &'static str> {
+    match text.strip_prefix('-') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => {
+            Err("negative numbers are not possible (did you mean --grid i=FIRST:LAST and {i}?)")
+        }
+        Some(_) => Err("a range such as 0-999 is missing"),
+        None => Ok(text.to_owned()),
     }
 }
 

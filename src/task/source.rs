@@ -348,6 +348,12 @@ impl Job<'_> {
         if scan.had_mark {
             self.warnings.push(format!("{name} begins with a byte order mark, which was left out"));
         }
+        if let Some(line) = scan.first_object {
+            self.warnings.push(format!(
+                "{name} has lines that look like JSON objects (the first is line {line}), and runs them as shell lines: did \
+                 you mean --format json?"
+            ));
+        }
         if let Some(line) = scan.first_cr {
             self.warnings.push(format!(
                 "{name} has Windows line ends (the first in line {line}); the CR before each newline was left out"

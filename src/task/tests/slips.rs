@@ -83,3 +83,11 @@ fn a_grid_whose_only_value_looks_like_a_range_is_told() {
         assert_eq!(told(plain), [""; 0], "{plain}");
     }
 }
+
+#[test]
+fn objects_in_a_plain_list_are_told() {
+    let text = b"# list\necho a\n {\"shell\": \"echo b\"}\n{ echo c; }\n{\"argv\": []}\n";
+    let told = with_file("tasks.txt", text, Source::Lines).0.unwrap().warnings;
+    assert!(told.len() == 1 && told[0].contains("line 3") && told[0].contains("--format json"), "{told:?}");
+    assert_eq!(with_file("tasks.txt", b"{ echo a; }\n", Source::Lines).0.unwrap().warnings, [""; 0]);
+}
