@@ -110,8 +110,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = OUTPUT)]
     max_output: u64,
 
-    /// Slots on each node [default: its cores]
-    #[arg(short = 'j', long, value_name = "N", value_parser = at_least_one(), help_heading = LAYOUT)]
+    /// Slots on each node [default: its cores, at least one for each rank]
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", value_parser = at_least_one(), help_heading = LAYOUT)]
     slots_per_node: Option<u32>,
     /// Most tasks that run at once, on all nodes together
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = LAYOUT)]
@@ -184,7 +184,8 @@ pub struct EachTaskArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration, help_heading = EACH)]
     timeout: Option<Duration>,
     /// Further attempts after a failed one
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = EACH)]
+    // Taken for an option of its own it would be corrected to --retry-failed.
+    #[arg(long, alias = "retry", value_name = "N", default_value_t = 0, help_heading = EACH)]
     retries: u32,
     /// Working directory, created when missing [default: the folder in which the run was started]
     #[arg(long, value_name = "DIR", help_heading = EACH)]

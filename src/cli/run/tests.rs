@@ -168,6 +168,7 @@ fn bad_usage_is_named_with_a_way_out() {
         (&["t", "-0"], "--each-line"),
         (&["t", "--retry-failed"], "--resume"),
         (&["t", "--timout", "5"], "--timeout"),
+        (&["t", "--retry"], "--retries <N>"),
         (&["t", "-I", ""], "-I"),
     ] {
         let message = check(line).unwrap_err();
@@ -242,4 +243,11 @@ fn a_dry_run_looks_only_where_the_program_is_plain() {
         one.to_string(),
         "1 task from --array 3-3, up to 2 cores and 0 GPUs each\n  3  OMP_NUM_THREADS=2 sh 3\n"
     );
+}
+
+#[test]
+fn names_from_other_programs_are_taken() {
+    let options = check(&["t", "--jobs", "3", "--retry", "2"]).unwrap();
+    assert_eq!((options.slots_per_node, options.defaults.retries), (Some(3), 2));
+    assert!(options.said.contains(&"slots_per_node".to_owned()), "{:?}", options.said);
 }
