@@ -512,3 +512,16 @@ fn the_command_says_how_it_is_used() {
     }
     assert!(std::path::Path::new(BINARY).exists());
 }
+
+#[test]
+fn likely_slips_are_told_once_before_the_run_starts_and_in_a_dry_run() {
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        let words = ["run", "--grid", "mass=1,2", "--cwd", "c-{mas}", "--", "echo", "{mass}"];
+        let slip = "{mas} stays as it is: there is no such --grid name (did you mean \"mass\"?)";
+        let ended = world.run(launch, &words).with(0);
+        ended.says_once(slip);
+        assert!(ended.stderr.find(slip) < ended.stderr.find("stop with:"), "{}", ended.stderr);
+        world.run(launch, &[&words[..1], &["--dry-run"], &words[1..]].concat()).with(0).says_once(slip);
+    }
+}

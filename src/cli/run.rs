@@ -112,8 +112,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = OUTPUT)]
     max_output: u64,
 
-    /// Slots on each node [default: its cores]
-    #[arg(short = 'j', long, value_name = "N", value_parser = at_least_one(), help_heading = LAYOUT)]
+    /// Slots on each node [default: its cores, at least one for each rank]
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", value_parser = at_least_one(), help_heading = LAYOUT)]
     slots_per_node: Option<u32>,
     /// Most tasks that run at once, on all nodes together
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = LAYOUT)]
@@ -145,7 +145,7 @@ pub struct TaskArgs {
     #[arg(value_name = "TASKS", help_heading = TASKS)]
     list: Option<PathBuf>,
     /// A task for each number: FIRST-LAST or FIRST-LAST:STEP
-    #[arg(long, value_name = "RANGE", help_heading = TASKS)]
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true, value_parser = parse_range_text, help_heading = TASKS)]
     array: Option<String>,
     /// A task for each line of the file, empty ones and # too; - is stdin
     #[arg(long, value_name = "FILE", help_heading = TASKS)]
@@ -186,9 +186,10 @@ pub struct EachTaskArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration, help_heading = EACH)]
     timeout: Option<Duration>,
     /// Further attempts after a failed one
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = EACH)]
+    // Taken for an option of its own it would be corrected to --retry-failed.
+    #[arg(long, alias = "retry", value_name = "N", default_value_t = 0, help_heading = EACH)]
     retries: u32,
-    /// Working directory, created when missing
+    /// Working directory, created when missing [default: the folder in which the run was started]
     #[arg(long, value_name = "DIR", help_heading = EACH)]
     cwd: Option<OsString>,
     /// Variable; may be given several times
@@ -241,6 +242,8 @@ impl RunArgs {
             source,
             defaults: self.each.check()?,
             out: self.out,
+            folder: std::env::current_dir().ok(),
+            launch: String::new(),
             resume: self.resume,
             retry_failed: self.retry_failed,
             dry_run: self.dry_run,
@@ -326,6 +329,17 @@ fn list_source(list: &Path, format: Option<ListFormat>) -> Source {
     match format.unwrap_or(by_name) {
         ListFormat::Json => Source::Json(Input::new(list)),
         ListFormat::Lines => Source::Lines(Input::new(list)),
+    }
+}
+
+/// Takes what may be a range. What has a dash in front is none: a negative number, or the next option.
+fn parse_range_text(text: &str) -> Result<String, &'static str> {
+    match text.strip_prefix('-') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => {
+            Err("negative numbers are not possible (did you mean --grid i=FIRST:LAST and {i}?)")
+        }
+        Some(_) => Err("a range such as 0-999 is missing"),
+        None => Ok(text.to_owned()),
     }
 }
 

@@ -5,7 +5,7 @@ use super::dir::{DirArg, print};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED};
 use crate::ledger::{Counts, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, Summary};
 use crate::observe::stopped_by;
-use crate::observe::text::{count, of, precise, rate, whole};
+use crate::observe::text::{count, of, precise, rate, resume_command, whole};
 use crate::task::EndedBy;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -84,7 +84,7 @@ impl Report {
             return Self::running(dir, path, owner);
         }
         if let Some(summary) = summary {
-            return Ok(Self::ended(path, owner, summary));
+            return Ok(Self::ended(dir, path, owner, summary));
         }
         Self::without_word(dir, path, owner, gave_back)
     }
@@ -112,7 +112,7 @@ impl Report {
         })
     }
 
-    fn ended(path: String, owner: Option<OwnerRecord>, summary: Summary) -> Self {
+    fn ended(dir: &RunDir, path: String, owner: Option<OwnerRecord>, summary: Summary) -> Self {
         let left = summary.unfinished > 0;
         Self {
             state: if left { Standing::Stopped } else { Standing::Complete },
@@ -123,7 +123,7 @@ impl Report {
             unfinished: summary.unfinished,
             ended_by: Some(summary.ended_by),
             exit_status: Some(summary.exit_status),
-            resume: left.then(|| resume_command(&path)),
+            resume: left.then(|| resume_with(dir)),
             dir: path,
             owner,
             progress: None,
@@ -162,7 +162,7 @@ impl Report {
                 (false, 0) => EXIT_OK,
                 (false, _) => EXIT_FAILED,
             }),
-            resume: left.then(|| resume_command(&path)),
+            resume: left.then(|| resume_with(dir)),
             dir: path,
             tasks,
             ok,
@@ -255,8 +255,11 @@ fn counted(dir: &RunDir) -> anyhow::Result<(u64, u64, u64, u64)> {
     Ok((reader.tasks(), counts.ok, counts.failed, counts.cancelled))
 }
 
-fn resume_command(dir: &str) -> String {
-    format!("myriarch run --resume --out {dir}")
+/// The command that goes on with the run, started as the run was.
+fn resume_with(dir: &RunDir) -> String {
+    let options = std::fs::read(dir.options()).unwrap_or_default();
+    let options: serde_json::Value = serde_json::from_slice(&options).unwrap_or_default();
+    resume_command(options["launch"].as_str().unwrap_or_default(), dir.path(), "")
 }
 
 /// Whether an owner on another host lives. A beat that is recent by both clocks is taken for life; otherwise the beat
@@ -457,6 +460,9 @@ mod tests {
         assert_eq!((report.state, report.ok, report.unfinished), (Standing::Died, 1, 2));
         assert_eq!(report.exit_status(), EXIT_UNFINISHED);
         assert!(text(&report).contains("died, 1 of 3") && text(&report).contains("resume with: myriarch run --resume"));
+        std::fs::write(dir.options(), r#"{"launch": "srun -n 8 "}"#).unwrap();
+        let report = Report::read(&dir).unwrap();
+        assert!(text(&report).contains("resume with: srun -n 8 myriarch run --resume"), "{}", text(&report));
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!((&json["state"], &json["exit_status"]), (&"died".into(), &3.into()));
     }

@@ -49,6 +49,7 @@ fn resumed(path: &Path, cluster: Cluster) -> Job {
         owner,
         bundle: Bundle::open(&dir.bundle()).unwrap(),
         dir,
+        folder: None,
         retry_failed: false,
         slots_per_node: Some(2),
         ranks_per_node: Some(cluster.ranks_per_node),
@@ -67,7 +68,6 @@ fn resumed(path: &Path, cluster: Cluster) -> Job {
         print: false,
         progress: ProgressMode::None,
         began: Instant::now(),
-        resume_command: String::new(),
         notes: Vec::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! The folder of a run: the names of all files in it, how it is made and found.
 
+use crate::task::io_cause;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,11 @@ const LAST: &str = "last";
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// It holds a run already.
-    #[error("{dir} holds a run already: go on with it with `myriarch run --resume --out {dir}`, or give another --out", dir = .0.display())]
+    #[error("{} holds a run already", .0.display())]
     HoldsRun(PathBuf),
+    /// It is a file, or the like.
+    #[error("{}: it is not a folder", .0.display())]
+    NotAFolder(PathBuf),
     /// It holds no run.
     #[error("{} holds no run", .0.display())]
     NoRun(PathBuf),
@@ -21,7 +25,7 @@ pub enum RunDirError {
     #[error("no DIR was given, and there is no {} here", .0.display())]
     NoLast(PathBuf),
     /// A file operation failed.
-    #[error("{path}: cannot {what}: {source}", path = path.display())]
+    #[error("{}: cannot {what}: {}", path.display(), io_cause(source))]
     Io {
         /// What was tried, as a verb.
         what: &'static str,
@@ -46,7 +50,11 @@ const NOW: &str = "now";
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
     let path = path.to_owned();
-    move |source| RunDirError::Io { what, path, source }
+    move |source| {
+        let is_other = path.metadata().is_ok_and(|it| !it.is_dir());
+        let wants_folder = matches!(source.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory);
+        if is_other && wants_folder { RunDirError::NotAFolder(path) } else { RunDirError::Io { what, path, source } }
+    }
 }
 
 /// A run's folder, called DIR.
@@ -350,7 +358,10 @@ mod tests {
         assert!(RunDir::open(&path).is_ok());
         assert!(matches!(RunDir::open(&folder.path().join("none")), Err(RunDirError::Io { .. })));
         std::fs::write(folder.path().join("file"), b"").unwrap();
-        assert!(RunDir::create(Some(&folder.path().join("file"))).is_err());
+        let file = folder.path().join("file");
+        for refused in [RunDir::create(Some(&file)), RunDir::create(Some(&file.join("run"))), RunDir::open(&file)] {
+            assert!(matches!(refused, Err(RunDirError::NotAFolder(path)) if path == file));
+        }
     }
 
     #[test]

@@ -42,14 +42,13 @@ fn facts() -> Facts {
         source: "tasks.txt".into(),
         launcher: Launcher::OpenMpi { recovery: Some(true) },
         survival: LossSurvival::Ends("start srun with -K0".into()),
-        resume_command: "myriarch run --resume --out runs/7".into(),
         pinned: true,
     }
 }
 
 fn observer(mode: ProgressMode, facts: &Facts) -> (Observer, Paper) {
     let paper = Paper::default();
-    (Observer::writing_to(Sink::new(Box::new(paper.clone())), mode, facts), paper)
+    (Observer::writing_to(Sink::new(Box::new(paper.clone())), mode, facts, &[]), paper)
 }
 
 /// Past its start, in lines.
@@ -115,7 +114,7 @@ fn the_start_says_who_takes_part_and_how_to_stop_and_go_on() {
     assert_eq!(
         paper.news(),
         "myriarch: 4 ranks on 2 nodes, 8 slots, 8 of 16 cores allotted; 1,000 tasks of tasks.txt; runs/7\n\
-         myriarch: stop with: myriarch stop runs/7; go on later with: myriarch run --resume --out runs/7\n"
+         myriarch: stop with: myriarch stop runs/7; go on later with: mpiexec -n 4 myriarch run --resume --out runs/7\n"
     );
     let alone = Facts {
         ranks: 1,
@@ -256,8 +255,8 @@ fn the_end_groups_failures_largest_first_and_says_what_to_do() {
   10 failed in earlier starts
   what failed:  myriarch failed runs/7
   its stderr:   myriarch output runs/7 --task 105 --stderr
-  go on:        myriarch run --resume --out runs/7
-  retry failed: myriarch run --resume --retry-failed --out runs/7
+  go on:        mpiexec -n 4 myriarch run --resume --out runs/7
+  retry failed: mpiexec -n 4 myriarch run --resume --retry-failed --out runs/7
   outputs:      myriarch output runs/7
 "
     );

@@ -93,6 +93,11 @@ pub(crate) fn write_stream(stream: &Captured, out: &mut dyn Write) -> io::Result
     out.write_all(tail)
 }
 
+/// The command that goes on with a run. `launch` stands before it, with its blank; `options` behind --resume.
+pub(crate) fn resume_command(launch: &str, dir: &Path, options: &str) -> String {
+    format!("{launch}myriarch run --resume{options} --out {}", word(dir))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 //! in it is believed before its length and checksum fit. Only files that Myriarch wrote are mapped: a file of the
 //! user's may shrink under the map and kill the process.
 
+use super::cause::io_cause;
 use super::command::Command;
 use super::layout::{self, Damage, Entry, Header, RunRecord, Sections};
 use super::placeholder::SlotText;
@@ -27,7 +28,7 @@ pub struct Shape {
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The file cannot be opened, read or mapped.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), io_cause(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -228,6 +229,11 @@ impl Bundle {
     /// The most that any task of the whole bundle takes, of each resource.
     pub fn max_resources(&self) -> Resources {
         Resources { cores: self.header().max_cores.get(), gpus: self.header().max_gpus.get() }
+    }
+
+    /// What a task takes that does not say so itself.
+    pub fn default_resources(&self) -> Resources {
+        self.template.shape.resources
     }
 
     /// What an attempt on that slot runs.

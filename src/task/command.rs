@@ -36,7 +36,7 @@ pub struct Command {
     pub program: Program,
     /// Variables set on top of the rank's environment; each name once.
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Working directory, created when missing; the rank's own where there is none.
+    /// Working directory, created when missing; the folder in which the run was started where there is none.
     pub cwd: Option<Vec<u8>>,
     /// File that standard input is read from; `/dev/null` where there is none.
     pub stdin: Option<Vec<u8>>,

@@ -46,6 +46,17 @@ pub(super) struct Template {
     pub(super) tells_cores: bool,
 }
 
+impl Kind {
+    /// The names that placeholders may have.
+    pub(super) fn columns(&self) -> Vec<String> {
+        match self {
+            Kind::Grid { axes, .. } => axes.iter().map(|(name, _)| name.clone()).collect(),
+            Kind::Table { columns, .. } => columns.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl Template {
     /// Whether tasks have no entries, only positions.
     pub(super) fn is_symbolic(&self) -> bool {
@@ -192,6 +203,11 @@ impl Template {
             | Kind::Table { program, .. } => program.patterns(),
         };
         program.iter().chain(self.env.iter().map(|(_, value)| value)).chain(&self.cwd).chain(&self.stdin)
+    }
+
+    /// Whether anything is filled in.
+    pub(super) fn has_placeholders(&self) -> bool {
+        self.patterns().any(Pattern::has_placeholders)
     }
 
     fn uses_columns(&self) -> bool {

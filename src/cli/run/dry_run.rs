@@ -1,6 +1,6 @@
 //! `--dry-run`: the first and last commands as they would run, how many there are, and programs that are not found.
 
-use crate::observe::text::shorten;
+use crate::observe::text::{of, shorten};
 use crate::task::{Bundle, Command, Resources};
 use std::collections::HashMap;
 use std::env;
@@ -143,7 +143,7 @@ impl fmt::Display for DryRun {
         write!(f, "{} {tasks} from {}", self.count, self.source)?;
         let Resources { cores, gpus } = self.max_resources;
         if cores > 1 || gpus > 0 {
-            write!(f, ", up to {cores} cores and {gpus} GPUs each")?;
+            write!(f, ", up to {} and {} each", of(cores.into(), "core"), of(gpus.into(), "GPU"))?;
         }
         writeln!(f)?;
         for task in &self.first {
