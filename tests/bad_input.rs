@@ -26,6 +26,7 @@ fn is_refusal(launch: Launch, words: &[&str], ended: &Ended, parts: &[&str]) {
     for part in parts {
         assert!(said.contains(part), "{}: {words:?} does not say {part:?}:\n{said}", launch.name);
     }
+    assert!(!said.contains("os error"), "{}: {words:?}:\n{said}", launch.name);
     assert_eq!(ended.stdout, b"", "{}: {words:?}", launch.name);
 }
 
@@ -50,14 +51,14 @@ fn world_of_lists() -> World {
 type Case = (&'static [&'static str], &'static [&'static str]);
 
 const BAD_LISTS: &[Case] = &[
-    (&["none.txt"], &["none.txt: No such file or directory"]),
-    (&["folder"], &["folder: Is a directory"]),
+    (&["none.txt"], &["none.txt: No such file or directory\n"]),
+    (&["folder"], &["folder: Is a directory\n"]),
     (&["nul.txt"], &["nul.txt:2: ", "NUL"]),
     (&["long.txt"], &["long.txt:2: ", "longer than"]),
     (&["syntax.jsonl"], &["syntax.jsonl:2: not valid JSON"]),
     (&["key.jsonl"], &["key.jsonl:2: unknown key \"timout\" (did you mean \"timeout\"?)"]),
     (&["empty.jsonl"], &["empty.jsonl:3: ", "empty"]),
-    (&["type.jsonl"], &["type.jsonl:1: \"argv\""]),
+    (&["type.jsonl"], &["type.jsonl:1: \"argv\": it is a list of words; for a shell line write \"shell\""]),
     (&["--each-line", "none.txt", "--", "touch", "ran"], &["none.txt: No such file or directory"]),
     (&["--table", "none.csv", "--", "touch", "ran"], &["none.csv: No such file or directory"]),
     (&["--table", "short.csv", "--", "touch", "ran"], &["short.csv:3: 1 fields"]),
@@ -100,12 +101,18 @@ const BAD_OPTIONS: &[Case] = &[
 
 /// What only the machine can say no to, after the ranks have met.
 const UNFIT: &[Case] = &[
-    (&["good.txt", "--cores", "5000"], &["5000"]),
-    (&["good.txt", "--gpus", "5000"], &["5000"]),
-    (&["good.txt", "--out", "good.txt"], &["good.txt"]),
-    (&["good.txt", "--out", "good.txt/run"], &["good.txt"]),
+    (
+        &["good.txt", "--cores", "5000"],
+        &["myriarch: --cores 5000: ", "5,000 cores", "srun --ntasks-per-node=1 -c CORES"],
+    ),
+    (&["good.txt", "--gpus", "5000"], &["myriarch: --gpus 5000: ", "5,000 GPUs"]),
+    (&["--array", "1", "--gpus", "9999", "--", "touch", "ran"], &["myriarch: --gpus 9999: "]),
+    (&["good.txt", "--out", "good.txt"], &["good.txt: it is not a folder"]),
+    (&["good.txt", "--out", "good.txt/run"], &["good.txt: it is not a folder"]),
+    (&["--resume", "--out", "good.txt"], &["good.txt: it is not a folder"]),
     (&["good.txt", "--out", "/proc/myriarch-run"], &["/proc/myriarch-run"]),
-    (&["--resume", "--out", "none"], &["none"]),
+    (&["--resume", "--out", "none"], &["there is no run in none, and no tasks are given"]),
+    (&["--resume", "--out", "folder"], &["there is no run in folder, and no tasks are given"]),
     (&["--resume"], &["myriarch-runs/last"]),
 ];
 
@@ -173,7 +180,7 @@ fn set_mode(path: &std::path::Path, mode: u32) {
 fn a_task_of_a_list_that_fits_no_rank_is_named_with_its_line() {
     let world = world_of_lists();
     for launch in Launch::each_kind() {
-        refused(&world, launch, &["cores.jsonl"], &["5000", "cores.jsonl:2"]);
+        refused(&world, launch, &["cores.jsonl"], &["myriarch: cores.jsonl:2: ", "5,000 cores", "-c CORES"]);
     }
 }
 
@@ -199,7 +206,9 @@ fn a_folder_that_holds_a_run_is_left_alone() {
     world.alone(&["run", "--out", "run", "--array", "0-3", "--", "echo", "{}"]).with(0);
     let before = outputs(&world, "run");
     for launch in Launch::each_kind() {
-        refused(&world, launch, &["good.txt", "--out", "run"], &["run holds a run already", "--resume --out run"]);
+        let started = if launch.is_mpi() { "`mpiexec -n 4 myriarch" } else { "`myriarch" };
+        let hint = format!("{started} run --resume --out run`");
+        refused(&world, launch, &["good.txt", "--out", "run"], &["run holds a run already", &hint]);
     }
     assert_eq!(outputs(&world, "run"), before);
 }
@@ -211,7 +220,12 @@ fn a_folder_of_a_running_job_is_left_alone() {
     let run = world.start(Launch::ALONE, &["run", "--out", "run", "--array", "0", "--", line]);
     eventually("it runs", || world.has("started").then_some(()));
     for launch in Launch::each_kind() {
-        refused(&world, launch, &["--resume", "--out", "run"], &["run belongs to a running job"]);
+        refused(
+            &world,
+            launch,
+            &["--resume", "--out", "run"],
+            &["run belongs to a running job", "`myriarch stop run`"],
+        );
         refused(&world, launch, &["good.txt", "--out", "run"], &["run holds a run already"]);
     }
     world.write("go", "");

@@ -63,6 +63,9 @@ fn an_array_keeps_its_own_numbers() {
     world.alone(&["run", "--out", "run", "--array", "5-9", "--", "printf", "%s\\n\\n", "{}"]).with(0);
     assert_eq!(column(&tasks(&world, "run"), "index"), [5, 6, 7, 8, 9]);
     assert_eq!(world.alone(&["output", "run", "--task", "7"]).with(0).text(), "7\n\n");
+    let several = ["output", "run", "--task", "9", "--task", "5-6"];
+    assert_eq!(world.alone(&several).with(0).text(), "5\n\n6\n\n9\n\n");
+    world.alone(&["output", "run", "--task", "9-5"]).with(2).says_once("9 is larger than 5");
     assert!(world.alone(&["output", "run", "--task", "4"]).with(2).says("the tasks are 5 to 9") == 1);
 }
 
@@ -286,7 +289,12 @@ fn of_a_large_output_head_and_tail_are_kept_and_the_cut_is_marked() {
         assert!(row["stdout_head_bytes"].as_u64().unwrap() < kept.len() as u64);
         assert_eq!((&row["stderr"], row.get("stderr_dropped_bytes")), (&"1\n2\n3\n4\n5\n6\n7\n8\n9\n".into(), None));
         let shown = world.alone(&["output", "run", "--task", "0"]).with(0);
-        assert_eq!(shown.stdout, kept);
+        let (head, dropped) = (row["stdout_head_bytes"].as_u64().unwrap(), 3_000_009 - kept.len() as u64);
+        let marked = |digits: &str| format!("\n[myriarch: {digits} bytes left out]\n");
+        let thousands = format!("{},{:03},{:03}", dropped / 1_000_000, dropped / 1_000 % 1_000, dropped % 1_000);
+        let (head, tail) = kept.split_at(head as usize);
+        assert_eq!(shown.stdout, [head, marked(&thousands).as_bytes(), tail].concat());
+        shown.says_once("of 1 stream only");
         shown.says_once("--max-output");
         fs::remove_dir_all(world.path("run")).unwrap();
     }
@@ -503,4 +511,17 @@ fn the_command_says_how_it_is_used() {
         assert!(world.alone(&[command, "--help"]).with(0).text().contains("Usage: myriarch"), "{command}");
     }
     assert!(std::path::Path::new(BINARY).exists());
+}
+
+#[test]
+fn likely_slips_are_told_once_before_the_run_starts_and_in_a_dry_run() {
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        let words = ["run", "--grid", "mass=1,2", "--cwd", "c-{mas}", "--", "echo", "{mass}"];
+        let slip = "{mas} stays as it is: there is no such --grid name (did you mean \"mass\"?)";
+        let ended = world.run(launch, &words).with(0);
+        ended.says_once(slip);
+        assert!(ended.stderr.find(slip) < ended.stderr.find("stop with:"), "{}", ended.stderr);
+        world.run(launch, &[&words[..1], &["--dry-run"], &words[1..]].concat()).with(0).says_once(slip);
+    }
 }

@@ -60,6 +60,23 @@ fn the_first_failure_is_told_at_once_and_all_are_grouped_in_one_line_at_the_end(
 }
 
 #[test]
+fn failures_that_differ_only_in_numbers_are_one_line_at_the_end_and_in_the_list() {
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        let words = ["run", "--out", "run", "--array", "0-199", "--", "echo err in case {} >&2; exit 3"];
+        let ended = world.run(launch, &words).with(1);
+        ended.says_once(" 200 x exit:3  err in case ");
+        assert_eq!(ended.says("other ways"), 0, "{}", ended.stderr);
+        let listed = world.alone(&["failed", "run"]).with(0);
+        let lines: Vec<_> = listed.text().lines().collect();
+        assert!(lines[1].contains(" 200  exit:3 ") && lines[1].contains("err in case 0 "), "{}", listed.text());
+        assert_eq!(lines[2], "", "there is no other group:\n{}", listed.text());
+        assert!(lines[3].starts_with("task 0 [echo err in case 0 >&2; exit 3]: exit:3 after "), "{}", listed.text());
+        assert_eq!(tasks(&world, "run")[7]["command"], "echo err in case 7 >&2; exit 3");
+    }
+}
+
+#[test]
 fn after_the_mend_only_the_failed_half_runs_again_under_the_same_indexes() {
     for launch in Launch::each_kind() {
         let world = World::new();

@@ -102,6 +102,21 @@ fn a_job_that_is_killed_while_it_reads_its_tasks_can_be_started_again() {
 }
 
 #[test]
+fn the_command_that_goes_on_starts_as_many_ranks_with_the_launcher() {
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        let ended =
+            world.run(launch, &["run", "--out", "run", "--max-fails", "1", "--array", "0-99", "--", "test -z {}"]);
+        let prefix = if launch.is_mpi() { " mpiexec -n 4 myriarch" } else { " myriarch" };
+        let resume = format!("{prefix} run --resume --out run\n");
+        assert_eq!(ended.says(&resume), 2, "at the start and at the end of {}:\n{}", launch.name, ended.stderr);
+        ended.says_once(&format!("{prefix} run --resume --retry-failed --out run\n"));
+        let status = world.alone(&["status", "run"]).with(3);
+        assert!(status.text().contains(&format!("resume with:{resume}")), "{}", status.text());
+    }
+}
+
+#[test]
 fn a_killed_job_counts_as_died_until_it_is_resumed() {
     let world = World::new();
     let run = world.start(Launch::ALONE, &["run", "--out", "run", "--array", "0-1", "--", "test {} = 0 || sleep 300"]);
@@ -217,6 +232,27 @@ fn stop_ends_a_run_that_can_be_resumed() {
         world.alone(&["stop", "run"]).with(0).says_once("nothing runs in run");
         world.run(launch, &["run", "--resume", "--out", "run"]).with(0);
     }
+}
+
+#[test]
+fn who_asks_twice_to_stop_does_not_want_to_wait_for_the_grace() {
+    for launch in Launch::possible(&[Launch::ALONE, Launch::MPI_8_DEEP]) {
+        let world = World::new();
+        let run = start_tasks(&world, launch, &["--grace", "1h"]);
+        world.alone(&["stop", "run"]).with(0).says_once("grace time");
+        world.alone(&["stop", "run", "--wait"]).with(3).says_once("again to stop: running tasks are ended now");
+        run.wait().with(3);
+        stopped_then_resumed(&world, launch, "stop");
+    }
+}
+
+#[test]
+fn who_asks_to_stop_now_need_not_ask_twice() {
+    let world = World::new();
+    let run = start_tasks(&world, Launch::ALONE, &["--grace", "1h"]);
+    world.alone(&["stop", "run", "--now", "--wait"]).with(3).says_once("ended now");
+    run.wait().with(3);
+    stopped_then_resumed(&world, Launch::ALONE, "stop");
 }
 
 #[test]
@@ -343,4 +379,53 @@ fn an_end_that_was_cut_in_the_middle_of_a_record_is_no_obstacle() {
     std::fs::OpenOptions::new().write(true).open(&journal).unwrap().set_len(length - 3).unwrap();
     world.alone(&words).with(0);
     all_ended_well(&world, 500);
+}
+
+/// Starts `myriarch` in another folder of the world.
+fn run_in(world: &World, launch: Launch, folder: &str, words: &[&str]) -> common::Ended {
+    let path = world.path(folder);
+    world
+        .start_with(launch, words, |command| {
+            command.current_dir(path);
+        })
+        .wait()
+}
+
+#[test]
+fn a_run_that_is_resumed_from_elsewhere_goes_on_in_the_folder_where_it_was_started() {
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        for folder in ["work", "elsewhere"] {
+            std::fs::create_dir(world.path(folder)).unwrap();
+        }
+        world.write("work/input", "from work\n");
+        world.write("work/prog", "#!/bin/sh\ncat > \"$1\"; test -e ../go\n");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(world.path("work/prog"), executable).unwrap();
+        let words = ["run", "--out", "../run", "--stdin", "input", "--array", "0-3", "--", "./prog", "ran-{}"];
+        run_in(&world, launch, "work", &words).with(1).says_once("4 failed");
+        let again = ["run", "--resume", "--retry-failed", "--out", "../run"];
+        assert_eq!(run_in(&world, launch, "work", &again).with(1).says("where the run was started"), 0);
+        world.write("go", "");
+        let ended = run_in(&world, launch, "elsewhere", &again).with(0);
+        let work = world.path("work").canonicalize().unwrap();
+        ended.says_once(&format!("tasks run in {}, where the run was started", work.display()));
+        all_ended_well(&world, 4);
+        assert!((0..4).all(|index| world.read(format!("work/ran-{index}")) == "from work\n"));
+        assert_eq!(std::fs::read_dir(world.path("elsewhere")).unwrap().count(), 0, "{}", launch.name);
+    }
+}
+
+#[test]
+fn a_run_whose_folder_is_gone_is_refused() {
+    let world = World::new();
+    std::fs::create_dir(world.path("work")).unwrap();
+    run_in(&world, Launch::ALONE, "work", &["run", "--out", "../run", "--array", "0-1", "--", "test -e {}"]).with(1);
+    let (work, here) = (world.path("work").canonicalize().unwrap(), world.path(".").canonicalize().unwrap());
+    std::fs::remove_dir(&work).unwrap();
+    for launch in Launch::each_kind() {
+        let ended = world.run(launch, &["run", "--resume", "--retry-failed", "--out", "run"]).with(2);
+        ended.says_once(&format!("run was started in {}, which is gone", work.display()));
+        ended.says_once(&format!("not run in {} instead", here.display()));
+    }
 }

@@ -2,6 +2,7 @@
 //! output when nobody reads on.
 
 use crate::ledger::{Reader, RunDir};
+use crate::observe::text::{one_line, shorten};
 use crate::task::Bundle;
 use anyhow::Context;
 use serde_json::{Map, Value};
@@ -85,6 +86,18 @@ impl Names {
         self.bundle.task_json(position)
     }
 
+    /// What the task runs, as one could type it into a shell: the program alone, behind what `out` holds.
+    pub fn put_command(&self, position: u64, out: &mut Vec<u8>) {
+        self.bundle.put_command(position, out);
+    }
+
+    /// The same for a listing, on one line and not longer than this.
+    pub fn short_command(&self, position: u64, most_chars: usize) -> String {
+        let mut text = Vec::new();
+        self.put_command(position, &mut text);
+        short(&text, most_chars)
+    }
+
     /// The task with its place, as messages name it: `task 8123 (tasks.txt:8124)`.
     pub fn describe(&self, position: u64) -> String {
         let label = self.label(position);
@@ -120,6 +133,13 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
+/// A text for a listing: on one line, and not longer than this.
+pub fn short(text: &[u8], most_chars: usize) -> String {
+    // What lies behind cannot be seen; a character has at most four bytes.
+    let start = String::from_utf8_lossy(&text[..text.len().min(4 * (most_chars + 1))]);
+    shorten(&one_line(start.trim_ascii()), most_chars)
+}
+
 /// A moment as people and programs read it: `2026-11-21T09:42:11.123456Z`.
 ///
 /// Days to dates as in Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
@@ -136,11 +156,6 @@ pub fn utc(unix_us: u64) -> String {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z")
-}
-
-/// Text on one line of a listing.
-pub fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

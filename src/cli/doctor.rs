@@ -5,6 +5,7 @@ mod findings;
 mod probe;
 
 use crate::fabric::{self, HostIdentity, LossSurvival};
+use crate::task::io_cause;
 use anyhow::Context;
 use findings::{Finding, Machine, Verdict};
 use serde::{Deserialize, Serialize};
@@ -102,7 +103,7 @@ fn tell(args: &Args, ranks: Vec<RankFacts>, first: Vec<Finding>) -> anyhow::Resu
         ranks,
         starts_per_second: probe::spawn_rate(cores),
         starters: cores,
-        files: probe::files(&args.dir).map_err(|error| error.to_string()),
+        files: probe::files(&args.dir).map_err(|error| io_cause(&error)),
         dir: absolute(&args.dir),
     };
     let all: Vec<_> = first.into_iter().chain(machine.findings()).collect();

@@ -11,6 +11,7 @@ pub mod stop;
 pub mod tasks;
 
 use crate::fabric;
+use crate::task::without_error_numbers;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Exit status: all tasks ended well.
@@ -46,6 +47,9 @@ enum Command {
     /// Prints what tasks printed
     Output(output::Args),
     /// Asks a run to stop: running tasks get their grace time, the rest can be resumed
+    ///
+    /// Running tasks may go on for the --grace of the run; what runs then gets SIGTERM, and SIGKILL 5 s later. A second
+    /// request ends the grace at once.
     Stop(stop::Args),
     /// Shows what this machine, its MPI and its file system can and cannot do
     Doctor(doctor::Args),
@@ -91,9 +95,25 @@ pub fn main() -> i32 {
 
 /// The error with its causes; a cause that the text before names already is not said again.
 fn in_one_line(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |text, cause| match cause.to_string() {
+    error.chain().fold(String::new(), |text, cause| match without_error_numbers(&cause.to_string()) {
         cause if text.is_empty() => cause,
         cause if text.contains(&cause) => text,
         cause => format!("{text}: {cause}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Input, Source, TemplateOptions, write_bundle};
+
+    #[test]
+    fn a_cause_is_said_once_and_without_its_number() {
+        let missing = Source::Lines(Input::File(b"none.txt".to_vec()));
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_bundle(&missing, &TemplateOptions::default(), &folder.path().join("bundle")).unwrap_err();
+        assert_eq!(in_one_line(&error.into()), "none.txt: No such file or directory");
+        let error = anyhow::Error::from(std::io::Error::from_raw_os_error(libc::EISDIR)).context("cannot read it");
+        assert_eq!(in_one_line(&error), "cannot read it: Is a directory");
+    }
 }

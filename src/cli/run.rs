@@ -81,7 +81,9 @@ pub struct RunArgs {
     /// Time limit of the run; as the end nears no task is started [default: the end of the batch job, where known]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration, help_heading = RUN)]
     walltime: Option<Duration>,
-    /// Time that running tasks are given when the run is stopped
+    /// How long running tasks may go on when the run is stopped; then they get SIGTERM, and SIGKILL 5 s later
+    ///
+    /// With --walltime the grace lies within the walltime, and is at most half of it.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_duration, help_heading = RUN)]
     grace: Duration,
     /// How long an outcome may be written but not yet on the disk; 0 waits for the disk each time
@@ -114,8 +116,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = OUTPUT)]
     max_output: u64,
 
-    /// Slots on each node [default: its cores]
-    #[arg(short = 'j', long, value_name = "N", value_parser = at_least_one(), help_heading = LAYOUT)]
+    /// Slots on each node [default: its cores, at least one for each rank]
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", value_parser = at_least_one(), help_heading = LAYOUT)]
     slots_per_node: Option<u32>,
     /// Most tasks that run at once, on all nodes together
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = LAYOUT)]
@@ -147,7 +149,7 @@ pub struct TaskArgs {
     #[arg(value_name = "TASKS", help_heading = TASKS)]
     list: Option<PathBuf>,
     /// A task for each number: FIRST-LAST or FIRST-LAST:STEP
-    #[arg(long, value_name = "RANGE", help_heading = TASKS)]
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true, value_parser = parse_range_text, help_heading = TASKS)]
     array: Option<String>,
     /// A task for each line of the file, empty ones and # too; - is stdin
     #[arg(long, value_name = "FILE", help_heading = TASKS)]
@@ -197,9 +199,10 @@ pub struct EachTaskArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration, help_heading = EACH)]
     timeout: Option<Duration>,
     /// Further attempts after a failed one
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = EACH)]
+    // Taken for an option of its own it would be corrected to --retry-failed.
+    #[arg(long, alias = "retry", value_name = "N", default_value_t = 0, help_heading = EACH)]
     retries: u32,
-    /// Working directory, created when missing
+    /// Working directory, created when missing [default: the folder in which the run was started]
     #[arg(long, value_name = "DIR", help_heading = EACH)]
     cwd: Option<OsString>,
     /// Variable; may be given several times
@@ -253,6 +256,8 @@ impl RunArgs {
             source,
             defaults: self.each.check(call)?,
             out: self.out,
+            folder: std::env::current_dir().ok(),
+            launch: String::new(),
             resume: self.resume,
             retry_failed: self.retry_failed,
             dry_run: self.dry_run,
@@ -281,10 +286,14 @@ impl RunArgs {
 }
 
 impl TaskArgs {
-    /// The function that tasks call, where one is given.
+    /// The function that tasks call, where one is given. A shared object is named by its whole path, so that a resume
+    /// finds it from anywhere.
     fn call(&self) -> Option<Call> {
-        let argument = self.call_arg.clone().unwrap_or_default().into_vec();
-        self.call.clone().map(|function| Call { function, argument })
+        let name = self.call.as_deref()?;
+        let absolute = |(path, symbol)| Some(format!("{}:{symbol}", std::path::absolute(path).ok()?.to_str()?));
+        let of_file = name.rsplit_once(':').filter(|(path, _)| !path.is_empty() && *path != "builtin");
+        let function = of_file.and_then(absolute).unwrap_or_else(|| name.to_owned());
+        Some(Call { function, argument: self.call_arg.clone().unwrap_or_default().into_vec() })
     }
 
     /// The one source of tasks; `None` where none is given.
@@ -356,6 +365,17 @@ fn list_source(list: &Path, format: Option<ListFormat>) -> Source {
     match format.unwrap_or(by_name) {
         ListFormat::Json => Source::Json(Input::new(list)),
         ListFormat::Lines => Source::Lines(Input::new(list)),
+    }
+}
+
+/// Takes what may be a range. What has a dash in front is none: a negative number, or the next option.
+fn parse_range_text(text: &str) -> Result<String, &'static str> {
+    match text.strip_prefix('-') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => {
+            Err("negative numbers are not possible (did you mean --grid i=FIRST:LAST and {i}?)")
+        }
+        Some(_) => Err("a range such as 0-999 is missing"),
+        None => Ok(text.to_owned()),
     }
 }
 

@@ -3,7 +3,9 @@
 
 use super::dir::{DirArg, print};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED};
-use crate::ledger::{OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, Summary};
+use crate::ledger::{Counts, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, Summary};
+use crate::observe::stopped_by;
+use crate::observe::text::{count, of, precise, rate, resume_command, whole};
 use crate::task::EndedBy;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -82,7 +84,7 @@ impl Report {
             return Self::running(dir, path, owner);
         }
         if let Some(summary) = summary {
-            return Ok(Self::ended(path, owner, summary));
+            return Ok(Self::ended(dir, path, owner, summary));
         }
         Self::without_word(dir, path, owner, gave_back)
     }
@@ -110,7 +112,7 @@ impl Report {
         })
     }
 
-    fn ended(path: String, owner: Option<OwnerRecord>, summary: Summary) -> Self {
+    fn ended(dir: &RunDir, path: String, owner: Option<OwnerRecord>, summary: Summary) -> Self {
         let left = summary.unfinished > 0;
         Self {
             state: if left { Standing::Stopped } else { Standing::Complete },
@@ -121,7 +123,7 @@ impl Report {
             unfinished: summary.unfinished,
             ended_by: Some(summary.ended_by),
             exit_status: Some(summary.exit_status),
-            resume: left.then(|| resume_command(&path)),
+            resume: left.then(|| resume_with(dir)),
             dir: path,
             owner,
             progress: None,
@@ -129,9 +131,24 @@ impl Report {
         }
     }
 
+    /// Takes the counts of the journal where they say more: those of `progress.json` may be seconds old. Reads the whole
+    /// journal, which is too much for a look that is repeated.
+    fn look_closely(&mut self, dir: &RunDir) {
+        if self.state != Standing::Running {
+            return;
+        }
+        // A journal that a start is just about to replace may be gone.
+        let Ok((tasks, ok, failed, cancelled)) = counted(dir) else { return };
+        let unfinished = [ok, failed, cancelled].iter().fold(tasks, |left, n| left.saturating_sub(*n));
+        if tasks == self.tasks && unfinished < self.unfinished {
+            (self.ok, self.failed, self.cancelled, self.unfinished) = (ok, failed, cancelled, unfinished);
+        }
+    }
+
     /// A start that ended without a summary: the journal knows best.
     fn without_word(dir: &RunDir, path: String, owner: Option<OwnerRecord>, gave_back: bool) -> anyhow::Result<Self> {
-        let (tasks, ok, failed, cancelled) = counted(dir)?;
+        let reader = Reader::open(dir)?;
+        let (tasks, Counts { ok, failed, cancelled }) = (reader.tasks(), reader.counts());
         let unfinished = [ok, failed, cancelled].iter().fold(tasks, |left, n| left.saturating_sub(*n));
         let left = unfinished > 0 || tasks == 0;
         Ok(Self {
@@ -145,14 +162,14 @@ impl Report {
                 (false, 0) => EXIT_OK,
                 (false, _) => EXIT_FAILED,
             }),
-            resume: left.then(|| resume_command(&path)),
+            resume: left.then(|| resume_with(dir)),
             dir: path,
             tasks,
             ok,
             failed,
             cancelled,
             unfinished,
-            ended_by: None,
+            ended_by: reader.state().ended_by,
             owner,
             progress: None,
             summary: None,
@@ -169,23 +186,27 @@ impl Report {
             (Standing::Running, _, Some(p)) if p.state != RunState::Running => p.state.to_string(),
             (Standing::Running, ..) => "running".to_owned(),
             (Standing::Complete, ..) => "complete".to_owned(),
-            (Standing::Stopped, Some(why), _) => format!("stopped ({why})"),
+            (Standing::Stopped, Some(why), _) => match stopped_by(why) {
+                why if why.starts_with("stopped") => why.to_owned(),
+                why => format!("stopped: {why}"),
+            },
             (Standing::Stopped, None, _) => "stopped".to_owned(),
             (Standing::Died, ..) => "died".to_owned(),
         };
         let mut line = format!(
-            "{}: {state}, {} of {} tasks ended",
+            "{}: {state}, {} of {} ended",
             self.dir,
-            self.tasks.saturating_sub(self.unfinished),
-            self.tasks
+            count(self.tasks.saturating_sub(self.unfinished)),
+            of(self.tasks, "task")
         );
-        for (count, what) in [(self.failed, "failed"), (self.cancelled, "cancelled")] {
-            if count > 0 {
-                line += &format!(", {count} {what}");
+        let running = self.progress.as_ref().map_or(0, |p| p.running.min(self.unfinished));
+        for (n, what) in [(self.failed, "failed"), (self.cancelled, "cancelled"), (running, "running")] {
+            if n > 0 {
+                line += &format!(", {} {what}", count(n));
             }
         }
-        if let Some(p) = &self.progress {
-            line += &format!(", {} run, {:.1} tasks/s", p.running, p.tasks_per_second);
+        if let Some(p) = self.progress.as_ref().filter(|p| p.tasks_per_second > 0.0) {
+            line += &format!(", {}", rate(p.tasks_per_second));
         }
         line
     }
@@ -196,19 +217,10 @@ impl Report {
             writeln!(out, "  {owner}")?;
         }
         if let Some(s) = &self.summary {
-            writeln!(
-                out,
-                "  {:.1} s, {:.1} tasks/s, utilisation {:.0} %, {} slots on {} nodes ({} ranks)",
-                s.wall_seconds,
-                s.tasks_per_second,
-                s.utilisation * 100.0,
-                s.slots,
-                s.nodes,
-                s.ranks
-            )?;
+            writeln!(out, "  last start: {}", last_start(s))?;
         }
         for task in self.progress.iter().flat_map(|p| &p.longest) {
-            writeln!(out, "  task {} has been running for {:.0} s on {}", task.index, task.seconds, task.node)?;
+            writeln!(out, "  task {} has been running for {} on {}", task.index, whole(time(task.seconds)), task.node)?;
         }
         if self.failed > 0 {
             writeln!(out, "  what failed: myriarch failed {}", self.dir)?;
@@ -220,6 +232,22 @@ impl Report {
     }
 }
 
+/// What the last start came to; the counts are those of all.
+fn last_start(s: &Summary) -> String {
+    let (slots, nodes, ranks) = (of(s.slots, "slot"), of(s.nodes.into(), "node"), of(s.ranks.into(), "rank"));
+    let place = format!("{slots} on {nodes} ({ranks})");
+    if s.tasks_per_second <= 0.0 {
+        return format!("no task ended; {place}");
+    }
+    let busy = (s.utilisation * 100.0).clamp(0.0, 100.0);
+    let (time, rate) = (precise(time(s.wall_seconds)), rate(s.tasks_per_second));
+    format!("{time}, {rate}, {busy:.0} % of slot time busy, {place}")
+}
+
+fn time(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
 /// Tasks, and how many ended well, failed and were cancelled, by the journal.
 fn counted(dir: &RunDir) -> anyhow::Result<(u64, u64, u64, u64)> {
     let reader = Reader::open(dir)?;
@@ -227,8 +255,11 @@ fn counted(dir: &RunDir) -> anyhow::Result<(u64, u64, u64, u64)> {
     Ok((reader.tasks(), counts.ok, counts.failed, counts.cancelled))
 }
 
-fn resume_command(dir: &str) -> String {
-    format!("myriarch run --resume --out {dir}")
+/// The command that goes on with the run, started as the run was.
+fn resume_with(dir: &RunDir) -> String {
+    let options = std::fs::read(dir.options()).unwrap_or_default();
+    let options: serde_json::Value = serde_json::from_slice(&options).unwrap_or_default();
+    resume_command(options["launch"].as_str().unwrap_or_default(), dir.path(), "")
 }
 
 /// Whether an owner on another host lives. A beat that is recent by both clocks is taken for life; otherwise the beat
@@ -249,7 +280,8 @@ pub fn main(args: Args) -> anyhow::Result<i32> {
     if args.follow {
         return follow(&dir, args.json);
     }
-    let report = Report::read(&dir)?;
+    let mut report = Report::read(&dir)?;
+    report.look_closely(&dir);
     print(|out| {
         show(&report, args.json, out)?;
         Ok(report.exit_status())
@@ -354,16 +386,64 @@ mod tests {
         assert_eq!((early.state, early.ok, early.exit_status()), (Standing::Running, 1, EXIT_UNFINISHED));
         progress().write(&dir).unwrap();
         let running = Report::read(&dir).unwrap();
-        assert!(text(&running).contains("running, 4 of 10 tasks ended, 1 failed, 2 run"), "{}", text(&running));
-        assert!(text(&running).contains("task 7 has been running for 3 s on n1"));
+        assert!(
+            text(&running).contains("running, 4 of 10 tasks ended, 1 failed, 2 running, 1.0 tasks/s"),
+            "{}",
+            text(&running)
+        );
+        assert!(text(&running).contains("task 7 has been running for 4 s on n1"));
         summary(4, 3, EndedBy::Walltime).write(&dir).unwrap();
         drop(owner);
         let stopped = Report::read(&dir).unwrap();
         assert_eq!((stopped.state, stopped.exit_status()), (Standing::Stopped, 3));
-        assert!(text(&stopped).contains("stopped (walltime)") && text(&stopped).contains("--resume"));
+        assert!(
+            text(&stopped).contains(": stopped: the walltime was over, 6 of 10 tasks ended\n")
+                && text(&stopped).contains("--resume")
+        );
         summary(0, 0, EndedBy::Complete).write(&dir).unwrap();
         let complete = Report::read(&dir).unwrap();
         assert_eq!((complete.state, complete.exit_status(), &complete.resume), (Standing::Complete, 0, &None));
+    }
+
+    #[test]
+    fn the_journal_counts_where_it_says_more_than_the_last_progress() {
+        let outcomes: Vec<_> = (0..6).map(|i| outcome(i, Status::Exit(i as i32 % 3), b"", b"")).collect();
+        let (_folder, dir) = run_with(10, &outcomes);
+        let _owner = Owner::acquire(&dir).unwrap();
+        progress().write(&dir).unwrap();
+        let mut report = Report::read(&dir).unwrap();
+        report.look_closely(&dir);
+        assert_eq!((report.ok + report.failed, report.unfinished), (6, 4));
+        Progress { ok: 8, unfinished: 1, ..progress() }.write(&dir).unwrap();
+        let mut report = Report::read(&dir).unwrap();
+        report.look_closely(&dir);
+        assert_eq!((report.ok, report.failed, report.unfinished), (8, 1, 1));
+        assert!(text(&report).contains(", 1 running,"), "no more run than are left: {}", text(&report));
+    }
+
+    #[test]
+    fn of_a_run_that_has_ended_it_says_why_and_what_the_last_start_came_to() {
+        let (_folder, dir) = run_with(10, &[]);
+        drop(Owner::acquire(&dir).unwrap());
+        for (ended_by, said) in [
+            (EndedBy::Signal, "stopped by a signal"),
+            (EndedBy::Stop, "stopped as asked"),
+            (EndedBy::MaxFails, "stopped: too many failed"),
+            (EndedBy::Disk, "stopped: files could not be written"),
+        ] {
+            summary(4, 3, ended_by).write(&dir).unwrap();
+            let text = text(&Report::read(&dir).unwrap());
+            assert!(text.contains(&format!(": {said}, 6 of 10 tasks ended\n")), "{text}");
+        }
+        let large = Summary { tasks: 12_345, tasks_per_second: 1_234.0, ..summary(0, 0, EndedBy::Complete) };
+        large.write(&dir).unwrap();
+        let complete = text(&Report::read(&dir).unwrap());
+        assert!(complete.contains(": complete, 12,345 of 12,345 tasks ended\n"), "{complete}");
+        let last = "\n  last start: 4.0 s, 1,234 tasks/s, 50 % of slot time busy, 2 slots on 1 node (2 ranks)\n";
+        assert!(complete.contains(last), "{complete}");
+        Summary { tasks_per_second: 0.0, ranks: 1, slots: 1, ..large }.write(&dir).unwrap();
+        let idle = text(&Report::read(&dir).unwrap());
+        assert!(idle.contains("  last start: no task ended; 1 slot on 1 node (1 rank)\n"), "{idle}");
     }
 
     #[test]
@@ -380,6 +460,9 @@ mod tests {
         assert_eq!((report.state, report.ok, report.unfinished), (Standing::Died, 1, 2));
         assert_eq!(report.exit_status(), EXIT_UNFINISHED);
         assert!(text(&report).contains("died, 1 of 3") && text(&report).contains("resume with: myriarch run --resume"));
+        std::fs::write(dir.options(), r#"{"launch": "srun -n 8 "}"#).unwrap();
+        let report = Report::read(&dir).unwrap();
+        assert!(text(&report).contains("resume with: srun -n 8 myriarch run --resume"), "{}", text(&report));
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!((&json["state"], &json["exit_status"]), (&"died".into(), &3.into()));
     }

@@ -3,7 +3,7 @@
 use super::EXIT_OK;
 use super::dir::DirArg;
 use super::status::{Report, Standing};
-use crate::ledger::RunDir;
+use crate::ledger::{RunDir, StopRequest};
 use std::time::Duration;
 
 /// How often a run is looked at that is waited for.
@@ -14,6 +14,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub struct Args {
     #[command(flatten)]
     dir: DirArg,
+    /// Give running tasks no grace time, as a second request does
+    #[arg(long)]
+    now: bool,
     /// Wait until it has stopped, and end with the run's exit status
     #[arg(long)]
     wait: bool,
@@ -28,9 +31,22 @@ pub fn main(args: Args) -> anyhow::Result<i32> {
         eprintln!("myriarch: nothing runs in {}", dir.path().display());
         return Ok(if args.wait { report.exit_status() } else { EXIT_OK });
     }
-    dir.request_stop(&format!("myriarch stop, process {}", std::process::id()))?;
-    eprintln!("myriarch: asked {} to stop; running tasks get their grace time", dir.path().display());
+    // Who asks again does not want to wait.
+    let is_second = dir.stop_requested().is_some();
+    let request = if args.now || is_second { StopRequest::Now } else { StopRequest::WithGrace };
+    dir.request_stop(request, &format!("myriarch stop, process {}", std::process::id()))?;
+    eprintln!("myriarch: {}", said(&dir.path().display().to_string(), request, is_second));
     if args.wait { wait(&dir) } else { Ok(EXIT_OK) }
+}
+
+fn said(dir: &str, request: StopRequest, is_second: bool) -> String {
+    match (request, is_second) {
+        (StopRequest::WithGrace, _) => {
+            format!("asked {dir} to stop; running tasks get their grace time (ask again to end them now)")
+        }
+        (StopRequest::Now, false) => format!("asked {dir} to stop; running tasks are ended now"),
+        (StopRequest::Now, true) => format!("asked {dir} again to stop: running tasks are ended now"),
+    }
 }
 
 fn wait(dir: &RunDir) -> anyhow::Result<i32> {
@@ -50,26 +66,48 @@ mod tests {
     use super::*;
     use crate::ledger::Owner;
 
-    fn stop(dir: &RunDir, wait: bool) -> i32 {
-        main(Args { dir: DirArg { dir: Some(dir.path().to_owned()) }, wait }).unwrap()
+    fn stop(dir: &RunDir, wait: bool, now: bool) -> i32 {
+        main(Args { dir: DirArg { dir: Some(dir.path().to_owned()) }, now, wait }).unwrap()
     }
 
     #[test]
     fn a_running_run_is_asked_and_waited_for_and_an_ended_one_is_left_alone() {
         let (_folder, dir) = run_with(3, &[]);
-        assert_eq!(stop(&dir, true), EXIT_UNFINISHED);
-        assert!(!dir.stop_requested(), "the next start is not to be stopped");
+        assert_eq!(stop(&dir, true, false), EXIT_UNFINISHED);
+        assert_eq!(dir.stop_requested(), None, "the next start is not to be stopped");
         let owner = Owner::acquire(&dir).unwrap();
-        assert_eq!(stop(&dir, false), EXIT_OK);
-        assert!(dir.stop_requested());
+        assert_eq!(stop(&dir, false, false), EXIT_OK);
+        assert_eq!(dir.stop_requested(), Some(StopRequest::WithGrace));
         dir.begin().unwrap();
-        assert!(!dir.stop_requested());
+        assert_eq!(dir.stop_requested(), None);
         let status = std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| stop(&dir, true));
-            crate::ledger::eventually_for_tests("asked", || dir.stop_requested());
+            let waiting = scope.spawn(|| stop(&dir, true, false));
+            crate::ledger::eventually_for_tests("asked", || dir.stop_requested().is_some());
             drop(owner);
             waiting.join().unwrap()
         });
         assert_eq!(status, EXIT_UNFINISHED);
+    }
+
+    #[test]
+    fn who_asks_twice_or_says_now_asks_for_no_grace() {
+        let (_folder, dir) = run_with(3, &[]);
+        let _owner = Owner::acquire(&dir).unwrap();
+        stop(&dir, false, true);
+        assert_eq!(dir.stop_requested(), Some(StopRequest::Now));
+        dir.begin().unwrap();
+        stop(&dir, false, false);
+        assert_eq!(dir.stop_requested(), Some(StopRequest::WithGrace));
+        stop(&dir, false, false);
+        assert_eq!(dir.stop_requested(), Some(StopRequest::Now));
+        stop(&dir, false, false);
+        assert_eq!(dir.stop_requested(), Some(StopRequest::Now), "a third changes nothing");
+    }
+
+    #[test]
+    fn the_message_says_whether_it_was_the_second_request() {
+        assert!(said("d", StopRequest::WithGrace, false).contains("grace time"));
+        assert!(said("d", StopRequest::Now, true).contains("again"));
+        assert!(!said("d", StopRequest::Now, false).contains("again"));
     }
 }

@@ -1,13 +1,15 @@
 //! `myriarch tasks`: every task of a run on a line of its own, without its output.
 
-use super::dir::{DirArg, OpenRun, one_line, print, utc};
+use super::dir::{DirArg, OpenRun, print, short, utc};
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::ledger::{Selection, Streams};
+use crate::observe::text::one_line;
 use crate::task::{IndexRange, Outcome, OutcomeClass};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// List the tasks: how, when and where each ended
+/// List the tasks: how, when and where each ended, and what it runs
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -38,7 +40,11 @@ pub fn main(mut args: Args) -> anyhow::Result<i32> {
     print(|out| write(&run, &args, out))
 }
 
-const COLUMNS: [&str; 8] = ["index", "line", "status", "attempts", "start", "seconds", "node", "rank"];
+const COLUMNS: [&str; 9] = ["index", "line", "status", "attempts", "start", "seconds", "node", "rank", "command"];
+/// Characters of a command in the table.
+const COMMAND_CHARS: usize = 60;
+/// Characters that the column of the nodes gets at most; a longer name takes its room all the same.
+const NODE_CHARS: usize = 40;
 
 #[derive(Default, Serialize)]
 struct Row<'a> {
@@ -50,11 +56,13 @@ struct Row<'a> {
     seconds: Option<f64>,
     node: Option<&'a str>,
     rank: Option<u32>,
+    command: Cow<'a, str>,
 }
 
 impl<'a> Row<'a> {
-    fn new(run: &'a OpenRun, position: u64, outcome: Option<&Outcome>) -> Self {
-        let row = Row { index: run.names.label(position), line: run.names.line(position), ..Row::default() };
+    fn new(run: &'a OpenRun, position: u64, outcome: Option<&Outcome>, command: &'a [u8]) -> Self {
+        let command = String::from_utf8_lossy(command);
+        let row = Row { index: run.names.label(position), line: run.names.line(position), command, ..Row::default() };
         let Some(outcome) = outcome else { return Row { status: "unfinished".into(), ..row } };
         let ran = outcome.started_unix_us > 0;
         Row {
@@ -68,7 +76,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self, command: String) -> [String; 9] {
         fn cell(value: Option<impl ToString>) -> String {
             value.map_or_else(|| "-".to_owned(), |v| v.to_string())
         }
@@ -84,6 +92,7 @@ impl<'a> Row<'a> {
             cell(seconds),
             cell(self.node),
             cell(self.rank),
+            command,
         ]
     }
 }
@@ -93,8 +102,14 @@ impl<'a> Row<'a> {
 enum Format {
     Json,
     Tsv,
-    /// With so many digits for the index.
-    Table(usize),
+    Table(Widths),
+}
+
+/// Characters of columns whose width depends on the run.
+#[derive(Clone, Copy)]
+struct Widths {
+    index: usize,
+    node: usize,
 }
 
 impl Format {
@@ -102,7 +117,7 @@ impl Format {
         match self {
             Format::Json => Ok(()),
             Format::Tsv => writeln!(out, "{}", COLUMNS.join("\t")),
-            Format::Table(digits) => table_line(out, &COLUMNS.map(str::to_uppercase), digits),
+            Format::Table(widths) => table_line(out, &COLUMNS.map(str::to_uppercase), widths),
         }
     }
 
@@ -112,43 +127,51 @@ impl Format {
                 serde_json::to_writer(&mut *out, row)?;
                 out.write_all(b"\n")
             }
-            Format::Tsv => writeln!(out, "{}", row.cells().join("\t")),
-            Format::Table(digits) => table_line(out, &row.cells(), digits),
+            Format::Tsv => writeln!(out, "{}", row.cells(one_line(&row.command)).join("\t")),
+            Format::Table(widths) => table_line(out, &row.cells(short(row.command.as_bytes(), COMMAND_CHARS)), widths),
         }
     }
 }
 
-fn table_line(out: &mut dyn Write, cells: &[String; 8], digits: usize) -> io::Result<()> {
-    let [index, line, status, attempts, start, seconds, node, rank] = cells;
+fn table_line(out: &mut dyn Write, cells: &[String; 9], widths: Widths) -> io::Result<()> {
+    let [index, line, status, attempts, start, seconds, node, rank, command] = cells;
+    let Widths { index: digits, node: name } = widths;
     writeln!(
         out,
-        "{index:>digits$} {line:>digits$}  {status:<12} {attempts:>8}  {start:<27} {seconds:>13} {rank:>6}  {node}"
+        "{index:>digits$} {line:>digits$}  {status:<12} {attempts:>8}  {start:<27} {seconds:>13} {rank:>6}  {node:<name$}  {command}"
     )
 }
 
 fn write(run: &OpenRun, args: &Args, out: &mut dyn Write) -> anyhow::Result<i32> {
-    let digits = run.names.label(run.reader.tasks().saturating_sub(1)).to_string().len().max(5);
+    let nodes = run.reader.state().starts.iter().flat_map(|start| &start.nodes);
+    let widths = Widths {
+        index: run.names.label(run.reader.tasks().saturating_sub(1)).to_string().len().max(5),
+        node: nodes.map(|node| node.chars().count()).max().unwrap_or(0).clamp(4, NODE_CHARS),
+    };
     let format = match (args.json, args.tsv) {
         (true, _) => Format::Json,
         (_, true) => Format::Tsv,
-        _ => Format::Table(digits),
+        _ => Format::Table(widths),
     };
     let (selection, ranges) = wanted(run, args);
     let mut outcomes = run.reader.outcomes(selection, Streams::NONE);
     let mut unreadable = 0u64;
+    let mut command = Vec::new();
     format.header(out)?;
     for (range, has_ended) in ranges {
         for position in range.start..range.end {
+            command.clear();
+            run.names.put_command(position, &mut command);
             // Outcomes come in task order, one for each task that has ended.
             let row = match if has_ended { outcomes.next() } else { None } {
-                Some(Ok(outcome)) => Row::new(run, position, Some(&outcome)),
-                None => Row::new(run, position, None),
+                Some(Ok(outcome)) => Row::new(run, position, Some(&outcome), &command),
+                None => Row::new(run, position, None, &command),
                 Some(Err(e)) => {
                     if unreadable == 0 {
                         eprintln!("myriarch: {e}");
                     }
                     unreadable += 1;
-                    Row { status: "unreadable".into(), ..Row::new(run, position, None) }
+                    Row { status: "unreadable".into(), ..Row::new(run, position, None, &command) }
                 }
             };
             format.row(&row, out)?;
@@ -208,7 +231,7 @@ mod tests {
         assert_eq!(
             rows[1],
             json!({"index": 1, "line": null, "status": "ok", "attempts": 2, "start": "2026-11-21T09:42:11.250000Z",
-                   "seconds": 1.5, "node": "n1", "rank": 3})
+                   "seconds": 1.5, "node": "n1", "rank": 3, "command": "true"})
         );
         assert_eq!(rows[2]["attempts"], Value::Null);
     }
@@ -227,5 +250,6 @@ mod tests {
         let table = show(Args::default());
         assert_eq!(table.len(), 6);
         assert!(table[0].contains("INDEX") && table[4].contains("not-started: no such file"));
+        assert!(table[0].ends_with(" COMMAND") && table[4].ends_with("  n1    true"), "{table:?}");
     }
 }

@@ -11,7 +11,7 @@ use crate::execute::Pin;
 use crate::execute::functions::Recording;
 use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
-    RunState, Summary, write_failed_jsonl,
+    RunState, StopRequest, Summary, write_failed_jsonl,
 };
 use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
@@ -21,6 +21,8 @@ use crate::task::{
 };
 use crate::wake::Wake;
 use std::collections::VecDeque;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -34,6 +36,8 @@ pub struct Job {
     pub loaded: Loaded,
     /// The tasks.
     pub bundle: Bundle,
+    /// The folder that tasks run in, where it is not that of the ranks.
+    pub folder: Option<PathBuf>,
     /// Failed tasks are put back.
     pub retry_failed: bool,
     /// Slots on each node, where the user said.
@@ -72,8 +76,6 @@ pub struct Job {
     pub progress: ProgressMode,
     /// When the process began.
     pub began: std::time::Instant,
-    /// The command that takes the run up again, for people.
-    pub resume_command: String,
     /// What to tell once the run starts: a sentence each.
     pub notes: Vec<String>,
 }
@@ -146,6 +148,7 @@ impl Job {
             layout,
             fan_out: self.fan_out,
             dir: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            folder: self.folder.as_ref().map(|folder| folder.as_os_str().as_bytes().to_vec()),
             bundle: self.bundle.id(),
             generation: self.owner.generation(),
             round: self.loaded.state.round + u32::from(reopens),
@@ -264,12 +267,9 @@ impl ManagerRole {
             let grace = grace.min(time / 2);
             (((time - grace).as_micros() as u64).saturating_sub(before_us), grace)
         });
-        let mut observer = Observer::new(job.progress, &facts);
+        let mut observer = Observer::new(job.progress, &facts, &job.notes);
+        job.notes.iter().for_each(|note| tracing::info!("{note}"));
         tell_start(&facts, &state);
-        for note in &job.notes {
-            tracing::info!("{note}");
-            observer.note(note);
-        }
         let printer = match print.then(|| Printer::start(dir.clone())) {
             Some(Err(error)) => {
                 observer.note(&format!("no outputs are printed: {error}"));
@@ -474,8 +474,9 @@ impl ManagerRole {
         }
         if now >= self.next_look_us {
             self.next_look_us = now + LOOK_US;
-            if self.dir.stop_requested() {
-                self.drain(now, EndedBy::Stop, self.grace, out);
+            if let Some(request) = self.dir.stop_requested() {
+                let grace = if request == StopRequest::Now { Duration::ZERO } else { self.grace };
+                self.drain(now, EndedBy::Stop, grace, out);
             }
             if let Err(error) = self.owner.check() {
                 if !std::mem::replace(&mut self.superseded, true) {

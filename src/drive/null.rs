@@ -92,6 +92,7 @@ fn share(reports: &[Vec<u8>], wanted: &NullRun) -> Result<Shared, DriveError> {
         layout,
         fan_out: wanted.fan_out,
         dir: Default::default(),
+        folder: None,
         bundle: bundle.id(),
         generation: 1,
         round: 0,

@@ -150,6 +150,8 @@ pub(super) struct Shared {
     pub(super) fan_out: u32,
     /// DIR, absolute.
     pub(super) dir: PathBuf,
+    /// The bytes of the folder that tasks run in, where it is not that of the ranks.
+    pub(super) folder: Option<Vec<u8>>,
     /// Identity of the bundle in DIR.
     pub(super) bundle: u64,
     pub(super) generation: u32,

@@ -2,6 +2,7 @@
 //! and rank 0 waits for nobody.
 
 use crate::ledger::{RunDir, read_extent};
+use crate::observe::text::write_stream;
 use crate::task::{EndedRun, Extent};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::io::Write;
@@ -90,7 +91,7 @@ fn print_all(dir: &RunDir, asked: &Receiver<Asked>, waiting: &AtomicUsize, tell:
                     runs.get(at).is_some_and(|run| run.range.contains(index))
                 };
                 for outcome in outcomes.iter().filter(|outcome| is_asked(outcome.index)) {
-                    if out.write_all(&outcome.stdout.bytes).and_then(|()| out.flush()).is_err() {
+                    if write_stream(&outcome.stdout, out).and_then(|()| out.flush()).is_err() {
                         // Whoever read it has gone; the outputs are in DIR.
                         return;
                     }

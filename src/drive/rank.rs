@@ -13,11 +13,14 @@ use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir};
 use crate::observe::Facts;
+use crate::observe::text::of;
 use crate::schedule::{Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
-use crate::task::{Bundle, EndedBy, IndexRange, NodeId, Rank, Resources};
+use crate::task::{Bundle, EndedBy, IndexRange, NodeId, Rank, Resources, io_cause};
 use crate::wake::Wake;
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +41,7 @@ pub enum DriveError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The system refused something small.
-    #[error("cannot set up the rank: {0}")]
+    #[error("cannot set up the rank: {}", io_cause(.0))]
     System(#[from] std::io::Error),
     /// The manager's words make no sense: another version runs there.
     #[error("rank 0 sent a plan that this rank cannot read; do all ranks run the same program?")]
@@ -142,16 +145,24 @@ fn visible(dir: &Path) -> Option<RunDir> {
     RunDir::open(dir).ok()
 }
 
-/// Names the first task that takes more than any rank has.
+/// Names the option that asks for more than any rank has, or else the first task that does.
 fn unfit(bundle: &Bundle, have: Resources) -> String {
     let mut runs = bundle.shape_runs(IndexRange::new(0, bundle.len()));
     let (task, need) = match runs.find(|(_, shape)| !have.fits(shape.resources)) {
         Some((run, shape)) => (super::manager::place_of(bundle, run.start), shape.resources),
         None => ("a task".to_owned(), bundle.max_resources()),
     };
-    let (what, need, have) =
-        if need.cores > have.cores { ("cores", need.cores, have.cores) } else { ("GPUs", need.gpus, have.gpus) };
-    format!("{task}: it takes {need} {what}, and no rank has more than {have}")
+    let asked = bundle.default_resources();
+    let (what, option, asked, need, have, remedy) = if need.cores > have.cores {
+        let remedy = "; start one rank per node with all of its cores (srun --ntasks-per-node=1 -c CORES, mpirun \
+                      --bind-to none)";
+        ("core", "--cores", asked.cores, need.cores, have.cores, remedy)
+    } else {
+        ("GPU", "--gpus", asked.gpus, need.gpus, have.gpus, "")
+    };
+    let has = if have == 0 { format!("no rank has a {what}") } else { format!("no rank has more than {have}") };
+    let who = if asked == need { format!("{option} {need}") } else { task };
+    format!("{who}: a task takes {}, and {has}{remedy}", of(need.into(), what))
 }
 
 /// One rank, with the roles that it plays.
@@ -223,7 +234,6 @@ impl<'a> RankLoop<'a, ManagerRole> {
             source: bundle.source().to_owned(),
             launcher: launcher(),
             survival: loss_survival(),
-            resume_command: job.resume_command.clone(),
             pinned: layout.pinned(),
         };
         Ok(ManagerRole::new(place, job, bundle, shared, facts, &self.wake)?)
@@ -251,6 +261,7 @@ impl<'a> RankLoop<'a, ManagerRole> {
             max_output: shared.max_output,
             keep_stdout: shared.keep != super::plan::Keep::None,
             out_dir: Some(shared.dir.clone()),
+            folder: shared.folder.clone().map(|bytes| OsString::from_vec(bytes).into()),
             first_slot: slots.first_slot,
             gpus: slots.gpus.clone(),
             ..Default::default()

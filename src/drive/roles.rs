@@ -609,6 +609,7 @@ mod tests {
             layout: Layout { ranks: vec![own; 2], ..Layout::default() },
             fan_out: 2,
             dir: Default::default(),
+            folder: None,
             bundle: bundle.id(),
             generation: 1,
             round: 0,

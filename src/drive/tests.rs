@@ -49,6 +49,7 @@ fn resumed(path: &Path, cluster: Cluster) -> Job {
         owner,
         bundle: Bundle::open(&dir.bundle()).unwrap(),
         dir,
+        folder: None,
         retry_failed: false,
         slots_per_node: Some(2),
         ranks_per_node: Some(cluster.ranks_per_node),
@@ -68,7 +69,6 @@ fn resumed(path: &Path, cluster: Cluster) -> Job {
         print: false,
         progress: ProgressMode::None,
         began: Instant::now(),
-        resume_command: String::new(),
         notes: Vec::new(),
     }
 }
@@ -207,7 +207,7 @@ impl Slots for Unkillable {
     }
 }
 
-/// Where the player of the next test finds its folder, and which rank is stubborn.
+/// Where the player of the next test finds its folder, and which of its ranks is stubborn.
 const PLAYER: [&str; 2] = ["MYRIARCH_TEST_PLAYER_FOLDER", "MYRIARCH_TEST_PLAYER_STUBBORN"];
 const STUBBORN_CLUSTER: Cluster = Cluster { ranks: 4, ranks_per_node: 2, fan_out: 64, blind: &[], stubborn: None };
 
@@ -217,12 +217,9 @@ fn half_endless(folder: &Path) -> Source {
     Source::Array { first: 0, last: 7, step: 1, command: vec![command.into_bytes()] }
 }
 
-#[test]
-#[ignore = "a part of the next test, in a process of its own: an end by force ends the process"]
-fn plays_a_run_that_is_ended_by_force() {
-    let [folder, rank] = PLAYER.map(|name| std::env::var(name).expect("the next test says it"));
-    let folder = Path::new(&folder);
-    let cluster = Cluster { stubborn: Some(rank.parse().unwrap()), ..STUBBORN_CLUSTER };
+/// Plays a run that is ended by force, which ends the process.
+fn play_a_run_that_is_ended_by_force(folder: &Path, stubborn: u32) -> ! {
+    let cluster = Cluster { stubborn: Some(stubborn), ..STUBBORN_CLUSTER };
     let mut job = job(&folder.join("run"), &half_endless(folder), cluster);
     job.walltime = Some(Duration::from_secs(3));
     job.grace = Duration::from_millis(100);
@@ -234,11 +231,15 @@ fn plays_a_run_that_is_ended_by_force() {
 
 #[test]
 fn a_drain_ends_although_a_task_cannot_be_killed_and_the_run_can_be_resumed() {
+    // This test starts itself again as the player.
+    if let [Ok(folder), Ok(rank)] = PLAYER.map(std::env::var) {
+        play_a_run_that_is_ended_by_force(Path::new(&folder), rank.parse().unwrap());
+    }
     // A rank elsewhere; the first of a node, which keeps its outcomes; and rank 0 itself.
     for rank in [3, 2, 0] {
         let folder = tempfile::tempdir().unwrap();
         let mut player = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "--nocapture", "drive::tests::plays_a_run_that_is_ended_by_force"])
+            .args(["--exact", "--nocapture", std::thread::current().name().expect("a test's thread has its name")])
             .env(PLAYER[0], folder.path())
             .env(PLAYER[1], rank.to_string())
             .spawn()

@@ -27,6 +27,8 @@ pub struct Settings {
     pub kill_grace: Duration,
     /// What tasks find as MYRIARCH_OUT.
     pub out_dir: Option<PathBuf>,
+    /// Where tasks run that name no folder, and what relative names are relative to; none where the rank is.
+    pub folder: Option<PathBuf>,
     /// Number of slot 0 among the slots of the node.
     pub first_slot: u32,
     /// GPUs that tasks may be given.
@@ -40,6 +42,7 @@ impl Default for Settings {
             keep_stdout: true,
             kill_grace: Duration::from_secs(5),
             out_dir: None,
+            folder: None,
             first_slot: 0,
             gpus: Gpus::default(),
         }
@@ -160,7 +163,7 @@ impl Executor {
         let wanted = command.resources.gpus;
         if wanted > 0 {
             let Some(taken) = self.gpus.take(wanted) else {
-                let why = format!("it takes {wanted} GPUs, of the {} of its worker too few are free", self.gpus.len());
+                let why = format!("too few GPUs of its worker are free: it takes {wanted} of {}", self.gpus.len());
                 return self.end_at_once(first, running, Status::NotStarted(why), false);
             };
             running.gpus = taken;
@@ -219,11 +222,13 @@ impl Executor {
     }
 
     fn make_process(&mut self, slot: usize) -> io::Result<()> {
+        let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
         let setup = Setup {
             max_output: self.settings.max_output,
             keep_stdout: self.settings.keep_stdout,
             kill_grace: self.settings.kill_grace,
-            out_dir: self.settings.out_dir.as_ref().map(|folder| folder.as_os_str().as_bytes().to_vec()),
+            out_dir: self.settings.out_dir.as_ref().map(bytes),
+            folder: self.settings.folder.as_ref().map(bytes),
             slot: self.settings.first_slot + slot as u32,
             cores: self.slots[slot].cores.clone(),
         };

@@ -4,7 +4,8 @@
 //! system calls: the C library asks after 64 signal dispositions in every child, here the caller has none that need
 //! resetting. It also binds to cores and changes the folder by descriptor, which `posix_spawn` cannot do everywhere.
 
-use super::sys::{self, CpuSet, check};
+use super::sys::{CpuSet, check};
+use crate::task::io_cause;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -163,7 +164,7 @@ fn set_up(launch: &Launch<'_>, parent: libc::pid_t) -> Result<(), ()> {
 impl LaunchError {
     /// The error in words, about this program.
     pub(super) fn text(&self, program: &CStr) -> String {
-        let why = sys::error_text(&self.error);
+        let why = io_cause(&self.error);
         let program = program.to_string_lossy();
         match self.step {
             Step::Fork => format!("no process could be made: {why}"),

@@ -44,13 +44,14 @@ pub use executor::{Ended, Executor, Settings, SlotCores};
 pub use gpus::Gpus;
 pub use spawner::Spawner;
 
+use crate::task::io_cause;
 use std::io;
 
 /// Why tasks cannot be run on this rank.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError {
     /// A system call failed.
-    #[error("could not {doing}: {source}")]
+    #[error("could not {doing}: {}", io_cause(source))]
     System {
         /// What was being done.
         doing: &'static str,

@@ -7,7 +7,7 @@ use super::launch::{self, ChildStack, Launch, LaunchError, Step};
 use super::line::{self, Finder};
 use super::sys::{self, CpuSet};
 use super::wire::{Attempt, Setup};
-use crate::task::{Command, Program};
+use crate::task::{Command, Program, io_cause};
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
@@ -170,6 +170,8 @@ impl Preparation {
         }
         if let (Some(folder), Some(given)) = (folder, &command.cwd) {
             environment.set(b"PWD", path_of(folder, given).as_os_str().as_bytes())?;
+        } else if let Some(folder) = &setup.folder {
+            environment.set(b"PWD", folder)?;
         }
         command.env.iter().try_for_each(|(name, value)| environment.set(name, value))
     }
@@ -177,7 +179,7 @@ impl Preparation {
     fn launch(&mut self, words: &Words, around: &Surroundings, keep_stdout: bool) -> Result<Started, Refusal> {
         let pipe = || {
             io::pipe().map_err(|error| {
-                let why = format!("no pipe for its output could be made: {}", sys::error_text(&error));
+                let why = format!("no pipe for its output could be made: {}", io_cause(&error));
                 Refusal::Launch(LaunchError { step: Step::Fork, error }, why)
             })
         };
@@ -216,7 +218,7 @@ fn open_folder(folder: &[u8]) -> Result<File, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::create_dir_all(folder).and_then(|()| open()),
         result => result,
     };
-    opened.map_err(|error| format!("working directory {}: {}", folder.display(), sys::error_text(&error)))
+    opened.map_err(|error| format!("working directory {}: {}", folder.display(), io_cause(&error)))
 }
 
 /// Opens a task's input; its name is relative to the task's folder. A FIFO that nobody writes to reads as empty.
@@ -228,7 +230,7 @@ fn open_stdin(folder: Option<&[u8]>, file: &[u8]) -> Result<File, String> {
         sys::check(unsafe { libc::fcntl(opened.as_raw_fd(), libc::F_SETFL, 0) })?;
         Ok(opened)
     };
-    open().map_err(|error: io::Error| format!("stdin {}: {}", file.display(), sys::error_text(&error)))
+    open().map_err(|error: io::Error| format!("stdin {}: {}", file.display(), io_cause(&error)))
 }
 
 /// What PWD is to say: the name that the user gave, where it is whole, otherwise where the folder lies.

@@ -9,9 +9,12 @@ use super::leftovers;
 use super::prepare::{Preparation, Started};
 use super::sys::{self, CpuSet, Wait};
 use super::wire::{self, Attempt, Damaged, Request, Setup};
-use crate::task::Status;
+use crate::task::{Status, io_cause};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The rank closed its socket, or is out of its mind: there is nobody to work for.
@@ -51,6 +54,7 @@ pub(super) fn run(rank: OwnedFd, base: BaseEnvironment) {
         rank,
         signals,
         setup: Setup::default(),
+        astray: None,
         preparation: Preparation::new(base),
         inbox: Vec::new(),
         stdout: Capture::default(),
@@ -66,6 +70,8 @@ struct Slot {
     rank: OwnedFd,
     signals: OwnedFd,
     setup: Setup,
+    /// Why the folder of the tasks cannot be entered: in another one none of them may run.
+    astray: Option<String>,
     preparation: Preparation,
     /// What has arrived from the rank and was not yet taken.
     inbox: Vec<u8>,
@@ -99,6 +105,7 @@ impl Slot {
                     // Binding is for speed: where the machine refuses it, tasks run unbound.
                     let _ = CpuSet::of(cores).bind();
                 }
+                self.astray = setup.folder.as_deref().and_then(|folder| enter(folder).err());
                 self.setup = setup;
                 Ok(())
             }
@@ -131,7 +138,11 @@ impl Slot {
         let clock = Instant::now();
         // A signal of before does not mean this attempt.
         sys::clear_signals(self.signals.as_fd());
-        let (status, killed, duration) = match self.preparation.start(&attempt, &self.setup) {
+        let started = match &self.astray {
+            Some(why) => Err(why.clone()),
+            None => self.preparation.start(&attempt, &self.setup),
+        };
+        let (status, killed, duration) = match started {
             Err(why) => (Status::NotStarted(why), false, clock.elapsed()),
             Ok(started) => {
                 let mut watch = Watch {
@@ -325,6 +336,13 @@ impl Watch {
             }
         }
     }
+}
+
+/// Makes this folder the one that relative names and tasks without a folder of their own mean.
+fn enter(folder: &[u8]) -> Result<(), String> {
+    let folder = Path::new(OsStr::from_bytes(folder));
+    std::env::set_current_dir(folder)
+        .map_err(|error| format!("the folder of the run, {}: {}", folder.display(), io_cause(&error)))
 }
 
 /// The words for a process's status.

@@ -323,12 +323,3 @@ impl CpuSet {
         check(unsafe { libc::sched_setaffinity(0, bytes, self.0.as_ptr().cast()) }).map(drop)
     }
 }
-
-/// What people call the error, without the number that Rust adds.
-pub(super) fn error_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
-    }
-}

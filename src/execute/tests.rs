@@ -163,6 +163,33 @@ fn a_task_finds_its_variables_and_its_own_go_before_the_ranks() {
 }
 
 #[test]
+fn relative_names_mean_the_folder_of_the_run_wherever_the_rank_is() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().canonicalize().unwrap();
+    std::fs::write(folder.join("input"), "from the folder").unwrap();
+    std::fs::write(folder.join("prog"), "#!/bin/sh\npwd; echo $PWD; cat\n").unwrap();
+    std::fs::set_permissions(folder.join("prog"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut executor = executor_of(&[None], Settings { folder: Some(folder.clone()), ..Settings::default() });
+    let (shown, below) = (folder.display(), folder.join("made/below"));
+    let mut task = argv(&["./prog"]);
+    task.stdin = Some(b"input".to_vec());
+    assert_eq!(text(&run(&mut executor, &task).stdout), format!("{shown}\n{shown}\nfrom the folder"));
+    let mut task = line(b"./prog < input");
+    assert_eq!(text(&run(&mut executor, &task).stdout), format!("{shown}\n{shown}\nfrom the folder"));
+    task = line(b"pwd; cat ../../input");
+    task.cwd = Some(b"made/below".to_vec());
+    assert_eq!(text(&run(&mut executor, &task).stdout), format!("{}\nfrom the folder", below.display()));
+}
+
+#[test]
+fn where_the_folder_of_the_run_is_not_seen_nothing_runs() {
+    let settings = Settings { folder: Some("/no/such/folder".into()), ..Settings::default() };
+    let ended = run(&mut executor_of(&[None], settings), &argv(&["true"]));
+    let why = "the folder of the run, /no/such/folder: No such file or directory";
+    assert_eq!(ended.status, Status::NotStarted(why.to_owned()));
+}
+
+#[test]
 fn a_task_gets_three_descriptors_default_signals_and_a_group_of_its_own() {
     use std::os::fd::AsRawFd;
     // A descriptor of the rank's that would be inherited: dup leaves close-on-exec unset.
@@ -428,7 +455,7 @@ fn gpus_are_given_to_one_task_at_a_time() {
     }
     let ended: BTreeMap<u32, Ended> = wait_for(&mut executor, 3).into_iter().map(|end| (end.slot, end)).collect();
     assert_eq!([text(&ended[&0].stdout), text(&ended[&1].stdout)], ["4\n", "6\n"]);
-    assert!(matches!(&ended[&2].status, Status::NotStarted(why) if why.contains("too few are free")));
+    assert!(matches!(&ended[&2].status, Status::NotStarted(why) if why.contains("too few GPUs of its worker")));
     task.resources.gpus = 2;
     assert_eq!(text(&run(&mut executor, &task).stdout), "4,6\n");
 }

@@ -17,6 +17,8 @@ pub(super) struct Setup {
     pub(super) keep_stdout: bool,
     pub(super) kill_grace: Duration,
     pub(super) out_dir: Option<Vec<u8>>,
+    /// Where tasks run that name no folder, and what relative names are relative to; none where the process is.
+    pub(super) folder: Option<Vec<u8>>,
     /// The slot's number on its node.
     pub(super) slot: u32,
     pub(super) cores: Option<Vec<u32>>,
@@ -112,6 +114,7 @@ pub(super) fn put_setup(into: &mut Vec<u8>, setup: &Setup) -> Result<(), Damaged
         to.0.push(setup.keep_stdout.into());
         to.duration(setup.kill_grace);
         to.option(setup.out_dir.as_deref(), Writer::bytes);
+        to.option(setup.folder.as_deref(), Writer::bytes);
         to.u32(setup.slot);
         to.option(setup.cores.as_deref(), Writer::numbers);
     })
@@ -231,6 +234,7 @@ impl<'a> Reader<'a> {
             keep_stdout: self.u8()? != 0,
             kill_grace: self.duration()?,
             out_dir: self.option(Self::bytes)?,
+            folder: self.option(Self::bytes)?,
             slot: self.u32()?,
             cores: self.option(|from| from.list(Self::u32))?,
         })
@@ -454,7 +458,13 @@ mod tests {
             }))
         };
         vec![
-            Request::Setup(Setup { max_output: 9, cores: Some(vec![3]), slot: 5, ..Setup::default() }),
+            Request::Setup(Setup {
+                max_output: 9,
+                folder: Some(b"/\xff".to_vec()),
+                cores: Some(vec![3]),
+                slot: 5,
+                ..Setup::default()
+            }),
             run(command(Program::Argv(vec![b"a".to_vec(), Vec::new()]))),
             run(command(Program::Shell(b"echo \0".to_vec()))),
             Request::Kill { number: 3, grace: Duration::from_secs(5) },

@@ -1,6 +1,6 @@
 //! What can go wrong between ranks, in words for people.
 
-use crate::task::Rank;
+use crate::task::{Rank, io_cause};
 use std::io;
 
 /// The fabric as a whole is of no more use, or a collective call at the start could not be completed.
@@ -36,7 +36,7 @@ pub enum FabricError {
     #[error("{0}")]
     Misuse(&'static str),
     /// The operating system said no.
-    #[error("cannot wait for file descriptors: {0}")]
+    #[error("cannot wait for file descriptors: {}", io_cause(.0))]
     Poll(#[from] io::Error),
 }
 

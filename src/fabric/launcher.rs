@@ -44,6 +44,19 @@ impl fmt::Display for Launcher {
     }
 }
 
+impl Launcher {
+    /// What stands before a command that is to be started like this, with its blank; empty without a launcher.
+    pub fn prefix(&self, ranks: u32) -> String {
+        let name = match self {
+            Launcher::None => return String::new(),
+            Launcher::Srun { .. } => "srun",
+            Launcher::Other(name) if name == "aprun" => "aprun",
+            Launcher::OpenMpi { .. } | Launcher::Hydra { .. } | Launcher::Other(_) => "mpiexec",
+        };
+        format!("{name} -n {ranks} ")
+    }
+}
+
 /// Whether the others go on when one rank dies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LossSurvival {

@@ -112,3 +112,12 @@ fn srun_with_pmix_ends_with_its_first_lost_rank() {
     pmi2.push(("SLURM_KILL_BAD_EXIT", "0"));
     assert_eq!(with(&pmi2, &[]).loss_survival(), LossSurvival::Survives);
 }
+
+#[test]
+fn a_command_is_started_again_by_the_launcher_that_started_it() {
+    let prefix = |variables: &[(&'static str, &'static str)]| with(variables, &[]).launcher().prefix(4);
+    assert_eq!([OPEN_MPI, HYDRA, SRUN].map(prefix), ["mpiexec -n 4 ", "mpiexec -n 4 ", "srun -n 4 "]);
+    assert_eq!(prefix(&[("PALS_RANKID", "0")]), "mpiexec -n 4 ");
+    assert_eq!(prefix(&[("ALPS_APP_PE", "0")]), "aprun -n 4 ");
+    assert_eq!(prefix(&[]), "");
+}

@@ -4,6 +4,7 @@
 //! zero every group is synced before it counts as durable. It knows nothing of what the bytes mean.
 
 use super::error::LedgerError;
+use crate::task::io_cause;
 use crate::wake::Wake;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::fs::File;
@@ -63,7 +64,7 @@ impl Appender {
         let thread = match spawned {
             Ok(thread) => Some(thread),
             Err(e) => {
-                let _ = shared.error.set(format!("cannot start the thread {name}: {e}"));
+                let _ = shared.error.set(format!("cannot start the thread {name}: {}", io_cause(&e)));
                 None
             }
         };
@@ -160,7 +161,7 @@ impl Writer {
     }
 
     fn failed(&self, what: &str, error: &std::io::Error) -> String {
-        format!("{}: cannot {what}: {error}", self.path.display())
+        format!("{}: cannot {what}: {}", self.path.display(), io_cause(error))
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -194,7 +195,7 @@ impl Writer {
         result.map_err(|e| self.failed("sync", &e))?;
         for folder in std::mem::take(&mut self.folders) {
             let synced = File::open(&folder).and_then(|f| f.sync_all());
-            synced.map_err(|e| format!("{}: cannot sync: {e}", folder.display()))?;
+            synced.map_err(|e| format!("{}: cannot sync: {}", folder.display(), io_cause(&e)))?;
         }
         Ok(())
     }

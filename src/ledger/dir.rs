@@ -1,5 +1,6 @@
 //! The folder of a run: the names of all files in it, how it is made and found.
 
+use crate::task::io_cause;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,11 @@ const LAST: &str = "last";
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// It holds a run already.
-    #[error("{dir} holds a run already: go on with it with `myriarch run --resume --out {dir}`, or give another --out", dir = .0.display())]
+    #[error("{} holds a run already", .0.display())]
     HoldsRun(PathBuf),
+    /// It is a file, or the like.
+    #[error("{}: it is not a folder", .0.display())]
+    NotAFolder(PathBuf),
     /// It holds no run.
     #[error("{} holds no run", .0.display())]
     NoRun(PathBuf),
@@ -21,7 +25,7 @@ pub enum RunDirError {
     #[error("no DIR was given, and there is no {} here", .0.display())]
     NoLast(PathBuf),
     /// A file operation failed.
-    #[error("{path}: cannot {what}: {source}", path = path.display())]
+    #[error("{}: cannot {what}: {}", path.display(), io_cause(source))]
     Io {
         /// What was tried, as a verb.
         what: &'static str,
@@ -32,9 +36,25 @@ pub enum RunDirError {
     },
 }
 
+/// What a request to stop leaves the running tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopRequest {
+    /// Their grace time.
+    WithGrace,
+    /// Nothing.
+    Now,
+}
+
+/// The first line of a request to stop at once.
+const NOW: &str = "now";
+
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
     let path = path.to_owned();
-    move |source| RunDirError::Io { what, path, source }
+    move |source| {
+        let is_other = path.metadata().is_ok_and(|it| !it.is_dir());
+        let wants_folder = matches!(source.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory);
+        if is_other && wants_folder { RunDirError::NotAFolder(path) } else { RunDirError::Io { what, path, source } }
+    }
 }
 
 /// A run's folder, called DIR.
@@ -229,13 +249,22 @@ impl RunDir {
     }
 
     /// Asks the run to stop; `reason` is for people.
-    pub fn request_stop(&self, reason: &str) -> Result<(), super::LedgerError> {
-        super::write_atomically(&self.stop(), format!("{reason}\n").as_bytes())
+    pub fn request_stop(&self, request: StopRequest, reason: &str) -> Result<(), super::LedgerError> {
+        let text = match request {
+            StopRequest::WithGrace => format!("{reason}\n"),
+            StopRequest::Now => format!("{NOW}\n{reason}\n"),
+        };
+        super::write_atomically(&self.stop(), text.as_bytes())
     }
 
-    /// Whether someone asked the run to stop.
-    pub fn stop_requested(&self) -> bool {
-        std::fs::symlink_metadata(self.stop()).is_ok()
+    /// Whether someone asked the run to stop, and how. A file of any other content, or that cannot be read, asks for
+    /// the usual stop.
+    pub fn stop_requested(&self) -> Option<StopRequest> {
+        match std::fs::read(self.stop()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Ok(text) if text.split(|byte| *byte == b'\n').next() == Some(NOW.as_bytes()) => Some(StopRequest::Now),
+            _ => Some(StopRequest::WithGrace),
+        }
     }
 
     /// Takes away what an earlier start left that would mislead (its request to stop, its summary, its progress and
@@ -329,7 +358,10 @@ mod tests {
         assert!(RunDir::open(&path).is_ok());
         assert!(matches!(RunDir::open(&folder.path().join("none")), Err(RunDirError::Io { .. })));
         std::fs::write(folder.path().join("file"), b"").unwrap();
-        assert!(RunDir::create(Some(&folder.path().join("file"))).is_err());
+        let file = folder.path().join("file");
+        for refused in [RunDir::create(Some(&file)), RunDir::create(Some(&file.join("run"))), RunDir::open(&file)] {
+            assert!(matches!(refused, Err(RunDirError::NotAFolder(path)) if path == file));
+        }
     }
 
     #[test]
@@ -360,6 +392,19 @@ mod tests {
         dir.begin().unwrap();
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [dir.bundle()]);
+    }
+
+    #[test]
+    fn a_request_to_stop_says_whether_tasks_get_their_grace() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(Some(folder.path())).unwrap();
+        assert_eq!(dir.stop_requested(), None);
+        for request in [StopRequest::WithGrace, StopRequest::Now] {
+            dir.request_stop(request, "for a test").unwrap();
+            assert_eq!(dir.stop_requested(), Some(request));
+        }
+        std::fs::write(dir.stop(), b"").unwrap();
+        assert_eq!(dir.stop_requested(), Some(StopRequest::WithGrace), "whoever touches the file asks too");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What can go wrong in the ledger, said for people.
 
+use crate::task::io_cause;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// A file operation failed.
-    #[error("{path}: cannot {what}: {source}", path = path.display())]
+    #[error("{}: cannot {what}: {}", path.display(), io_cause(source))]
     Io {
         /// What was tried, as a verb.
         what: &'static str,

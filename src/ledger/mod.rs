@@ -28,7 +28,7 @@ mod testing;
 mod tests;
 
 pub use block::{BlockBuilder, BlockHeader, RecordView, StreamView, read_block};
-pub use dir::{RunDir, RunDirError};
+pub use dir::{RunDir, RunDirError, StopRequest};
 pub use error::LedgerError;
 pub use failed::{STDERR_TAIL_BYTES, last_line, stderr_tail, write_failed_jsonl, write_failed_to};
 pub use files::write_atomically;

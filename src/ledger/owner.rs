@@ -9,6 +9,7 @@
 use super::dir::RunDir;
 use super::files::beside;
 use super::host::{boot_id, host_name, job_id, pid_namespace, process_start};
+use crate::task::io_cause;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -95,7 +96,10 @@ impl OwnerRecord {
 #[derive(Debug, thiserror::Error)]
 pub enum OwnerError {
     /// Someone else has it and lives.
-    #[error("{} belongs to a running job ({owner})", dir.display())]
+    #[error(
+        "{0} belongs to a running job ({owner}): `myriarch status {0}` shows it, `myriarch stop {0}` stops it",
+        dir.display()
+    )]
     Running {
         /// The folder.
         dir: PathBuf,
@@ -111,7 +115,7 @@ pub enum OwnerError {
         generation: u32,
     },
     /// A file operation failed.
-    #[error("{path}: cannot {what}: {source}", path = path.display())]
+    #[error("{}: cannot {what}: {}", path.display(), io_cause(source))]
     Io {
         /// What was tried, as a verb.
         what: &'static str,

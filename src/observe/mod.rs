@@ -9,8 +9,9 @@ mod sink;
 mod start;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
+pub(crate) use report::stopped_by;
 pub use start::Facts;
 
 use crate::ledger::Summary;
@@ -91,6 +92,8 @@ pub struct Observer {
     mode: ProgressMode,
     sink: Shared<Sink>,
     dir: PathBuf,
+    /// What stands before a command that starts ranks.
+    launch: String,
     slots: u64,
     digest: FailureDigest,
     /// What the bar on the screen shows, and when that was drawn.
@@ -99,8 +102,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Says that the run starts, and what is wrong with how it was started.
-    pub fn new(mode: ProgressMode, facts: &Facts) -> Self {
+    /// Says what is to be known of the input, that the run starts, and what is wrong with how it was started.
+    pub fn new(mode: ProgressMode, facts: &Facts, notes: &[String]) -> Self {
         let is_screen =
             || std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let mode = match mode {
@@ -108,20 +111,21 @@ impl Observer {
             ProgressMode::Auto => ProgressMode::Lines,
             given => given,
         };
-        Self::writing_to(Sink::stderr(), mode, facts)
+        Self::writing_to(Sink::stderr(), mode, facts, notes)
     }
 
-    fn writing_to(sink: Sink, mode: ProgressMode, facts: &Facts) -> Self {
+    fn writing_to(sink: Sink, mode: ProgressMode, facts: &Facts, notes: &[String]) -> Self {
         let mut observer = Self {
             mode,
             sink: Arc::new(Mutex::new(sink)),
             dir: facts.dir.clone(),
+            launch: facts.launcher.prefix(facts.ranks),
             slots: facts.slots,
             digest: FailureDigest::default(),
             bar: None,
             next: if mode == ProgressMode::Bar { Duration::ZERO } else { Duration::from_secs(FIRST_LINES[0]) },
         };
-        facts.lines().iter().for_each(|line| observer.note(line));
+        notes.iter().chain(&facts.lines()).for_each(|line| observer.note(line));
         observer
     }
 
@@ -200,7 +204,7 @@ impl Observer {
 
     /// Says what this start came to, and where to look next.
     pub fn finish(&mut self, summary: &Summary, dir: &Path, names: &Names<'_>) {
-        let text = report::end(summary, &self.digest, names, dir);
+        let text = report::end(summary, &self.digest, names, &self.launch, dir);
         self.note(&text);
         lock(&self.sink).drain(LAST_WORDS);
     }

@@ -1,7 +1,7 @@
 //! What is said of failures and at the end of a run. Writes text, and knows not where it goes.
 
 use super::Names;
-use super::text::{count, of, one_line, precise, rate, word};
+use super::text::{count, of, one_line, precise, rate, resume_command, word};
 use crate::ledger::Summary;
 use crate::task::{EndedBy, FailureDigest, FailureGroup};
 use std::cmp::Reverse;
@@ -24,8 +24,9 @@ fn see_stderr(group: &FailureGroup, names: &Names<'_>, dir: &Path) -> String {
     format!("myriarch output {} --task {} --stderr", word(dir), (names.label)(group.example))
 }
 
-/// What a start of the run came to, its failures in groups, and where to look next.
-pub(super) fn end(summary: &Summary, digest: &FailureDigest, names: &Names<'_>, dir: &Path) -> String {
+/// What a start of the run came to, its failures in groups, and where to look next. `launch` is what stands before a
+/// command that starts ranks.
+pub(super) fn end(summary: &Summary, digest: &FailureDigest, names: &Names<'_>, launch: &str, dir: &Path) -> String {
     let mut groups: Vec<&FailureGroup> = digest.groups.iter().collect();
     // A stable sort: equals stay in order of appearance.
     groups.sort_by_key(|group| Reverse(group.count));
@@ -40,10 +41,10 @@ pub(super) fn end(summary: &Summary, digest: &FailureDigest, names: &Names<'_>, 
         next.push(("its stderr:", see_stderr(group, names, dir)));
     }
     if summary.unfinished > 0 {
-        next.push(("go on:", format!("myriarch run --resume --out {dir_word}")));
+        next.push(("go on:", resume_command(launch, dir, "")));
     }
     if summary.failed > 0 {
-        next.push(("failed again:", format!("myriarch run --resume --retry-failed --out {dir_word}")));
+        next.push(("retry failed:", resume_command(launch, dir, " --retry-failed")));
     }
     if summary.ok > 0 {
         next.push(("outputs:", format!("myriarch output {dir_word}")));
@@ -71,7 +72,8 @@ fn headline(summary: &Summary) -> String {
     line
 }
 
-fn stopped_by(why: EndedBy) -> &'static str {
+/// Why tasks are left.
+pub(crate) fn stopped_by(why: EndedBy) -> &'static str {
     match why {
         EndedBy::Complete => "not handed out",
         EndedBy::Walltime => "the walltime was over",

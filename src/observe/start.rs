@@ -1,6 +1,6 @@
 //! What is said when a run starts: who takes part, where it is kept, how to stop it, and what the launcher forgot.
 
-use super::text::{count, of, word};
+use super::text::{count, of, resume_command, word};
 use crate::fabric::{Launcher, LossSurvival};
 use std::path::PathBuf;
 
@@ -33,8 +33,6 @@ pub struct Facts {
     pub launcher: Launcher,
     /// Whether the loss of a rank can be survived.
     pub survival: LossSurvival,
-    /// The command that goes on with the run.
-    pub resume_command: String,
     /// Whether tasks are bound to cores.
     pub pinned: bool,
 }
@@ -60,7 +58,11 @@ impl Facts {
                 self.source,
                 self.dir.display()
             ),
-            format!("stop with: myriarch stop {}; go on later with: {}", word(&self.dir), self.resume_command),
+            format!(
+                "stop with: myriarch stop {}; go on later with: {}",
+                word(&self.dir),
+                resume_command(&self.launcher.prefix(self.ranks), &self.dir, "")
+            ),
         ];
         lines.extend(self.core_warning());
         if self.survival == LossSurvival::Survives {

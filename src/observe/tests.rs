@@ -42,14 +42,13 @@ fn facts() -> Facts {
         source: "tasks.txt".into(),
         launcher: Launcher::OpenMpi { recovery: Some(true) },
         survival: LossSurvival::Ends("start srun with -K0".into()),
-        resume_command: "myriarch run --resume --out runs/7".into(),
         pinned: true,
     }
 }
 
 fn observer(mode: ProgressMode, facts: &Facts) -> (Observer, Paper) {
     let paper = Paper::default();
-    (Observer::writing_to(Sink::new(Box::new(paper.clone())), mode, facts), paper)
+    (Observer::writing_to(Sink::new(Box::new(paper.clone())), mode, facts, &[]), paper)
 }
 
 /// Past its start, in lines.
@@ -115,7 +114,7 @@ fn the_start_says_who_takes_part_and_how_to_stop_and_go_on() {
     assert_eq!(
         paper.news(),
         "myriarch: 4 ranks on 2 nodes, 8 slots, 8 of 16 cores allotted; 1,000 tasks of tasks.txt; runs/7\n\
-         myriarch: stop with: myriarch stop runs/7; go on later with: myriarch run --resume --out runs/7\n"
+         myriarch: stop with: myriarch stop runs/7; go on later with: mpiexec -n 4 myriarch run --resume --out runs/7\n"
     );
     let alone = Facts {
         ranks: 1,
@@ -256,8 +255,8 @@ fn the_end_groups_failures_largest_first_and_says_what_to_do() {
   10 failed in earlier starts
   what failed:  myriarch failed runs/7
   its stderr:   myriarch output runs/7 --task 105 --stderr
-  go on:        myriarch run --resume --out runs/7
-  failed again: myriarch run --resume --retry-failed --out runs/7
+  go on:        mpiexec -n 4 myriarch run --resume --out runs/7
+  retry failed: mpiexec -n 4 myriarch run --resume --retry-failed --out runs/7
   outputs:      myriarch output runs/7
 "
     );
@@ -266,13 +265,15 @@ fn the_end_groups_failures_largest_first_and_says_what_to_do() {
 #[test]
 fn more_than_ten_groups_are_cut_with_a_count() {
     let (mut observer, paper) = started();
-    let groups: Vec<FailureGroup> = (0..15).map(|n| failure(n, "exit:1", &format!("line {n}"), 20 - n)).collect();
+    let groups: Vec<FailureGroup> = (0..15_u8)
+        .map(|n| failure(n.into(), "exit:1", &format!("line {}", char::from(b'a' + n)), 20 - u64::from(n)))
+        .collect();
     observer.failures(&FailureDigest { groups, others: 5 }, &NAMES);
     paper.news();
     observer.finish(&summary(800, 200, EndedBy::Complete), Path::new("runs/7"), &NAMES);
     let text = paper.news();
     assert_eq!(text.lines().filter(|line| line.contains(" x exit:1")).count(), 10);
-    assert!(text.contains("11 x exit:1  line 9  [such as task 109"), "{text}");
+    assert!(text.contains("11 x exit:1  line j  [such as task 109"), "{text}");
     assert!(text.contains("\n  and 45 in other ways\n"), "{text}");
 }
 

@@ -1,10 +1,12 @@
-//! Numbers, durations and words as people read them. Knows nothing of runs.
+//! Numbers, durations, words and cut outputs as people read them. Knows nothing of runs.
 
+use crate::task::Captured;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
 /// `1,234,567`
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -17,17 +19,17 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `1 task`, `1,000 tasks`
-pub(super) fn of(n: u64, what: &str) -> String {
+pub(crate) fn of(n: u64, what: &str) -> String {
     format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// A part of a whole, rounded down so that 100 % means all: `41 %`
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 { "100 %".to_owned() } else { format!("{} %", u128::from(part) * 100 / u128::from(whole)) }
 }
 
 /// How long it took: `0.25 s`, `12.3 s`, and from a minute on as [`whole`].
-pub(super) fn precise(time: Duration) -> String {
+pub(crate) fn precise(time: Duration) -> String {
     match time.as_secs_f64() {
         s if s < 0.995 => format!("{s:.2} s"),
         s if s < 59.95 => format!("{s:.1} s"),
@@ -36,7 +38,7 @@ pub(super) fn precise(time: Duration) -> String {
 }
 
 /// In whole seconds, rounded up, or in larger units: `7 s`, `4 min 05 s`, `2 h 13 min`, `3 d 4 h`.
-pub(super) fn whole(time: Duration) -> String {
+pub(crate) fn whole(time: Duration) -> String {
     let s = time.as_secs() + u64::from(time.subsec_nanos() > 0);
     match s {
         0..60 => format!("{s} s"),
@@ -47,7 +49,7 @@ pub(super) fn whole(time: Duration) -> String {
 }
 
 /// `1,234 tasks/s`, `8.1 tasks/s`, and what is slower in tasks per minute or hour.
-pub(super) fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     let (n, unit) = match per_second {
         r if r >= 0.995 => (r, "s"),
         r if r * 60.0 >= 0.995 => (r * 60.0, "min"),
@@ -57,15 +59,43 @@ pub(super) fn rate(per_second: f64) -> String {
 }
 
 /// On one line, and without what would move a terminal's cursor.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Its first so many characters, with a mark where there were more.
+pub(crate) fn shorten(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// A path as one word of a shell command.
-pub(super) fn word(path: &Path) -> String {
+pub(crate) fn word(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// Writes what was kept of a stream; where it was cut, a line of its own says so.
+pub(crate) fn write_stream(stream: &Captured, out: &mut dyn Write) -> io::Result<()> {
+    if stream.dropped == 0 {
+        return out.write_all(&stream.bytes);
+    }
+    let at = usize::try_from(stream.head).map_or(stream.bytes.len(), |head| head.min(stream.bytes.len()));
+    let (head, tail) = stream.bytes.split_at(at);
+    out.write_all(head)?;
+    if head.last().is_some_and(|byte| *byte != b'\n') {
+        out.write_all(b"\n")?;
+    }
+    writeln!(out, "[myriarch: {} left out]", of(stream.dropped, "byte"))?;
+    out.write_all(tail)
+}
+
+/// The command that goes on with a run. `launch` stands before it, with its blank; `options` behind --resume.
+pub(crate) fn resume_command(launch: &str, dir: &Path, options: &str) -> String {
+    format!("{launch}myriarch run --resume{options} --out {}", word(dir))
 }
 
 #[cfg(test)]
@@ -92,6 +122,7 @@ mod tests {
     #[test]
     fn foreign_text_can_neither_move_the_cursor_nor_break_a_command() {
         assert_eq!(one_line("a\x1b[2J\nb"), "a [2J b");
+        assert_eq!([shorten("äöü", 3), shorten("äöü", 2)], ["äöü", "äö…"]);
         assert_eq!(word(Path::new("/a/b-1.x")), "/a/b-1.x");
         assert_eq!(word(Path::new("my runs/it's")), r"'my runs/it'\''s'");
     }

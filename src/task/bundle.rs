@@ -2,6 +2,7 @@
 //! in it is believed before its length and checksum fit. Only files that Myriarch wrote are mapped: a file of the
 //! user's may shrink under the map and kill the process.
 
+use super::cause::io_cause;
 use super::command::Command;
 use super::layout::{self, Damage, Entry, Header, RunRecord, Sections};
 use super::placeholder::SlotText;
@@ -27,7 +28,7 @@ pub struct Shape {
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The file cannot be opened, read or mapped.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), io_cause(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -230,6 +231,11 @@ impl Bundle {
         Resources { cores: self.header().max_cores.get(), gpus: self.header().max_gpus.get() }
     }
 
+    /// What a task takes that does not say so itself.
+    pub fn default_resources(&self) -> Resources {
+        self.template.shape.resources
+    }
+
     /// What an attempt on that slot runs.
     ///
     /// # Panics
@@ -248,6 +254,16 @@ impl Bundle {
     pub fn call_payload(&self, index: u64) -> &[u8] {
         let Some(call) = self.template.call() else { return &[] };
         if self.template.is_symbolic() { &call.argument } else { self.entry(index).unwrap_or_default() }
+    }
+
+    /// Appends what the task runs as a person could type it into a shell, its program alone: no folder, variables or
+    /// input. `{%}` is `${MYRIARCH_SLOT}` there.
+    ///
+    /// # Panics
+    /// When the task is not held here.
+    pub fn put_command(&self, index: u64, out: &mut Vec<u8>) {
+        assert!(self.covers(index), "task {index} is not in {self:?}");
+        self.template.put_command(index, self.entry(index), out);
     }
 
     /// The keys of a task list that make this task again. `{%}` becomes `$MYRIARCH_SLOT` in a shell line.

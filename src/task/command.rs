@@ -19,6 +19,28 @@ pub enum Program {
     },
 }
 
+impl Program {
+    /// Appends the program as a person could type it into a shell.
+    pub(super) fn put_text(&self, out: &mut Vec<u8>) {
+        match self {
+            Program::Argv(words) => {
+                for (at, word) in words.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b' ');
+                    }
+                    quoting::quote_word(word, out);
+                }
+            }
+            Program::Shell(line) => out.extend_from_slice(line),
+            Program::Call { function, payload } => {
+                out.extend_from_slice(function.as_bytes());
+                out.push(b' ');
+                quoting::quote_word(payload, out);
+            }
+        }
+    }
+}
+
 /// One attempt's command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -26,7 +48,7 @@ pub struct Command {
     pub program: Program,
     /// Variables set on top of the rank's environment; each name once.
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Working directory, created when missing; the rank's own where there is none.
+    /// Working directory, created when missing; the folder in which the run was started where there is none.
     pub cwd: Option<Vec<u8>>,
     /// File that standard input is read from; `/dev/null` where there is none.
     pub stdin: Option<Vec<u8>>,
@@ -74,19 +96,7 @@ impl Command {
             text.push(b' ');
         }
         match &self.program {
-            Program::Argv(words) => {
-                for (at, word) in words.iter().enumerate() {
-                    if at > 0 {
-                        text.push(b' ');
-                    }
-                    quoting::quote_word(word, &mut text);
-                }
-            }
-            Program::Call { function, payload } => {
-                text.extend_from_slice(function.as_bytes());
-                text.push(b' ');
-                quoting::quote_word(payload, &mut text);
-            }
+            Program::Argv(_) | Program::Call { .. } => self.program.put_text(&mut text),
             // With variables in front or a redirection behind, only a shell of its own gives the line its meaning.
             Program::Shell(line) if self.env.is_empty() && self.stdin.is_none() => text.extend_from_slice(line),
             Program::Shell(line) => {

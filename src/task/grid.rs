@@ -125,6 +125,17 @@ fn parse_range(values: &[u8]) -> Result<Option<Axis>, GridError> {
     Ok(Some(Axis::Range { first, step, decimals: decimals as u32, count }))
 }
 
+/// A lone value such as `1-3`, and the range that it was likely meant to be.
+pub(super) fn meant_range(axis: &Axis) -> Option<(&str, String)> {
+    let Axis::Values(values) = axis else { return None };
+    let [value] = values.as_slice() else { return None };
+    let value = std::str::from_utf8(value).ok()?;
+    // A dash in front is a sign.
+    let dash = value.get(1..)?.find('-')? + 1;
+    let range = format!("{}:{}", &value[..dash], &value[dash + 1..]);
+    matches!(parse_range(range.as_bytes()), Ok(Some(_))).then_some((value, range))
+}
+
 impl Axis {
     /// How many values.
     pub(super) fn len(&self) -> u64 {

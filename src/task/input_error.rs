@@ -1,6 +1,7 @@
 //! Every error that bad input gets, as people read it: file, line, cause. The caller ends with exit status 2.
 
 use super::bundle::BundleError;
+use super::cause::io_cause;
 use super::grid::GridError;
 use super::scan::MAX_LINE_BYTES;
 use std::io;
@@ -72,15 +73,6 @@ pub enum InputError {
     /// The bundle that was written cannot be read back.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-}
-
-/// The cause without the number that Rust adds.
-fn io_cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
-    }
 }
 
 impl From<GridError> for InputError {

@@ -5,7 +5,8 @@
 use super::base64::{base64_decode, base64_encode};
 use super::command::Program;
 use super::duration::{duration_from_seconds, parse_duration};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
@@ -175,8 +176,8 @@ impl Draft {
     fn take<'de, M: MapAccess<'de>>(&mut self, key: &str, map: &mut M) -> Result<(), M::Error> {
         match key {
             "argv" => {
-                let words: Option<Vec<String>> = map.next_value()?;
-                set(&mut self.argv, words.map(|words| words.into_iter().map(String::into_bytes).collect()))
+                let words: Option<Words> = map.next_value()?;
+                set(&mut self.argv, words.map(|Words(words)| words.into_iter().map(String::into_bytes).collect()))
             }
             "argv_base64" => {
                 let words: Option<Vec<String>> = map.next_value()?;
@@ -264,6 +265,28 @@ fn at_least_one<E: Error>(value: Option<u32>, place: &mut Option<u32>) -> Result
     }
     *place = value;
     Ok(())
+}
+
+/// The words of a command.
+struct Words(Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordsVisitor;
+        impl<'de> Visitor<'de> for WordsVisitor {
+            type Value = Words;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of words")
+            }
+            fn visit_str<E: Error>(self, _: &str) -> Result<Words, E> {
+                Err(E::custom("it is a list of words; for a shell line write \"shell\""))
+            }
+            fn visit_seq<S: SeqAccess<'de>>(self, words: S) -> Result<Words, S::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(words)).map(Words)
+            }
+        }
+        deserializer.deserialize_any(WordsVisitor)
+    }
 }
 
 /// An object of strings, in the order written.

@@ -134,19 +134,56 @@ pub struct Outcome {
     pub stderr: Captured,
 }
 
-/// Failures that look alike: the same status and the same last line of standard error.
+/// Failures that look alike: the same status and the same last line of standard error, whatever numbers stand in them.
+/// An exit status or a signal is no such number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureGroup {
-    /// How they ended.
+    /// How that one of them ended.
     pub status: String,
-    /// Last non-empty line of standard error, cut to `FailureDigest::LINE_BYTES`.
+    /// Its last non-empty line of standard error, cut to `FailureDigest::LINE_BYTES`.
     pub last_line: String,
     /// How many.
     pub count: u64,
-    /// Position of one of them (the first that was heard of).
+    /// Position of that one (the first that was heard of).
     pub example: u64,
     /// Node where that one ran.
     pub node: u32,
+}
+
+impl FailureGroup {
+    fn looks_like(&self, other: &FailureGroup) -> bool {
+        // What stands behind a colon and a blank is text: `not-started: …`, `panic: …`.
+        let same_status =
+            self.status == other.status || (self.status.contains(": ") && are_alike(&self.status, &other.status));
+        same_status && are_alike(&self.last_line, &other.last_line)
+    }
+}
+
+/// Whether two texts are equal but for runs of digits. Where they were cut, what is left may have slipped by digits, so
+/// there the end of one is enough.
+fn are_alike(one: &str, other: &str) -> bool {
+    /// A cut may take the rest of a character too.
+    const NEARLY_CUT: usize = FailureDigest::LINE_BYTES - 3;
+    let (mut left, mut right) = (but_for_digits(one), but_for_digits(other));
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return true,
+            (None, Some(_)) => return one.len() >= NEARLY_CUT,
+            (Some(_), None) => return other.len() >= NEARLY_CUT,
+            (a, b) if a != b => return false,
+            _ => {}
+        }
+    }
+}
+
+/// The bytes of a text, a single 0 for each run of digits.
+fn but_for_digits(text: &str) -> impl Iterator<Item = u8> + '_ {
+    let mut in_digits = false;
+    text.bytes().filter_map(move |byte| {
+        let is_digit = byte.is_ascii_digit();
+        let goes_on = std::mem::replace(&mut in_digits, is_digit) && is_digit;
+        (!goes_on).then_some(if is_digit { b'0' } else { byte })
+    })
 }
 
 /// Failures grouped, in bounded memory: it travels up the tree with the reports and is merged at every level.
@@ -178,10 +215,9 @@ impl FailureDigest {
         self.groups.is_empty() && self.others == 0
     }
 
-    /// Adds a group, to a like one where there is one.
+    /// Adds a group, to one that looks alike where there is one; that one's example stays.
     pub fn add(&mut self, group: FailureGroup) {
-        let like = |g: &FailureGroup| g.status == group.status && g.last_line == group.last_line;
-        if let Some(at) = self.groups.iter().position(like) {
+        if let Some(at) = self.groups.iter().position(|known| known.looks_like(&group)) {
             self.groups[at].count += group.count;
         } else if self.groups.len() < Self::MAX_GROUPS {
             self.groups.push(group);
@@ -220,17 +256,49 @@ mod tests {
         assert!("exit:x".parse::<Status>().is_err());
     }
 
+    fn group(status: &str, last_line: String, example: u64) -> FailureGroup {
+        FailureGroup { status: status.into(), last_line, count: 1, example, node: 0 }
+    }
+
+    fn counts(digest: &FailureDigest) -> Vec<u64> {
+        digest.groups.iter().map(|group| group.count).collect()
+    }
+
+    #[test]
+    fn lines_that_are_equal_but_for_numbers_are_one_group_with_the_first_ones_own_line() {
+        let mut digest = FailureDigest::default();
+        for n in 7..200 {
+            digest.add(group("exit:1", format!("err in case {n}: 0.{n} s"), n));
+        }
+        assert_eq!(counts(&digest), [193]);
+        assert_eq!((digest.groups[0].last_line.as_str(), digest.groups[0].example), ("err in case 7: 0.7 s", 7));
+        for (status, line) in
+            [("exit:2", "err in case 7: 0.7 s"), ("exit:1", "err in case x: 0.7 s"), ("exit:1", "err in case 7: 0.")]
+        {
+            digest.add(group(status, line.into(), 0));
+        }
+        assert_eq!(counts(&digest), [193, 1, 1, 1], "another status, word or end is another group");
+        for n in 0..3 {
+            digest.add(group(&format!("not-started: ./prog-{n}: No such file"), String::new(), n));
+        }
+        assert_eq!(counts(&digest)[4..], [3]);
+    }
+
+    #[test]
+    fn lines_that_were_cut_at_other_places_because_of_their_numbers_are_one_group() {
+        let mut digest = FailureDigest::default();
+        let rest = "ä x ".repeat(100);
+        for n in [9, 10, 123_456, 7] {
+            digest.add(group("exit:1", FailureDigest::line(&format!("case {n} {rest}")), n));
+        }
+        assert_eq!(counts(&digest), [4]);
+    }
+
     #[test]
     fn a_digest_stays_bounded_and_counts_all() {
         let mut digest = FailureDigest::default();
         for n in 0..1000u64 {
-            digest.add(FailureGroup {
-                status: "exit:1".into(),
-                last_line: format!("line {}", n % 100),
-                count: 1,
-                example: n,
-                node: 0,
-            });
+            digest.add(group("exit:1", format!("line {}", "x".repeat(n as usize % 100)), n));
         }
         assert_eq!(digest.groups.len(), FailureDigest::MAX_GROUPS);
         assert_eq!(digest.groups.iter().map(|g| g.count).sum::<u64>() + digest.others, 1000);

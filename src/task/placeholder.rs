@@ -1,7 +1,7 @@
 //! Placeholders: a text of the user's, cut once into literal pieces and places to fill, so that a worker only joins
 //! bytes. Knows nothing of where the values come from.
 
-use super::quoting::{Quoting, ShellScan};
+use super::quoting::{self, Quoting, ShellScan};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -152,14 +152,29 @@ impl Pattern {
     /// The text with its values.
     pub(super) fn fill(&self, values: &Values<'_>) -> Vec<u8> {
         let mut out = Vec::new();
+        self.put(values, &mut out);
+        out
+    }
+
+    /// Appends the text with its values.
+    pub(super) fn put(&self, values: &Values<'_>, out: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
-                Piece::Fill { what: What::Slot, quoting } => write_slot(values.slot, *quoting, &mut out),
-                Piece::Fill { what, quoting } => quoting.write(&what.value(values), &mut out),
+                Piece::Fill { what: What::Slot, quoting } => write_slot(values.slot, *quoting, out),
+                Piece::Fill { what, quoting } => quoting.write(&what.value(values), out),
             }
         }
-        out
+    }
+
+    /// Appends the text with its values, quoted as one shell word where it must be.
+    pub(super) fn put_quoted(&self, values: &Values<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.put(values, out);
+        if !quoting::is_bare_word(&out[start..]) {
+            let word = out.split_off(start);
+            quoting::quote_word(&word, out);
+        }
     }
 
     /// The text as one shell word, for an argv that must become a shell line because it names the slot.
@@ -258,20 +273,23 @@ fn padding(format: &[u8]) -> Option<u8> {
     Some(digits.iter().fold(0, |width, digit| width * 10 + (digit - b'0')))
 }
 
-/// Texts in braces that look like names and are none: likely slips, for a warning.
-pub(super) fn unknown_names(text: &[u8], names: Names<'_>) -> Vec<String> {
+/// What stands between braces that look like a placeholder's and are none: `{NAME}`, `{1}`, and where there are no
+/// columns also `{#}`.
+pub(super) fn looks_like_placeholders(text: &[u8], names: Names<'_>) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in text.iter().enumerate().filter(|(_, byte)| **byte == b'{') {
-        let behind_dollar = at > 0 && text[at - 1] == b'$';
-        if behind_dollar || placeholder_at(&text[at..], names).is_some() {
+        let before = at.checked_sub(1).map(|before| text[before]);
+        let inner = braced(&text[at..]).unwrap_or_default();
+        // Counts of a regular expression, `[0-9]{4}`.
+        let is_count = matches!(before, Some(b']' | b')')) && inner.iter().all(u8::is_ascii_digit);
+        let shielded = matches!(before, Some(b'$' | b'\\'));
+        if shielded || is_count || placeholder_at(&text[at..], names).is_some() {
             continue;
         }
-        let name = braced(&text[at..]).and_then(|inner| std::str::from_utf8(inner).ok());
-        let is_name = |name: &&str| {
-            name.starts_with(|c: char| c.is_alphabetic() || c == '_')
-                && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
-        };
-        found.extend(name.filter(is_name).map(str::to_owned));
+        let is_word = !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        if is_word || (inner == b"#" && names.columns.is_empty()) {
+            found.push(String::from_utf8_lossy(inner).into_owned());
+        }
     }
     found
 }

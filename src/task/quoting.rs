@@ -69,9 +69,14 @@ const RESERVED: [&[u8]; 14] = [
     b"function",
 ];
 
+/// Whether a shell reads the value as the word that it is, without quotes.
+pub(super) fn is_bare_word(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(|&byte| is_plain(byte)) && !RESERVED.contains(&value)
+}
+
 /// Writes a value as one shell word: bare where nothing in it means anything to a shell, else in single quotes.
 pub(super) fn quote_word(value: &[u8], out: &mut Vec<u8>) {
-    if !value.is_empty() && value.iter().all(|&byte| is_plain(byte)) && !RESERVED.contains(&value) {
+    if is_bare_word(value) {
         return out.extend_from_slice(value);
     }
     out.push(b'\'');

@@ -46,6 +46,8 @@ pub(super) struct ListScan<'a> {
     lines: u64,
     /// First line that ended in CR LF.
     pub(super) first_cr: Option<u64>,
+    /// First shell line that begins as a JSON object does.
+    pub(super) first_object: Option<u64>,
     /// Whether a byte order mark was left out.
     pub(super) had_mark: bool,
 }
@@ -57,6 +59,7 @@ struct Piece {
     shapes: Vec<(u64, Shape)>,
     lines: u64,
     first_cr: Option<u64>,
+    first_object: Option<u64>,
     fault: Option<(u64, LineFault)>,
 }
 
@@ -69,7 +72,7 @@ impl<'a> ListScan<'a> {
             Kind::EachLine { has_lines: false, .. } => Cut::EachNul,
             _ => Cut::Lines,
         };
-        Self { template, cut, file, lines: 0, first_cr: None, had_mark: false }
+        Self { template, cut, file, lines: 0, first_cr: None, first_object: None, had_mark: false }
     }
 
     /// Reads to the end.
@@ -122,6 +125,7 @@ impl<'a> ListScan<'a> {
                 piece.entries.iter_mut().for_each(|entry| entry.skipped += skipped);
             }
             self.first_cr = self.first_cr.or(piece.first_cr.map(|line| self.lines + line));
+            self.first_object = self.first_object.or(piece.first_object.map(|line| self.lines + line));
             self.lines += piece.lines;
             writer.entries(&piece.entries, piece.content).map_err(ScanError::Write)?;
             for (count, shape) in piece.shapes {
@@ -139,6 +143,7 @@ impl<'a> ListScan<'a> {
             shapes: Vec::new(),
             lines: 0,
             first_cr: None,
+            first_object: None,
             fault: None,
         };
         let mut start = 0;
@@ -152,6 +157,9 @@ impl<'a> ListScan<'a> {
             {
                 piece.first_cr = piece.first_cr.or(Some(piece.lines));
                 text = bare;
+            }
+            if self.cut == Cut::Lines && text.trim_ascii_start().starts_with(b"{\"") {
+                piece.first_object = piece.first_object.or(Some(piece.lines));
             }
             if !self.cut.skips(text) {
                 match self.check(text) {

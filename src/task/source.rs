@@ -5,9 +5,9 @@ use super::Resources;
 use super::bundle::{Bundle, Shape};
 use super::grid::parse_axes;
 use super::input_error::InputError;
-use super::json::suggestion;
-use super::placeholder::{Names, Pattern, PlaceholderError, unknown_names};
+use super::placeholder::{Names, Pattern, PlaceholderError};
 use super::scan::{ListScan, ScanError};
+use super::slips::likely_slips;
 use super::table::TableScan;
 use super::template::{Call, Kind, ProgramPattern, Template};
 use super::write::BundleWriter;
@@ -233,6 +233,7 @@ pub fn write_bundle(source: &Source, defaults: &TemplateOptions, to: &Path) -> R
     if len == 0 {
         job.warnings.push(format!("{name} holds no task"));
     }
+    job.warnings.extend(likely_slips(source, defaults, &template, job.names(&[]).whole, len));
     writer.finish(&template, &name, len).map_err(failed)?;
     Ok(Written { bundle: Bundle::open(to)?, warnings: job.warnings })
 }
@@ -261,6 +262,17 @@ impl Source {
             Source::Lines(input) | Source::Json(input) => Some(input),
             Source::EachLine { input, .. } | Source::Table { input, .. } => Some(input),
             Source::Array { .. } | Source::Grid { .. } => None,
+        }
+    }
+
+    /// What each task runs, where all run the same.
+    pub(super) fn command(&self) -> &[Vec<u8>] {
+        match self {
+            Source::Lines(_) | Source::Json(_) => &[],
+            Source::Array { command, .. }
+            | Source::EachLine { command, .. }
+            | Source::Grid { command, .. }
+            | Source::Table { command, .. } => command,
         }
     }
 
@@ -298,7 +310,7 @@ impl Job<'_> {
         Names { whole: self.defaults.replace.as_deref().unwrap_or(b"{}"), columns }
     }
 
-    fn program(&mut self, command: &[Vec<u8>], columns: &[String]) -> Result<ProgramPattern, InputError> {
+    fn program(&self, command: &[Vec<u8>], columns: &[String]) -> Result<ProgramPattern, InputError> {
         if let Some(call) = &self.defaults.call {
             return Ok(ProgramPattern::Call(call.clone()));
         }
@@ -306,7 +318,7 @@ impl Job<'_> {
         if command.iter().any(|word| word.contains(&0)) {
             return Err(wrong("it holds a NUL byte".to_owned()));
         }
-        let program = match command {
+        Ok(match command {
             [] => return Err(InputError::Usage("what shall each task run? Give the command after --".to_owned())),
             [first, ..] if first.iter().all(u8::is_ascii_whitespace) => return Err(wrong("it is empty".to_owned())),
             [line] if line.iter().any(u8::is_ascii_whitespace) => {
@@ -316,26 +328,11 @@ impl Job<'_> {
             words => {
                 ProgramPattern::Argv(words.iter().map(|word| Pattern::verbatim(word, self.names(columns))).collect())
             }
-        };
-        let mut unknown: Vec<String> = Vec::new();
-        let names = self.names(columns);
-        let lookalikes: Vec<String> = command.iter().flat_map(|word| unknown_names(word, names)).collect();
-        for name in lookalikes {
-            let hint = suggestion(&name, columns.iter().map(String::as_str));
-            if !hint.is_empty() && !unknown.contains(&name) {
-                self.warnings.push(format!("{{{name}}} stays as it is: there is no such column{hint}"));
-                unknown.push(name);
-            }
-        }
-        Ok(program)
+        })
     }
 
     fn template(&self, kind: Kind) -> Template {
-        let columns = match &kind {
-            Kind::Grid { axes, .. } => axes.iter().map(|(name, _)| name.clone()).collect(),
-            Kind::Table { columns, .. } => columns.clone(),
-            _ => Vec::new(),
-        };
+        let columns = kind.columns();
         let defaults = self.defaults;
         let pattern = |text: &Vec<u8>| Pattern::verbatim(text, self.names(&columns));
         let mut env: Vec<(Vec<u8>, Pattern)> = Vec::new();
@@ -368,6 +365,12 @@ impl Job<'_> {
         scan.run(reader, writer)?;
         if scan.had_mark {
             self.warnings.push(format!("{name} begins with a byte order mark, which was left out"));
+        }
+        if let Some(line) = scan.first_object {
+            self.warnings.push(format!(
+                "{name} has lines that look like JSON objects (the first is line {line}), and runs them as shell lines: did \
+                 you mean --format json?"
+            ));
         }
         if let Some(line) = scan.first_cr {
             self.warnings.push(format!(

@@ -56,6 +56,17 @@ pub(super) struct Template {
     pub(super) tells_cores: bool,
 }
 
+impl Kind {
+    /// The names that placeholders may have.
+    pub(super) fn columns(&self) -> Vec<String> {
+        match self {
+            Kind::Grid { axes, .. } => axes.iter().map(|(name, _)| name.clone()).collect(),
+            Kind::Table { columns, .. } => columns.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl Template {
     /// Whether tasks have no entries, only positions.
     pub(super) fn is_symbolic(&self) -> bool {
@@ -139,6 +150,26 @@ impl Template {
         task
     }
 
+    /// Appends the program of one task as text. Lists of a million tasks are written so, hence nothing is made of a task
+    /// that is not shown.
+    pub(super) fn put_command(&self, position: u64, entry: Option<&[u8]>, out: &mut Vec<u8>) {
+        match &self.kind {
+            Kind::Lines => out.extend_from_slice(entry.unwrap_or_default()),
+            Kind::Json => {
+                if let Ok(task) = parse_task(entry.unwrap_or_default()) {
+                    task.program.put_text(out);
+                }
+            }
+            Kind::Array { program, .. }
+            | Kind::EachLine { program, .. }
+            | Kind::Grid { program, .. }
+            | Kind::Table { program, .. } => {
+                let values = self.values(position, self.label(position), entry, SlotText::Variable);
+                program.put_text(&values, entry, out);
+            }
+        }
+    }
+
     /// One task with the template's values under its own, and its label.
     fn task(&self, position: u64, entry: Option<&[u8]>, slot: SlotText) -> (JsonTask, u64) {
         let label = self.label(position);
@@ -195,6 +226,11 @@ impl Template {
         program.iter().chain(self.env.iter().map(|(_, value)| value)).chain(&self.cwd).chain(&self.stdin)
     }
 
+    /// Whether anything is filled in.
+    pub(super) fn has_placeholders(&self) -> bool {
+        self.patterns().any(Pattern::has_placeholders)
+    }
+
     fn uses_columns(&self) -> bool {
         self.patterns().any(Pattern::uses_columns)
     }
@@ -206,6 +242,24 @@ impl ProgramPattern {
             ProgramPattern::Argv(words) => words,
             ProgramPattern::Shell(line) => std::slice::from_ref(line),
             ProgramPattern::Call(_) => &[],
+        }
+    }
+
+    fn put_text(&self, values: &Values<'_>, entry: Option<&[u8]>, out: &mut Vec<u8>) {
+        let words = match self {
+            ProgramPattern::Shell(line) => return line.put(values, out),
+            ProgramPattern::Call(_) => return self.fill(values, entry).put_text(out),
+            ProgramPattern::Argv(words) => words,
+        };
+        for (at, word) in words.iter().enumerate() {
+            if at > 0 {
+                out.push(b' ');
+            }
+            if word.uses_slot() {
+                word.fill_as_shell_word(values, out);
+            } else {
+                word.put_quoted(values, out);
+            }
         }
     }
 

@@ -92,12 +92,14 @@ pub(super) fn loss(launcher: &Launcher, loss: &LossSurvival) -> Finding {
         LossSurvival::Survives => Finding::warning(
             "lost rank",
             format!("started by {launcher}: it keeps the others when a rank dies, and a run would wait for that rank"),
-            "start without that option; after a loss, go on with myriarch run --resume",
+            "start without that option; after a loss, go on with run --resume",
             values,
         ),
         LossSurvival::Ends(_) => Finding::ok(
             "lost rank",
-            format!("started by {launcher}: a rank that dies ends the run, and myriarch run --resume goes on with it"),
+            format!(
+                "started by {launcher}: a rank that dies ends the run, and run --resume, started alike, goes on with it"
+            ),
             values,
         ),
         LossSurvival::Unknown(todo) => Finding::warning(

@@ -1,5 +1,6 @@
 //! `--dry-run`: the first and last commands as they would run, how many there are, and programs that are not found.
 
+use crate::observe::text::{of, shorten};
 use crate::task::{Bundle, Command, Resources};
 use std::collections::HashMap;
 use std::env;
@@ -67,7 +68,7 @@ pub fn dry_run(bundle: &Bundle) -> DryRun {
     let shown = |index: u64| ShownTask {
         label: bundle.label(index),
         line: bundle.line(index),
-        text: shorten(bundle.command(index, 0).to_text()),
+        text: shorten(&bundle.command(index, 0).to_text(), MAX_CHARS),
     };
     let first_end = count.min(SHOWN);
     let last_start = count.saturating_sub(SHOWN).max(first_end);
@@ -80,13 +81,6 @@ pub fn dry_run(bundle: &Bundle) -> DryRun {
         last: (last_start..count).map(shown).collect(),
         looked_at,
         missing,
-    }
-}
-
-fn shorten(text: String) -> String {
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
     }
 }
 
@@ -149,7 +143,7 @@ impl fmt::Display for DryRun {
         write!(f, "{} {tasks} from {}", self.count, self.source)?;
         let Resources { cores, gpus } = self.max_resources;
         if cores > 1 || gpus > 0 {
-            write!(f, ", up to {cores} cores and {gpus} GPUs each")?;
+            write!(f, ", up to {} and {} each", of(cores.into(), "core"), of(gpus.into(), "GPU"))?;
         }
         writeln!(f)?;
         for task in &self.first {

@@ -51,6 +51,12 @@ pub struct RunOptions {
     /// DIR, where given.
     #[serde(with = "path_bytes")]
     pub out: Option<PathBuf>,
+    /// The folder in which the run was started: tasks run there, wherever it is resumed.
+    #[serde(default, with = "path_bytes")]
+    pub folder: Option<PathBuf>,
+    /// What stood before the command when the run was started, such as `mpiexec -n 4 `.
+    #[serde(default)]
+    pub launch: String,
     /// Go on where DIR stopped.
     pub resume: bool,
     /// Put back failed tasks.

@@ -6,11 +6,13 @@ use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, in_one_line};
 use crate::drive::{self, DrainPatience, DriveError, Job, Keep, RankReport};
 use crate::execute::{Spawner, functions};
 use crate::fabric::{self, Fabric, ThreadFabric};
-use crate::ledger::{Owner, Patience, RunDir, load, write_atomically};
+use crate::ledger::{Owner, Patience, RunDir, RunDirError, load, write_atomically};
 use crate::observe::log;
-use crate::task::{Bundle, Source, first_difference, first_difference_outside, write_bundle};
+use crate::observe::text::resume_command;
+use crate::task::{Bundle, Source, first_difference, first_difference_outside, io_cause, write_bundle};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -128,7 +130,7 @@ fn alone(options: RunOptions, began: Instant, report: &RankReport) -> i32 {
     };
     let mut fabrics = match ThreadFabric::group(ranks) {
         Ok(fabrics) => fabrics,
-        Err(error) => return refuse(&format!("cannot connect {ranks} ranks: {error}")),
+        Err(error) => return refuse(&format!("cannot connect {ranks} ranks: {}", io_cause(&error))),
     };
     let (first_fabric, first_spawner) = (fabrics.remove(0), spawners.remove(0));
     std::thread::scope(|scope| {
@@ -159,6 +161,7 @@ fn play(fabric: Box<dyn Fabric>, spawner: Spawner, options: RunOptions, began: I
             Err(error) => fail(&error),
         };
     }
+    let options = RunOptions { launch: fabric::launcher().prefix(fabric.size()), ..options };
     let (job, made) = match prepare(options, began) {
         Ok((job, made)) => (Ok(job), made),
         Err(error) => (Err(error), None),
@@ -193,7 +196,13 @@ fn prepare(options: RunOptions, began: Instant) -> anyhow::Result<(Job, Option<R
     match existing(&options)? {
         Some(dir) => Ok((resume(dir, options, began)?, None)),
         None => {
-            let dir = RunDir::create(options.out.as_deref())?;
+            let dir = match RunDir::create(options.out.as_deref()) {
+                Err(RunDirError::HoldsRun(dir)) => {
+                    let (path, resume) = (dir.display(), resume_command(&options.launch, &dir, ""));
+                    bail!("{path} holds a run already: go on with it with `{resume}`, or give another --out");
+                }
+                created => created?,
+            };
             match begin(dir.clone(), options, began) {
                 Ok(job) => Ok((job, Some(dir))),
                 Err(error) => {
@@ -218,7 +227,12 @@ fn existing(options: &RunOptions) -> anyhow::Result<Option<RunDir>> {
         return Ok(None);
     }
     Ok(Some(match &options.out {
-        Some(path) => RunDir::open(path)?,
+        Some(path) => match RunDir::open(path) {
+            Err(error) if !path.exists() || matches!(error, RunDirError::NoRun(_)) => {
+                bail!("there is no run in {}, and no tasks are given", path.display())
+            }
+            opened => opened?,
+        },
         None => RunDir::default_or_last(None)?,
     }))
 }
@@ -231,6 +245,8 @@ fn begin(dir: RunDir, options: RunOptions, began: Instant) -> anyhow::Result<Job
     let kept = serde_json::to_vec_pretty(&options).context("cannot write the options down")?;
     write_atomically(&dir.options(), &kept)?;
     let written = write_bundle(source, &options.defaults, &dir.bundle())?;
+    // It is the one that the ranks are in.
+    let options = RunOptions { folder: None, ..options };
     job(dir, owner, written.bundle, options, written.warnings, began)
 }
 
@@ -257,14 +273,34 @@ fn resume(dir: RunDir, options: RunOptions, began: Instant) -> anyhow::Result<Jo
         return begin(dir, options, began);
     }
     let owner = Owner::acquire_with(&dir, Patience::default(), |what| eprintln!("myriarch: {what}"))?;
-    let options = with_kept(options, &dir)?;
+    let here = options.folder.clone();
+    let mut options = with_kept(options, &dir)?;
     let mut notes = Vec::new();
+    options.folder = elsewhere(here, options.folder, dir.path())?;
+    if let Some(folder) = &options.folder {
+        notes.push(format!("tasks run in {}, where the run was started", folder.display()));
+    }
     let old = Bundle::open(&dir.bundle())?;
     let bundle = match &options.source {
         None => old,
         Some(source) => same_tasks(&dir, old, source, &options, &mut notes)?,
     };
     job(dir, owner, bundle, options, notes, began)
+}
+
+/// The folder in which the run was started, where that is not the one it is resumed in.
+fn elsewhere(here: Option<PathBuf>, began: Option<PathBuf>, dir: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let Some(began) = began.filter(|began| Some(began) != here.as_ref()) else { return Ok(None) };
+    // What is no folder has no `.` in it.
+    let identity = |path: &Path| std::fs::metadata(path.join(".")).map(|folder| (folder.dev(), folder.ino()));
+    let there = identity(&began).with_context(|| {
+        let (dir, began) = (dir.display(), began.display());
+        let here = here.as_ref().map_or_else(|| "this folder".to_owned(), |here| here.display().to_string());
+        format!("{dir} was started in {began}, which is gone; its tasks are not run in {here} instead: bring it back")
+    })?;
+    // Two names of one folder.
+    let same = here.as_ref().is_some_and(|here| identity(here).is_ok_and(|here| here == there));
+    Ok(Some(began).filter(|_| !same))
 }
 
 /// Tasks given again must be those in DIR; where failed ones are put back, those may have been mended.
@@ -307,8 +343,19 @@ fn same_tasks(
 
 /// What was not said now is taken from the start that made the folder, but for what belongs to one start alone.
 fn with_kept(options: RunOptions, dir: &RunDir) -> anyhow::Result<RunOptions> {
-    const OF_ONE_START: [&str; 10] =
-        ["source", "defaults", "out", "resume", "retry_failed", "dry_run", "walltime", "ranks", "said", "command_line"];
+    const OF_ONE_START: [&str; 11] = [
+        "launch",
+        "source",
+        "defaults",
+        "out",
+        "resume",
+        "retry_failed",
+        "dry_run",
+        "walltime",
+        "ranks",
+        "said",
+        "command_line",
+    ];
     let path = dir.options();
     let kept = match std::fs::read(&path) {
         Ok(kept) => kept,
@@ -355,7 +402,6 @@ fn job(
     begin_log(&dir, &owner, &options, &mut notes);
     let loaded = load(&dir)?;
     notes.extend(loaded.notes());
-    let resume_command = resume_command(dir.path());
     let max_fails = options.max_fails.map(|most| most.limit(bundle.len()));
     Ok(Job {
         owner,
@@ -383,8 +429,8 @@ fn job(
         print: options.print,
         progress: options.progress,
         began,
-        resume_command,
         notes,
+        folder: options.folder,
         bundle,
         dir,
     })
@@ -393,17 +439,10 @@ fn job(
 /// A run goes on without a log where there can be none.
 fn begin_log(dir: &RunDir, owner: &Owner, options: &RunOptions, notes: &mut Vec<String>) {
     if let Err(error) = log::to_file(&dir.log()) {
-        notes.push(format!("{} cannot be written: {error}", dir.log().display()));
+        notes.push(format!("{} cannot be written: {}", dir.log().display(), io_cause(&error)));
     }
     let (version, generation) = (env!("CARGO_PKG_VERSION"), owner.generation());
     tracing::info!("myriarch {version}, generation {generation}: {}", options.command_line.join(" "));
-}
-
-fn resume_command(dir: &Path) -> String {
-    let text = dir.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+=:,@%".contains(c);
-    let quoted = if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) };
-    format!("myriarch run --resume --out {quoted}")
 }
 
 /// What the batch system leaves of the job's time, where it says so.

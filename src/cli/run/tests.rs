@@ -149,6 +149,10 @@ fn bad_usage_is_named_with_a_way_out() {
         (&["--array", "0-9:0", "--", "p"], "the step must be at least 1"),
         (&["--array", "0-9%5", "--", "p"], "did you mean --array 0-9 --max-running N?"),
         (&["--array", "1,2", "--", "p"], "did you mean --grid i=1,2 and {i}?"),
+        (&["--array", "-5-5", "--", "p"], "for '--array <RANGE>': negative numbers are not possible"),
+        (&["--array", "-5--1", "--", "p"], "negative numbers are not possible"),
+        (&["--array", "--out", "D", "--", "p"], "a range such as 0-999 is missing"),
+        (&["--array", "--", "p"], "a range such as 0-999 is missing"),
         (&["--array", "+1-2", "--", "p"], "\"+1-2\" is no range"),
         (&["--array", "0-99999999999999999999", "--", "p"], "is no range"),
         (&["--grid", "a=3:1", "--", "p"], "--grid: the range \"3:1\" runs backwards"),
@@ -164,6 +168,7 @@ fn bad_usage_is_named_with_a_way_out() {
         (&["t", "-0"], "--each-line"),
         (&["t", "--retry-failed"], "--resume"),
         (&["t", "--timout", "5"], "--timeout"),
+        (&["t", "--retry"], "--retries <N>"),
         (&["t", "-I", ""], "-I"),
     ] {
         let message = check(line).unwrap_err();
@@ -238,4 +243,11 @@ fn a_dry_run_looks_only_where_the_program_is_plain() {
         one.to_string(),
         "1 task from --array 3-3, up to 2 cores and 0 GPUs each\n  3  OMP_NUM_THREADS=2 sh 3\n"
     );
+}
+
+#[test]
+fn names_from_other_programs_are_taken() {
+    let options = check(&["t", "--jobs", "3", "--retry", "2"]).unwrap();
+    assert_eq!((options.slots_per_node, options.defaults.retries), (Some(3), 2));
+    assert!(options.said.contains(&"slots_per_node".to_owned()), "{:?}", options.said);
 }

@@ -16,6 +16,7 @@ fn a_wrong_json_line_is_named_with_its_cause() {
         (r#"{"argv":[""]}"#, "t.jsonl:2: \"argv\": the command is empty"),
         (r#"{"shell":" "}"#, "t.jsonl:2: \"shell\": the command is empty"),
         (r#"{}"#, "t.jsonl:2: it has neither argv nor shell, so there is nothing to run"),
+        (r#"{"argv":"a b"}"#, "t.jsonl:2: \"argv\": it is a list of words; for a shell line write \"shell\""),
         (r#"{"argv":["a"],"shell":"b"}"#, "t.jsonl:2: it has both argv and shell; a task runs one of them"),
         (r#"{"argv":["a"],"argv":["b"]}"#, "t.jsonl:2: the key \"argv\" stands twice"),
         (r#"{"shell":"a","cores":0}"#, "t.jsonl:2: \"cores\": a task takes at least one"),

@@ -164,6 +164,31 @@ fn failed_tasks_are_written_so_that_they_run_the_same_again() {
 }
 
 #[test]
+fn the_text_of_a_command_has_all_values_and_nothing_but_the_program() {
+    let text = |bundle: &Bundle, index: u64| {
+        let mut text = b"> ".to_vec();
+        bundle.put_command(index, &mut text);
+        String::from_utf8(text).unwrap()
+    };
+    let of = |bundle: &Bundle| (0..bundle.len()).map(|index| text(bundle, index)).collect::<Vec<_>>();
+    let lines = with_file("t.txt", b"echo 'a  b'\n\ntrue\n", Source::Lines).0.unwrap().bundle;
+    assert_eq!(of(&lines), ["> echo 'a  b'", "> true"]);
+    let json = b"{\"argv\":[\"p\",\"a b\",\"\"],\"cwd\":\"d\"}\n{\"shell\":\"b | c\",\"env\":{\"V\":\"1\"}}\n";
+    let json = with_file("t.jsonl", json, Source::Json).0.unwrap().bundle;
+    assert_eq!(of(&json), ["> p 'a b' ''", "> b | c"]);
+    let each = |input| Source::EachLine { input, nul_separated: false, command: words(&["p {} | q"]) };
+    assert_eq!(of(&with_file("n", b"x\na b\n", each).0.unwrap().bundle), ["> p x | q", "> p 'a b' | q"]);
+    let table = |input| Source::Table { input, command: words(&["p", "{b}-{a}"]) };
+    assert_eq!(of(&with_file("t.csv", b"a,b\n1,x y\n2,\n", table).0.unwrap().bundle), ["> p 'x y-1'", "> p -2"]);
+    let grid = Source::Grid { axes: vec![b"a=x,y".to_vec(), b"b=0:5:5".to_vec()], command: words(&["p", "{a}{b}"]) };
+    let grid = write(&grid, &TemplateOptions::default()).unwrap().bundle;
+    assert_eq!(of(&grid), ["> p x0", "> p x5", "> p y0", "> p y5"]);
+    let defaults = TemplateOptions { cores: Some(2), cwd: Some(b"d-{}".to_vec()), ..TemplateOptions::default() };
+    let array = write(&array(5, 6, &["p", "{:03}", "{%}"]), &defaults).unwrap().bundle;
+    assert_eq!(of(&array), ["> p 005 \"${MYRIARCH_SLOT}\"", "> p 006 \"${MYRIARCH_SLOT}\""]);
+}
+
+#[test]
 fn a_slot_in_a_written_task_is_the_slot_that_runs_it_again() {
     for (command, line) in [
         (&["p", "--gpu={%}", "{}"][..], "p --gpu'='\"${MYRIARCH_SLOT}\" 5"),

@@ -4,6 +4,7 @@ mod bad_input;
 mod bundles;
 mod lists;
 mod quoting;
+mod slips;
 
 use super::*;
 
