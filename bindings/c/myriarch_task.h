@@ -2,8 +2,9 @@
  *
  *     #define MYRIARCH_TASK_PLUGIN        // in one source file of the shared object
  *     #include "myriarch_task.h"
+ *     #include <stdlib.h>
  *
- *     int square(struct myriarch_task *task)
+ *     MYRIARCH_TASK_EXPORT int square(struct myriarch_task *task)
  *     {
  *         char text[64];
  *         if (myriarch_text(task, text, sizeof text))
@@ -15,8 +16,9 @@
  *     cc -shared -fPIC -o square.so square.c
  *     mpiexec -n 4 myriarch run --each-line numbers.txt --call ./square.so:square
  *
- * A function is called from several threads at once, one per slot. It must not call MPI, and must not end the process:
- * whatever ends it takes the rank and all its running tasks along. */
+ * A function is called from several threads at once, one per slot. It must not call MPI, must not end the process or the
+ * thread, and no exception or longjmp may leave it: whatever ends the process takes the rank along, and as a rule the run,
+ * which `myriarch run --resume` goes on with. */
 
 #ifndef MYRIARCH_TASK_H
 #define MYRIARCH_TASK_H
@@ -31,12 +33,24 @@
 extern "C" {
 #endif
 
+/* Before a function that tasks call: makes it visible under its name, in C++ too. */
+#if defined(__GNUC__)
+#define MYRIARCH_TASK_VISIBLE __attribute__((visibility("default")))
+#else
+#define MYRIARCH_TASK_VISIBLE
+#endif
+#ifdef __cplusplus
+#define MYRIARCH_TASK_EXPORT extern "C" MYRIARCH_TASK_VISIBLE
+#else
+#define MYRIARCH_TASK_EXPORT MYRIARCH_TASK_VISIBLE
+#endif
+
 /* Version of this interface. A shared object that was built for another one is refused before anything runs. */
 #define MYRIARCH_TASK_VERSION 1
 
 struct myriarch_task {
     uint64_t index;         /* the task's index: the number of the array, or its position in the list, from 0 */
-    const void *payload;    /* its line or row, or what --call-arg says; no NUL ends it; do not change or keep it */
+    const void *payload;    /* its line or row, or what --call-arg says; no NUL ends it; not to be changed or kept */
     size_t payload_bytes;
     void *value;            /* room for what the task gives back; printed by `myriarch output` */
     size_t value_capacity;  /* bytes of room */
@@ -48,11 +62,6 @@ struct myriarch_task {
 
 /* Returns 0 when the task ended well, and otherwise the status that it failed with. */
 typedef int (*myriarch_task_function)(struct myriarch_task *task);
-
-#ifdef MYRIARCH_TASK_PLUGIN
-extern const uint32_t myriarch_task_version;
-const uint32_t myriarch_task_version = MYRIARCH_TASK_VERSION;
-#endif
 
 /* Copies the payload into a buffer, with a NUL behind it. Returns 0, or -1 where the buffer is too small. */
 #if defined(__GNUC__)
@@ -89,4 +98,17 @@ static int myriarch_print(struct myriarch_task *task, const char *format, ...)
 }
 #endif
 
+#endif
+
+/* Outside of the guard: another header may have included this one without the macro. */
+#if defined(MYRIARCH_TASK_PLUGIN) && !defined(MYRIARCH_TASK_PLUGIN_SAID)
+#define MYRIARCH_TASK_PLUGIN_SAID
+#ifdef __cplusplus
+extern "C" {
+#endif
+extern MYRIARCH_TASK_VISIBLE const uint32_t myriarch_task_version;
+MYRIARCH_TASK_VISIBLE const uint32_t myriarch_task_version = MYRIARCH_TASK_VERSION;
+#ifdef __cplusplus
+}
+#endif
 #endif

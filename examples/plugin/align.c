@@ -34,7 +34,7 @@ static int score(const char *a, size_t a_length, const char *b, size_t b_length)
     return best;
 }
 
-int align(struct myriarch_task *task)
+MYRIARCH_TASK_EXPORT int align(struct myriarch_task *task)
 {
     const char *text = task->payload;
     const char *tab = memchr(text, '\t', task->payload_bytes);

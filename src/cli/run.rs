@@ -246,6 +246,10 @@ impl RunArgs {
         if source.is_none() && self.dry_run {
             return Err(InputError::Usage("--dry-run shows tasks that are given; give them again".to_owned()));
         }
+        if call.is_some() && self.stdout != KeepStdout::default() {
+            let what = "--stdout: it is for processes; of functions --record says what is kept";
+            return Err(InputError::Usage(what.to_owned()));
+        }
         if self.max_output > MAX_OUTPUT {
             return Err(InputError::Usage(format!(
                 "--max-output: at most {} MiB of each stream can be kept; let the task write to a file",

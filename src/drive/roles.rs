@@ -369,7 +369,7 @@ impl WorkerRole {
             (Runner::Functions(..), Some(at)) => {
                 let run = self.unfetched.swap_remove(at);
                 self.machine.on_batch_cut(slot, run.range);
-                self.batches.push(Batch { slot, attempt: 1, ok: Vec::new(), failed: Vec::new() });
+                self.batches.push(Batch { slot, attempt: 1, ok: Vec::new(), failed: Vec::new(), rest: None });
             }
             (Runner::Processes(_), Some(at)) => {
                 self.unfetched.swap_remove(at);
@@ -440,6 +440,10 @@ impl WorkerRole {
     }
 
     fn on_batch(&mut self, now: u64, batch: Batch) {
+        if let Some(rest) = batch.rest {
+            self.machine.on_batch_cut(batch.slot, rest);
+            self.restless = true;
+        }
         let end = BatchEnd {
             ok: batch.ok.iter().map(|run| run.range).collect(),
             failed: batch.failed.iter().map(|failed| (failed.index, failed.status.clone())).collect(),

@@ -459,9 +459,11 @@ impl Worker {
         report.into_iter().chain(drain).min()
     }
 
-    /// What runs: slot, task and start, for progress reports.
+    /// What runs: slot, task and start, for progress reports. Of a batch the last task that was not cut off: in one that
+    /// takes long it is the one that runs.
     pub fn running(&self) -> impl Iterator<Item = (u32, u64, Micros)> + '_ {
-        self.running.iter().flatten().map(|running| (running.slots[0], running.range.start, running.started_us))
+        let last = |range: IndexRange| range.end.saturating_sub(1).max(range.start);
+        self.running.iter().flatten().map(move |running| (running.slots[0], last(running.range), running.started_us))
     }
 
     /// Checks what must hold after every step.

@@ -146,6 +146,7 @@ impl TemplateOptions {
                 ("--stdin", self.stdin.is_some()),
                 ("-I", self.replace.is_some()),
                 ("--timeout", self.timeout.is_some()),
+                ("--gpus", self.gpus.is_some()),
             ];
             if let Some((option, _)) = of_processes.into_iter().find(|(_, given)| *given) {
                 return wrong(option, "it is for processes, and --call starts none".to_owned());

@@ -255,7 +255,7 @@ fn remove_parts(dir: &Path) {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with("bundle.") && name.ends_with(".part")) {
+        if name.to_str().is_some_and(|name| name.starts_with("bundle.") && name.contains(".part")) {
             let _ = std::fs::remove_file(entry.path());
         }
     }

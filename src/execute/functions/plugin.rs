@@ -3,6 +3,7 @@
 use super::function::{Call, Function, FunctionError, MAX_VALUE_BYTES};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,7 +25,20 @@ struct RawTask {
     cores: u32,
 }
 
-type RawFunction = unsafe extern "C" fn(*mut RawTask) -> c_int;
+// A C++ exception that leaves it ends the process instead of being undefined.
+type RawFunction = unsafe extern "C-unwind" fn(*mut RawTask) -> c_int;
+
+const NO_HEADER: &str = ": it does not include myriarch_task.h with MYRIARCH_TASK_PLUGIN, or hides it";
+const NOT_EXPORTED: &str = " of its own: is it exported, and extern \"C\" in C++?";
+
+/// Where the library lies that holds the address.
+fn base_of(address: *const c_void) -> *mut c_void {
+    // SAFETY: Dl_info is plain data for which zero is a valid value; dladdr takes any address and fills it in.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        if libc::dladdr(address, &mut info) == 0 { std::ptr::null_mut() } else { info.dli_fbase }
+    }
+}
 
 /// The status of a call that says that it gave more than there is room for.
 const VALUE_TOO_LARGE: i32 = -1;
@@ -35,21 +49,25 @@ pub(super) fn load(path: &Path, symbol: &str) -> Result<Function, FunctionError>
     let failed = |error: libloading::Error| FunctionError::Load { path: path.to_owned(), why: error.to_string() };
     // SAFETY: loading runs the initialisers of a library that the user named to be run.
     let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL) }.map_err(failed)?;
+    // It stays loaded until the process ends: threads and exit handlers of its own may outlive the tasks.
+    let library = ManuallyDrop::new(library);
     let missing =
         |symbol: &str, hint| FunctionError::NoSymbol { path: path.to_owned(), symbol: symbol.to_owned(), hint };
-    let hint = ": it does not include myriarch_task.h and MYRIARCH_TASK_PLUGIN";
     // SAFETY: the header declares the symbol as a constant of this type.
     let version = unsafe { library.get::<*const u32>(VERSION_SYMBOL.as_bytes()) };
+    let version = version.ok().map(|symbol| *symbol).filter(|address| !address.is_null());
+    let version = version.ok_or_else(|| missing(VERSION_SYMBOL, NO_HEADER))?;
     // SAFETY: the address is that of the constant, which lives as long as the library.
-    let found = unsafe { **version.map_err(|_| missing(VERSION_SYMBOL, hint))? };
+    let found = unsafe { *version };
     if found != VERSION {
         return Err(FunctionError::Version { path: path.to_owned(), found, wanted: VERSION });
     }
     // SAFETY: the user says that the symbol is a function of the header's type.
-    let function = unsafe { library.get::<RawFunction>(symbol.as_bytes()) };
-    let function = *function.map_err(|_| missing(symbol, ""))?;
-    // It stays loaded until the process ends: threads and exit handlers of its own may outlive the tasks.
-    std::mem::forget(library);
+    let function = unsafe { library.get::<Option<RawFunction>>(symbol.as_bytes()) };
+    let function = function.ok().and_then(|symbol| *symbol);
+    // The look goes on in the libraries that this one needs: a name may be that of a function of the C library.
+    let own = function.filter(|function| base_of(*function as *const c_void) == base_of(version.cast()));
+    let function = own.ok_or_else(|| missing(symbol, NOT_EXPORTED))?;
     Ok(Arc::new(move |call: &mut Call<'_>| invoke(function, call)))
 }
 

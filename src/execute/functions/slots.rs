@@ -83,6 +83,8 @@ pub struct Batch {
     pub ok: Vec<OkCalls>,
     /// What failed, in order.
     pub failed: Vec<FailedCall>,
+    /// What was left because the rest had grown large: not started, the owner's again.
+    pub rest: Option<IndexRange>,
 }
 
 /// The part of a batch that is not started yet, as offsets from its first task: the next in the low half, the end in the
@@ -122,6 +124,11 @@ impl Window {
     }
 }
 
+/// The tasks at these places of a batch.
+fn within(batch: IndexRange, (next, end): (u32, u32)) -> IndexRange {
+    IndexRange::new(batch.start + u64::from(next), batch.start + u64::from(end))
+}
+
 /// The threads of one rank.
 pub struct FunctionSlots {
     slots: Vec<Slot>,
@@ -147,6 +154,8 @@ struct Running {
 const LONG: Duration = Duration::from_millis(8);
 /// Stack of a thread: functions were written for a main thread, which has 8 MiB as a rule.
 const STACK_BYTES: usize = 16 << 20;
+/// A batch ends when what it leaves behind has grown to this size.
+const BATCH_BYTES: usize = 8 << 20;
 
 impl FunctionSlots {
     /// Starts a thread for each slot. `first_slot` is the number of the first among those of the node.
@@ -226,9 +235,7 @@ impl FunctionSlots {
         let slot = self.slots.get_mut(slot as usize)?;
         let running = slot.running.as_mut()?;
         running.is_cut = true;
-        let (next, end) = slot.window.cut()?;
-        let start = running.range.start;
-        Some(IndexRange::new(start + u64::from(next), start + u64::from(end)))
+        slot.window.cut().map(|cut| within(running.range, cut))
     }
 
     /// Adds the batches that have ended since the last call. Does not wait.
@@ -307,7 +314,9 @@ struct Caller {
 
 impl Caller {
     fn call_all(&mut self, order: &BatchOrder) -> Batch {
-        let mut batch = Batch { slot: self.number, attempt: order.attempt, ok: Vec::new(), failed: Vec::new() };
+        let mut batch =
+            Batch { slot: self.number, attempt: order.attempt, ok: Vec::new(), failed: Vec::new(), rest: None };
+        let mut kept_bytes = 0;
         let records = self.recording == Recording::All;
         let (started_unix_us, began) = (unix_us(), Instant::now());
         let unix_at = |moment: Instant| started_unix_us + moment.duration_since(began).as_micros() as u64;
@@ -315,7 +324,8 @@ impl Caller {
         let mut open: Option<OkCalls> = None;
         while let Some(offset) = self.window.claim() {
             let index = order.range.start + u64::from(offset);
-            let start = clock;
+            // Where no call is timed but those that fail, each has to be: nobody knows before.
+            let start = if self.recording == Recording::Failures { Instant::now() } else { clock };
             let status = self.call(order, index);
             if records || status != Status::Ok {
                 clock = Instant::now();
@@ -323,8 +333,12 @@ impl Caller {
             if status != Status::Ok {
                 batch.ok.extend(open.take());
                 let duration_us = clock.duration_since(start).as_micros() as u64;
-                let value = std::mem::take(&mut self.value);
+                kept_bytes += size_of::<FailedCall>() + self.value.len();
+                let value = self.value.clone();
                 batch.failed.push(FailedCall { index, status, started_unix_us: unix_at(start), duration_us, value });
+                if kept_bytes > BATCH_BYTES {
+                    batch.rest = self.window.cut().map(|cut| within(order.range, cut));
+                }
                 continue;
             }
             let run = open.get_or_insert_with(|| OkCalls {
@@ -334,7 +348,11 @@ impl Caller {
             });
             run.range.end = index + 1;
             if records {
+                kept_bytes += self.value.len();
                 run.calls.push(clock.duration_since(start).as_nanos() as u64, &self.value);
+            }
+            if kept_bytes > BATCH_BYTES {
+                batch.rest = self.window.cut().map(|cut| within(order.range, cut));
             }
         }
         batch.ok.extend(open);
@@ -451,6 +469,38 @@ mod tests {
         let called: u64 = batch.ok.iter().map(|run| run.range.len()).sum();
         assert_eq!((called, rest), (rest.start, IndexRange::new(rest.start, 1000)));
         assert!(batch.ok[0].calls.bytes().is_empty(), "nothing was to be recorded");
+        slots.shutdown();
+    }
+
+    #[test]
+    fn a_batch_whose_values_grow_large_ends_and_gives_the_rest_back() {
+        for status in [0, 1] {
+            let mut slots = slots_of(Recording::All, move |call| {
+                call.value.resize(MAX_VALUE_BYTES, b'x');
+                status
+            });
+            slots.start(&[0], bundle_of(1000, ""), IndexRange::new(0, 1000), 1);
+            let batch = ended(&mut slots);
+            let called = batch.ok.iter().map(|run| run.range.len()).sum::<u64>() + batch.failed.len() as u64;
+            assert!(called < 200, "{called} values of 64 KiB");
+            assert_eq!(batch.rest, Some(IndexRange::new(called, 1000)));
+            slots.shutdown();
+        }
+    }
+
+    #[test]
+    fn a_failure_is_timed_alone_where_only_failures_are_recorded() {
+        let mut slots = slots_of(Recording::Failures, |call| {
+            if call.index < 103 {
+                std::thread::sleep(Duration::from_millis(2));
+                return 0;
+            }
+            1
+        });
+        slots.start(&[0], bundle_of(5, ""), IndexRange::new(0, 4), 1);
+        let batch = ended(&mut slots);
+        let (first, failed) = (&batch.ok[0], &batch.failed[0]);
+        assert!(failed.started_unix_us >= first.started_unix_us + 6_000, "three calls of 2 ms came before it");
         slots.shutdown();
     }
 
