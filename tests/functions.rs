@@ -13,10 +13,15 @@ fn launches() -> Vec<Launch> {
 
 /// Builds a shared object of this C source, with the header of the project.
 fn plugin(world: &World, name: &str, source: &str) {
+    build(world, name, source, &["cc", "-std=c99"]);
+}
+
+fn build(world: &World, name: &str, source: &str, compiler: &[&str]) {
     world.write("plugin.c", source);
     let headers = Path::new(env!("CARGO_MANIFEST_DIR")).join("bindings/c");
-    let built = Command::new("cc")
-        .args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"])
+    let built = Command::new(compiler[0])
+        .args(&compiler[1..])
+        .args(["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"])
         .args([world.path(name), world.path("plugin.c")])
         .arg("-I")
         .arg(headers)
@@ -91,6 +96,15 @@ fn a_function_of_a_shared_object_is_given_its_task_and_gives_value_and_status() 
         assert_eq!(rows[2]["status"], "exit:3");
         assert!(rows[0]["seconds"].is_number());
     }
+}
+
+#[test]
+fn a_shared_object_in_cpp_that_hides_its_names_can_be_called() {
+    let world = World::new();
+    build(&world, "square.so", SQUARE, &["c++", "-x", "c++", "-fvisibility=hidden"]);
+    world.write("numbers", "1\n2\n");
+    world.alone(&["run", "--out", "run", "--each-line", "numbers", "--call", "square.so:square"]).with(0);
+    assert_eq!(world.alone(&["output", "run"]).with(0).text(), "0: 1\n1: 4\n");
 }
 
 #[test]

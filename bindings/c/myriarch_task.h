@@ -107,7 +107,7 @@ static int myriarch_print(struct myriarch_task *task, const char *format, ...)
 extern "C" {
 #endif
 extern MYRIARCH_TASK_VISIBLE const uint32_t myriarch_task_version;
-MYRIARCH_TASK_VISIBLE const uint32_t myriarch_task_version = MYRIARCH_TASK_VERSION;
+const uint32_t myriarch_task_version = MYRIARCH_TASK_VERSION;
 #ifdef __cplusplus
 }
 #endif
