@@ -56,17 +56,19 @@ fn the_limit_of_running_tasks_counts_tasks_and_not_cores() {
     assert_eq!(tasks(&handed_to(&out, 1)), 8);
 }
 
-#[test]
-fn tasks_that_fit_no_idle_node_do_not_hold_up_those_behind_them() {
-    struct GpuFirst;
-    impl Shapes for GpuFirst {
-        fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
-            match range.start {
-                0..100 => (100.min(range.end), Resources { cores: 1, gpus: 1 }, 0),
-                _ => (range.end, Resources::ONE_CORE, 0),
-            }
+/// A hundred tasks that take a GPU, before all others.
+struct GpuFirst;
+impl Shapes for GpuFirst {
+    fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
+        match range.start {
+            0..100 => (100.min(range.end), Resources { cores: 1, gpus: 1 }, 0),
+            _ => (range.end, Resources::ONE_CORE, 0),
         }
     }
+}
+
+#[test]
+fn tasks_that_fit_no_idle_node_do_not_hold_up_those_behind_them() {
     let mut manager = manager_of_two(settings(), 1_000, Box::new(GpuFirst));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(8, 4, 0), &mut out);
@@ -112,15 +114,6 @@ fn tasks_that_take_gpus_are_spread_by_gpus_and_not_by_cores() {
 
 #[test]
 fn tasks_that_take_gpus_leave_room_for_those_that_do_not() {
-    struct GpuFirst;
-    impl Shapes for GpuFirst {
-        fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
-            match range.start {
-                0..100 => (100.min(range.end), Resources { cores: 1, gpus: 1 }, 0),
-                _ => (range.end, Resources::ONE_CORE, 0),
-            }
-        }
-    }
     let mut manager = manager_of_two(settings(), 200, Box::new(GpuFirst));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(8, 4, 0), &mut out);
