@@ -6,7 +6,7 @@
 mod common;
 
 use common::processes::{Process, signal_all};
-use common::{Launch, Random, Running, World, eventually, setting, summary, tasks};
+use common::{Launch, Random, Running, World, eventually, outputs, setting, summary, tasks};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -428,4 +428,16 @@ fn a_run_whose_folder_is_gone_is_refused() {
         ended.says_once(&format!("run was started in {}, which is gone", work.display()));
         ended.says_once(&format!("not run in {} instead", here.display()));
     }
+}
+
+#[test]
+fn an_option_that_is_said_on_a_resume_counts_even_if_it_is_the_default() {
+    let world = World::new();
+    let kept = |words: &[&str]| {
+        world.alone(&[&["run", "--resume", "--retry-failed", "--out", "run"], words].concat()).with(1);
+        outputs(&world, "run")[0]["stdout"].clone()
+    };
+    world.alone(&["run", "--out", "run", "--stdout", "none", "--array", "0-0", "--", "echo {}; exit 1"]).with(1);
+    assert_eq!(kept(&[]), "", "what is not said stays as it was");
+    assert_eq!(kept(&["--stdout", "all"]), "0\n");
 }

@@ -16,6 +16,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// The processing units that a slot is bound to, none where it is not.
 pub type SlotCores = Option<Vec<u32>>;
 
+/// The cores of a task that takes several slots, where all are bound; none for one slot, whose process or thread is bound
+/// to its own already.
+pub(super) fn cores_together<'a>(slots: impl ExactSizeIterator<Item = &'a SlotCores>) -> SlotCores {
+    if slots.len() == 1 {
+        return None;
+    }
+    let mut union = Vec::new();
+    for cores in slots {
+        union.extend_from_slice(cores.as_ref()?);
+    }
+    union.sort_unstable();
+    union.dedup();
+    Some(union)
+}
+
 /// What holds for all tasks of a rank.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -168,7 +183,7 @@ impl Executor {
             };
             running.gpus = taken;
         }
-        let cores = self.cores_of(slots);
+        let cores = cores_together(slots.iter().map(|slot| &self.slots[*slot as usize].cores));
         self.slots[first].count += 1;
         match self.hand_over(first, cores.as_deref(), &running.gpus, command, attempt) {
             Ok(true) => self.slots[first].running = Some(running),
@@ -181,21 +196,6 @@ impl Executor {
                 self.end_at_once(first, running, Status::Lost, true);
             }
         }
-    }
-
-    /// The cores of several slots together, where all are bound.
-    fn cores_of(&self, slots: &[u32]) -> SlotCores {
-        if slots.len() == 1 {
-            // Its process is bound to them already.
-            return None;
-        }
-        let mut union = Vec::new();
-        for &slot in slots {
-            union.extend_from_slice(self.slots[slot as usize].cores.as_ref()?);
-        }
-        union.sort_unstable();
-        union.dedup();
-        Some(union)
     }
 
     /// Sends a command to the slot's process, which is made if there is none. False where it is too large to send.

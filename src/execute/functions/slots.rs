@@ -5,6 +5,7 @@
 //! index (one compare-and-swap), calls, and notes how long it took (one look at the clock, if that is recorded at all).
 
 use super::function::{Call, Function, MAX_VALUE_BYTES, panic_text};
+use crate::execute::executor::cores_together;
 use crate::execute::sys::CpuSet;
 use crate::execute::{ExecuteError, SlotCores, system};
 use crate::task::{Bundle, IndexRange, PackedCalls, Status};
@@ -209,7 +210,7 @@ impl FunctionSlots {
     /// # Panics
     /// Where there is no slot, no such slot, or the first is taken.
     pub fn start(&mut self, slots: &[u32], bundle: Arc<Bundle>, range: IndexRange, attempt: u32) {
-        let units = if slots.len() > 1 { self.units_of(slots) } else { None };
+        let units = cores_together(slots.iter().map(|slot| &self.slots[*slot as usize].units));
         let slot = &mut self.slots[slots[0] as usize];
         assert!(slot.running.is_none(), "slot {} already runs a batch", slots[0]);
         slot.window.open(u32::try_from(range.len()).expect("a batch is bounded"));
@@ -217,17 +218,6 @@ impl FunctionSlots {
         let order = BatchOrder { bundle, range, attempt, cores: slots.len() as u32, units };
         let sent = slot.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
         assert!(sent, "a slot's thread lives as long as its slot");
-    }
-
-    /// The cores of several slots together, where all are bound.
-    fn units_of(&self, slots: &[u32]) -> SlotCores {
-        let mut union = Vec::new();
-        for &slot in slots {
-            union.extend_from_slice(self.slots[slot as usize].units.as_ref()?);
-        }
-        union.sort_unstable();
-        union.dedup();
-        Some(union)
     }
 
     /// Takes back what the batch on this slot has not started. The call that runs goes on.
