@@ -17,7 +17,7 @@ use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
 use crate::task::{
     Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, FailureDigest, FailureGroup, IndexRange, Outcome,
-    OutcomeClass, Rank, Resources, Status,
+    OutcomeClass, Rank, Shape, Status,
 };
 use crate::wake::Wake;
 use std::collections::VecDeque;
@@ -122,11 +122,8 @@ impl RunEnd {
 struct BundleShapes(Arc<Bundle>);
 
 impl Shapes for BundleShapes {
-    fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
-        match self.0.shape_runs(range).next() {
-            Some((run, shape)) => (run.end, shape.resources, shape.retries),
-            None => (range.end, Resources::ONE_CORE, 0),
-        }
+    fn run_at(&self, range: IndexRange) -> (u64, Shape) {
+        self.0.shape_runs(range).next().map_or((range.end, Shape::PROCESS), |(run, shape)| (run.end, shape))
     }
 }
 
@@ -258,7 +255,7 @@ impl ManagerRole {
             nodes: shared.layout.nodes.len() as u32,
         };
         let mut machine = Manager::new(Policy::default(), settings, &place.children);
-        let shapes = Box::new(BundleShapes(bundle.clone()));
+        let shapes = Arc::new(BundleShapes(bundle.clone()));
         machine.add_bundle(BundleId(0), bundle.len(), state.ended.clone(), shapes);
         let keeper = Keeper::new(&dir.segments(), shared.first_segment, sync, wake.clone());
         let before_us = job.began.elapsed().as_micros() as u64;

@@ -1,7 +1,8 @@
 //! What joins scheduler, fabric, executor and ledger on one rank.
 //!
 //! Every rank calls [`run`]: `plan` gathers what each rank has and tells all what rank 0 decided; `rank` is the loop;
-//! `roles` holds the state machines that the rank plays and turns their actions into messages, processes and records;
+//! `roles` and `worker` hold the state machines that the rank plays and turn their actions into messages, processes and
+//! records; `parts` is what a rank knows of the tasks themselves;
 //! `keeper` writes a node's segment and holds reports back until their records are durable; `manager` is rank 0's
 //! ledger, deadlines and what the user sees. `null` plays the same loop without processes and ledger, to measure it.
 
@@ -9,6 +10,7 @@ mod keeper;
 mod longest;
 mod manager;
 mod null;
+mod parts;
 mod plan;
 mod printer;
 mod rank;
@@ -19,6 +21,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod worker;
 
 pub use manager::{DrainPatience, Job, RunEnd};
 pub use null::{NullFigures, NullRun, run_null};

@@ -2,19 +2,21 @@
 //! remains is what Myriarch itself costs.
 
 use super::DriveError;
+use super::parts::{PartPlace, Parts};
 use super::plan::{Keep, Layout, LayoutOptions, RankReport, Shared};
 use super::rank::RankLoop;
-use super::roles::{Outbox, Outgoing, Payload, Runner, SubRole, WorkerRole};
+use super::roles::{Outbox, Outgoing, SubRole};
 use super::root::Root;
 use super::slots::NullSlots;
 use super::wire::{Control, pack};
+use super::worker::{Runner, WorkerRole};
 use crate::execute::Pin;
 use crate::execute::functions::Recording;
 use crate::fabric::Fabric;
 use crate::schedule::{
-    Down, Manager, ManagerAction, Place, Policy, Role, Settings, SubManager, Uniform, Up, Worker, decode, encode,
+    Down, Manager, ManagerAction, Place, Policy, Role, Settings, SubManager, Up, Worker, decode, encode,
 };
-use crate::task::{Bundle, BundleId, EndedBy, NodeId, RangeSet, Rank, Resources};
+use crate::task::{Bundle, BundleId, EndedBy, NodeId, RangeSet, Rank, Resources, Shape};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,9 +69,9 @@ pub fn run_null(mut fabric: Box<dyn Fabric>, wanted: Option<&NullRun>) -> Result
     let told = fabric.broadcast(plan)?;
     let (shared, bytes) = decode::<(Shared, Vec<u8>)>(&told).map_err(|_| DriveError::Plan)?;
     let bundle = Bundle::from_bytes(bytes).map_err(|_| DriveError::Plan)?;
-    let mut rank = with_roles(&mut *fabric, &shared, Arc::new(bundle))?;
+    let mut rank = with_roles(fabric, &shared, bundle)?;
     rank.run()?;
-    let figures = rank.finish();
+    let (figures, fabric) = rank.finish();
     fabric.finish(false);
     Ok(figures)
 }
@@ -106,14 +108,13 @@ fn share(reports: &[Vec<u8>], wanted: &NullRun) -> Result<Shared, DriveError> {
     })
 }
 
-fn with_roles<'a>(
-    fabric: &'a mut dyn Fabric,
-    shared: &Shared,
-    bundle: Arc<Bundle>,
-) -> Result<RankLoop<'a, NullManager>, DriveError> {
+fn with_roles(fabric: Box<dyn Fabric>, shared: &Shared, bundle: Bundle) -> Result<RankLoop<NullManager>, DriveError> {
     let (me, ranks) = (fabric.rank(), fabric.size());
     let tree = shared.layout.tree(shared.fan_out);
-    let mut rank = RankLoop::without_roles(fabric, &tree, Some(bundle.clone()))?;
+    let tasks = bundle.len();
+    let mut parts = Parts::new(Arc::new(crate::execute::functions::missing), true);
+    parts.add(PartPlace::default(), bundle);
+    let mut rank = RankLoop::without_roles(fabric, &tree, parts, false)?;
     for place in tree.places(me) {
         match place.role {
             Role::Manager => {
@@ -128,7 +129,7 @@ fn with_roles<'a>(
                     bytes: 0,
                     manager_busy: 0.0,
                 };
-                rank.manager = Some(NullManager::new(place, bundle.len(), figures));
+                rank.manager = Some(NullManager::new(place, tasks, figures));
             }
             Role::SubManager => {
                 let machine = SubManager::new(Policy::default(), &place.children);
@@ -138,9 +139,8 @@ fn with_roles<'a>(
                 let own = &shared.layout.ranks[me.position()];
                 let total = Resources { cores: own.slots.len() as u32, gpus: 0 };
                 let machine = Worker::new(NodeId(own.node), total, shared.crash_limit);
-                let payload = Payload::new(Some(bundle.clone()));
-                let slots = Runner::Processes(Box::<NullSlots>::default());
-                rank.worker = Some(WorkerRole::new(place.clone(), machine, slots, payload, me, shared));
+                let runner = Runner::processes(Box::<NullSlots>::default());
+                rank.worker = Some(WorkerRole::new(place.clone(), machine, runner, me, shared));
             }
         }
     }
@@ -162,8 +162,7 @@ impl NullManager {
         let settings =
             Settings { crash_limit: 1, max_fails: None, max_running: None, grace_us: 0, nodes: figures.nodes };
         let mut machine = Manager::new(Policy::default(), settings, &place.children);
-        let shapes = Box::new(Uniform { resources: Resources::ONE_CORE, retries: 0 });
-        machine.add_bundle(BundleId(0), tasks, RangeSet::new(), shapes);
+        machine.add_bundle(BundleId(0), tasks, RangeSet::new(), Arc::new(Shape::PROCESS));
         Self { machine, figures, first_hand_us: None, last_report_us: 0, busy: Duration::ZERO, done: false }
     }
 

@@ -2,19 +2,21 @@
 
 use super::keeper::Keeper;
 use super::manager::{Job, ManagerRole, RunEnd};
+use super::parts::{FindFunction, PartPlace, Parts, put_parcel};
 use super::plan::{Layout, RankReport, Shared, Start};
-use super::roles::{Outbox, Outgoing, Payload, Runner, SubRole, WorkerRole};
+use super::roles::{Outbox, Outgoing, SubRole};
 use super::root::Root;
 use super::signals;
 use super::slots::Slots;
 use super::wire::{Control, pack, unpack};
+use super::worker::{Runner, WorkerRole};
 use crate::execute::functions::{Function, FunctionSlots, load_function};
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir};
 use crate::observe::Facts;
 use crate::observe::text::of;
-use crate::schedule::{Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
+use crate::schedule::{Down, Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
 use crate::task::{Bundle, EndedBy, IndexRange, NodeId, Rank, Resources, io_cause};
 use crate::wake::Wake;
 use std::collections::VecDeque;
@@ -57,6 +59,8 @@ const FULL_BYTES: u64 = if cfg!(test) { 5_000 } else { 128 << 20 };
 const PARENTS_WAIT: Duration = Duration::from_millis(5);
 /// How long a rank that can take up or start no more waits before it looks whether it can again.
 const FULL_WAIT: Duration = Duration::from_millis(10);
+/// Bytes of tasks that go along with what is handed out.
+const ATTACHED_BYTES: usize = 16 << 10;
 /// Longest sleep.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -81,10 +85,12 @@ pub fn run(
             Err(unfit) if fabric.rank() == Rank::MANAGER => Err(DriveError::Unfit(unfit)),
             Err(_) => Ok(None),
             Ok(function) => {
-                let mut rank = RankLoop::new(&mut *fabric, spawner, function, *shared, job)?;
+                let mut rank = RankLoop::new(fabric, spawner, function, *shared, job)?;
                 rank.run()?;
                 lost = rank.is_forced();
-                Ok(rank.finish())
+                let end;
+                (end, fabric) = rank.finish();
+                Ok(end)
             }
         },
         (_, Ok(Start::Leave)) => Ok(None),
@@ -167,14 +173,16 @@ fn unfit(bundle: &Bundle, have: Resources) -> String {
 }
 
 /// One rank, with the roles that it plays.
-pub(super) struct RankLoop<'a, M> {
-    fabric: &'a mut dyn Fabric,
+pub(super) struct RankLoop<M> {
+    fabric: Box<dyn Fabric>,
     me: Rank,
     began: Instant,
     pub(super) manager: Option<M>,
     pub(super) subs: Vec<SubRole>,
     pub(super) worker: Option<WorkerRole>,
-    bundle: Option<Arc<Bundle>>,
+    pub(super) parts: Parts,
+    /// Other ranks see no bundle file: what is handed out takes its tasks along, where they are few.
+    attaches: bool,
     /// Messages from one role of this rank to another.
     local: VecDeque<Outgoing>,
     wake: Wake,
@@ -183,9 +191,9 @@ pub(super) struct RankLoop<'a, M> {
     full_bytes: u64,
 }
 
-impl<'a> RankLoop<'a, ManagerRole> {
+impl RankLoop<ManagerRole> {
     fn new(
-        fabric: &'a mut dyn Fabric,
+        fabric: Box<dyn Fabric>,
         spawner: Spawner,
         function: Option<Function>,
         shared: Shared,
@@ -194,8 +202,17 @@ impl<'a> RankLoop<'a, ManagerRole> {
         let tree = shared.layout.tree(shared.fan_out);
         let dir = visible(&shared.dir);
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
-        let bundle = seen.filter(|bundle| bundle.id() == shared.bundle).map(Arc::new);
-        let mut rank = Self::without_roles(fabric, &tree, bundle)?;
+        let bundle = seen.filter(|bundle| bundle.id() == shared.bundle);
+        let calls = function.is_some();
+        let find: FindFunction = match function {
+            Some(function) => Arc::new(move |_| function.clone()),
+            None => Arc::new(crate::execute::functions::missing),
+        };
+        let mut parts = Parts::new(find, bundle.is_some());
+        if let Some(bundle) = bundle {
+            parts.add(PartPlace::default(), bundle);
+        }
+        let mut rank = Self::without_roles(fabric, &tree, parts, false)?;
         signals::listen();
         let mut spawner = Some(spawner);
         let mut job = job;
@@ -208,7 +225,7 @@ impl<'a> RankLoop<'a, ManagerRole> {
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
                     let spawner = spawner.take().expect("a rank has one worker");
-                    rank.worker = Some(rank.worker_role(place.clone(), spawner, function.as_ref(), &shared)?);
+                    rank.worker = Some(rank.worker_role(place.clone(), spawner, calls, &shared)?);
                 }
             }
         }
@@ -216,7 +233,7 @@ impl<'a> RankLoop<'a, ManagerRole> {
     }
 
     fn manager_role(&self, place: &Place, job: Job, shared: &Shared) -> Result<ManagerRole, DriveError> {
-        let bundle = self.bundle.clone().ok_or_else(|| {
+        let bundle = self.parts.part_of(0).map(|part| part.bundle.clone()).ok_or_else(|| {
             let what = format!("{} was just written and cannot be read back", job.dir.bundle().display());
             std::io::Error::other(what)
         })?;
@@ -243,7 +260,7 @@ impl<'a> RankLoop<'a, ManagerRole> {
     fn sub_role(&self, place: Place, dir: Option<&RunDir>, shared: &Shared) -> SubRole {
         let machine = SubManager::new(Policy::default(), &place.children);
         // A node that does not see DIR passes its outcomes on to one that does.
-        let visible = dir.filter(|_| place.keeper && self.bundle.is_some());
+        let visible = dir.filter(|_| place.keeper && self.parts.are_complete());
         // Rank 0's own segment is the first; a keeper's number follows from its rank.
         let number = shared.first_segment + 1 + self.me.0;
         let keeper = visible.map(|dir| Keeper::new(&dir.segments(), number, shared.sync, self.wake.clone()));
@@ -254,7 +271,7 @@ impl<'a> RankLoop<'a, ManagerRole> {
         &self,
         place: Place,
         spawner: Spawner,
-        function: Option<&Function>,
+        calls: bool,
         shared: &Shared,
     ) -> Result<WorkerRole, DriveError> {
         let slots = &shared.layout.ranks[self.me.position()];
@@ -269,29 +286,26 @@ impl<'a> RankLoop<'a, ManagerRole> {
         };
         let total = Resources { cores: slots.slots.len() as u32, gpus: slots.gpus.ids.len() as u32 };
         let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
-        let payload = Payload::new(self.bundle.clone());
-        let (machine, runner) = match function {
-            Some(function) => {
-                let slots = FunctionSlots::new(function, &slots.slots, slots.first_slot, shared.recording)?;
-                (machine.with_batches(), Runner::Functions(slots, shared.recording))
-            }
-            None => {
-                let slots: Box<dyn Slots> = Box::new(Executor::new(spawner, &slots.slots, settings)?);
-                #[cfg(test)]
-                let slots = super::tests::perhaps_unkillable(slots);
-                (machine, Runner::Processes(slots))
-            }
+        let runner = if calls {
+            let functions = Some(FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording)?);
+            Runner { processes: None, functions, recording: shared.recording }
+        } else {
+            let slots: Box<dyn Slots> = Box::new(Executor::new(spawner, &slots.slots, settings)?);
+            #[cfg(test)]
+            let slots = super::tests::perhaps_unkillable(slots);
+            Runner::processes(slots)
         };
-        Ok(WorkerRole::new(place, machine, runner, payload, self.me, shared))
+        Ok(WorkerRole::new(place, machine, runner, self.me, shared))
     }
 }
 
-impl<'a, M: Root> RankLoop<'a, M> {
-    /// Joins the families of the tree. The roles are the caller's to add.
+impl<M: Root> RankLoop<M> {
+    /// Joins the families of the tree. The roles are the caller's to add. `attaches`: other ranks see no bundle file.
     pub(super) fn without_roles(
-        fabric: &'a mut dyn Fabric,
+        mut fabric: Box<dyn Fabric>,
         tree: &Tree,
-        bundle: Option<Arc<Bundle>>,
+        parts: Parts,
+        attaches: bool,
     ) -> Result<Self, DriveError> {
         let me = fabric.rank();
         fabric.connect(&tree.families_of(me))?;
@@ -302,7 +316,8 @@ impl<'a, M: Root> RankLoop<'a, M> {
             manager: None,
             subs: Vec::new(),
             worker: None,
-            bundle,
+            parts,
+            attaches,
             local: VecDeque::new(),
             wake: Wake::new()?,
             signals: 0,
@@ -393,10 +408,13 @@ impl<'a, M: Root> RankLoop<'a, M> {
         let depth = if control.is_down() { level + 1 } else { level };
         match control {
             Control::Down(message) => {
+                if let Err(why) = self.parts.add_parcels(&attached) {
+                    tracing::error!("rank {} was sent a slice that it cannot use: {why}", self.me);
+                }
                 if let Some(sub) = self.sub_at(depth) {
                     sub.on_parent(now, message, out);
                 } else if let Some(worker) = &mut self.worker {
-                    worker.on_message(now, message, out);
+                    worker.on_message(now, message, &self.parts, out);
                 }
             }
             Control::Up(message) => {
@@ -408,18 +426,28 @@ impl<'a, M: Root> RankLoop<'a, M> {
             }
             Control::Fetch { range, mut path } => {
                 path.push(from);
-                let has = |bundle: &&Arc<Bundle>| range.end <= bundle.len();
-                match self.bundle.as_ref().filter(has).map(|bundle| bundle.extract(range)) {
-                    Some(slice) => Self::pass_slice(level, path, slice, out),
+                match self.parts.extract(range) {
+                    Some((place, _, slice)) => {
+                        let mut parcel = Vec::new();
+                        put_parcel(&mut parcel, place, &slice);
+                        Self::pass_slice(level, path, range, parcel, out);
+                    }
                     None => self.pass_up(depth, Control::Fetch { range, path }, out),
                 }
             }
-            Control::Slice { path } if path.is_empty() => {
-                if let Some(worker) = &mut self.worker {
-                    worker.on_slice(attached, out);
+            Control::Slice { path, asked } => {
+                // What is small is perhaps all of an array, which others below will ask for as well.
+                if path.is_empty() || attached.len() < ATTACHED_BYTES {
+                    if let Err(why) = self.parts.add_parcels(&attached) {
+                        tracing::error!("rank {} was sent a slice that it cannot use: {why}", self.me);
+                    }
+                }
+                match (path.is_empty(), &mut self.worker) {
+                    (true, Some(worker)) => worker.on_slice(now, asked, &self.parts, out),
+                    (true, None) => {}
+                    (false, _) => Self::pass_slice(depth, path, asked, attached, out),
                 }
             }
-            Control::Slice { path } => Self::pass_slice(depth, path, attached, out),
             Control::Stop { why, what } => match &mut self.manager {
                 Some(manager) if depth == 0 => manager.on_stop(now, why, &what, out),
                 _ => self.pass_up(depth, Control::Stop { why, what }, out),
@@ -446,10 +474,27 @@ impl<'a, M: Root> RankLoop<'a, M> {
         }
     }
 
-    fn pass_slice(level: u8, mut path: Vec<Rank>, slice: Vec<u8>, out: &mut Outbox) {
+    fn pass_slice(level: u8, mut path: Vec<Rank>, asked: IndexRange, slice: Vec<u8>, out: &mut Outbox) {
         if let Some(to) = path.pop() {
-            out.push(Outgoing { level, to, control: Control::Slice { path }, attached: slice });
+            out.push(Outgoing { level, to, control: Control::Slice { path, asked }, attached: slice });
         }
+    }
+
+    /// The first of the tasks that are handed out, where they lie here and are small: who runs them need not ask.
+    fn attached(&self, message: &Down) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let Down::Hand { ranges, .. } = message else { return bytes };
+        for mut range in ranges.iter().map(|given| given.range) {
+            while !range.is_empty() {
+                let Some((place, covered, slice)) = self.parts.extract(range) else { return bytes };
+                if bytes.len() + slice.len() > ATTACHED_BYTES {
+                    return bytes;
+                }
+                put_parcel(&mut bytes, place, &slice);
+                range.start = covered.end;
+            }
+        }
+        bytes
     }
 
     /// What the clock, the slots and the ledger ask for.
@@ -465,10 +510,10 @@ impl<'a, M: Root> RankLoop<'a, M> {
         let full = self.is_full();
         let waits_up = self.worker.as_ref().is_some_and(|worker| self.unsent_up(&worker.place) > self.full_bytes);
         if let Some(worker) = &mut self.worker {
-            let ended = worker.poll(now, out);
+            let ended = worker.poll(now, &self.parts, out);
             let paused = full || waits_up;
             if ended || paused != worker.is_paused() || worker.next_tick().is_some_and(|at| at <= now) {
-                worker.step(now, paused, out);
+                worker.step(now, paused, &self.parts, out);
             }
         }
         if let Some(manager) = &mut self.manager {
@@ -494,10 +539,13 @@ impl<'a, M: Root> RankLoop<'a, M> {
     }
 
     fn send(&mut self, out: &mut Outbox) {
-        for message in out.drain(..) {
+        for mut message in out.drain(..) {
             if message.to == self.me {
                 self.local.push_back(message);
             } else {
+                if let (true, Control::Down(down)) = (self.attaches, &message.control) {
+                    message.attached = self.attached(down);
+                }
                 self.fabric.send(message.level, message.to, pack(&message.control, &message.attached));
             }
         }
@@ -531,7 +579,7 @@ impl<'a, M: Root> RankLoop<'a, M> {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Option<M::End> {
+    pub(super) fn finish(self) -> (Option<M::End>, Box<dyn Fabric>) {
         let now = self.now();
         if let Some(worker) = self.worker {
             worker.shutdown();
@@ -541,6 +589,6 @@ impl<'a, M: Root> RankLoop<'a, M> {
                 tracing::error!("rank {}: {error}", self.me);
             }
         }
-        self.manager.map(|manager| manager.finish(now))
+        (self.manager.map(|manager| manager.finish(now)), self.fabric)
     }
 }

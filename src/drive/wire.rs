@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What travels on a link besides the scheduler's own words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Control {
-    /// Scheduler, downwards.
+    /// Scheduler, downwards; slices of what is handed out may be attached.
     Down(Down),
     /// Scheduler, upwards; blocks may be attached.
     Up(Up),
@@ -22,6 +22,8 @@ pub(super) enum Control {
     Slice {
         /// The way.
         path: Vec<Rank>,
+        /// What was asked for; the slice may be less.
+        asked: IndexRange,
     },
     /// Upwards: the run should end.
     Stop {

@@ -86,7 +86,15 @@ mod tests {
     use std::collections::BTreeMap as Map;
 
     fn work(attempt: u32) -> Work {
-        Work { bundle: BundleId(0), resources: Resources::ONE_CORE, retries: 0, attempt, crashes: 0, avoid: None }
+        Work {
+            bundle: BundleId(0),
+            resources: Resources::ONE_CORE,
+            retries: 0,
+            calls: false,
+            attempt,
+            crashes: 0,
+            avoid: None,
+        }
     }
 
     proptest! {

@@ -4,8 +4,9 @@ use super::Micros;
 use super::family::{Family, ToChildren, Violation};
 use super::message::{Down, FailedAttempt, Report, Section, Up, Work, WorkRange};
 use super::policy::Policy;
-use crate::task::{BundleId, EndedBy, EndedRun, FailureDigest, IndexRange, OutcomeClass, RangeSet, Rank, Resources};
+use crate::task::{BundleId, EndedBy, EndedRun, FailureDigest, IndexRange, OutcomeClass, RangeSet, Rank, Shape};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// What the manager wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,32 +53,24 @@ pub struct Settings {
 }
 
 /// What tasks take, by position: how the manager learns of shapes without holding one for each task.
-pub trait Shapes: Send {
-    /// The end of the run of equal shape that starts at `range.start`, at most `range.end`, with that shape and the
-    /// further attempts allowed.
-    fn run_at(&self, range: IndexRange) -> (u64, Resources, u32);
+pub trait Shapes: Send + Sync {
+    /// The end of the run of equal shape that starts at `range.start`, at most `range.end`, and that shape.
+    fn run_at(&self, range: IndexRange) -> (u64, Shape);
 }
 
 /// All tasks alike.
-#[derive(Clone, Copy, Debug)]
-pub struct Uniform {
-    /// What each takes.
-    pub resources: Resources,
-    /// Further attempts.
-    pub retries: u32,
-}
-
-impl Shapes for Uniform {
-    fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
-        (range.end, self.resources, self.retries)
+impl Shapes for Shape {
+    fn run_at(&self, range: IndexRange) -> (u64, Shape) {
+        (range.end, *self)
     }
 }
 
 struct Bundle {
     tasks: u64,
-    shapes: Box<dyn Shapes>,
-    /// Not yet in the pool.
-    unfed: VecDeque<IndexRange>,
+    /// More tasks may come.
+    open: bool,
+    /// Not yet in the pool, with what they take.
+    unfed: VecDeque<(IndexRange, Arc<dyn Shapes>)>,
     ended: RangeSet,
     cancelled: RangeSet,
 }
@@ -130,10 +123,38 @@ impl Manager {
 
     /// Adds a bundle of so many tasks, of which `ended` have an outcome already; the others wait. Failures of
     /// earlier starts do not count against max-fails.
-    pub fn add_bundle(&mut self, id: BundleId, tasks: u64, ended: RangeSet, shapes: Box<dyn Shapes>) {
-        let unfed: VecDeque<IndexRange> = ended.missing(IndexRange::new(0, tasks)).into();
-        self.unfed_tasks += unfed.iter().map(|range| range.len()).sum::<u64>();
-        self.bundles.insert(id, Bundle { tasks, shapes, unfed, ended, cancelled: RangeSet::new() });
+    pub fn add_bundle(&mut self, id: BundleId, tasks: u64, ended: RangeSet, shapes: Arc<dyn Shapes>) {
+        let unfed: VecDeque<_> =
+            ended.missing(IndexRange::new(0, tasks)).into_iter().map(|range| (range, shapes.clone())).collect();
+        self.unfed_tasks += unfed.iter().map(|(range, _)| range.len()).sum::<u64>();
+        self.bundles.insert(id, Bundle { tasks, open: false, unfed, ended, cancelled: RangeSet::new() });
+    }
+
+    /// Adds a bundle that has no tasks yet and does not end before it is closed.
+    pub fn open_bundle(&mut self, id: BundleId) {
+        let (unfed, ended, cancelled) = Default::default();
+        self.bundles.insert(id, Bundle { tasks: 0, open: true, unfed, ended, cancelled });
+    }
+
+    /// Adds tasks at the end of an open bundle and returns their positions; none where it is not open. They are handed out
+    /// in the next step.
+    pub fn extend(&mut self, id: BundleId, tasks: u64, shapes: Arc<dyn Shapes>) -> Option<IndexRange> {
+        let bundle = self.bundles.get_mut(&id).filter(|bundle| bundle.open)?;
+        let range = IndexRange::new(bundle.tasks, bundle.tasks + tasks);
+        bundle.tasks = range.end;
+        if !range.is_empty() {
+            bundle.unfed.push_back((range, shapes));
+            self.unfed_tasks += tasks;
+        }
+        Some(range)
+    }
+
+    /// No more tasks will come.
+    pub fn close(&mut self, now: Micros, id: BundleId, out: &mut Vec<ManagerAction>) {
+        if let Some(bundle) = self.bundles.get_mut(&id) {
+            bundle.open = false;
+        }
+        self.step(now, out);
     }
 
     /// Opens the links to the children.
@@ -307,7 +328,7 @@ impl Manager {
         if self.phase == Phase::Running && self.settings.max_fails.is_some_and(|most| self.failed > most) {
             return self.drain(now, EndedBy::MaxFails, self.settings.grace_us, out);
         }
-        let complete = self.ended_tasks() == self.tasks();
+        let complete = self.ended_tasks() == self.tasks() && !self.bundles.values().any(|bundle| bundle.open);
         let ending = match self.phase {
             Phase::Running if complete => Some(EndedBy::Complete),
             // Children that have not come yet hold nothing, so this waits for none of them.
@@ -363,8 +384,8 @@ impl Manager {
 
     fn feed_run(&mut self, id: BundleId) -> bool {
         let Some(bundle) = self.bundles.get_mut(&id) else { return false };
-        let Some(first) = bundle.unfed.front_mut() else { return false };
-        let (end, resources, retries) = bundle.shapes.run_at(*first);
+        let Some((first, shapes)) = bundle.unfed.front_mut() else { return false };
+        let (end, Shape { resources, retries, calls }) = shapes.run_at(*first);
         let end = end.clamp(first.start + 1, first.end);
         let range = IndexRange::new(first.start, end);
         first.start = end;
@@ -372,7 +393,7 @@ impl Manager {
             bundle.unfed.pop_front();
         }
         self.unfed_tasks -= range.len();
-        let work = Work { bundle: id, resources, retries, attempt: 0, crashes: 0, avoid: None };
+        let work = Work { bundle: id, resources, retries, calls, attempt: 0, crashes: 0, avoid: None };
         self.family.pool.push_back(WorkRange { work, range });
         true
     }
@@ -433,7 +454,7 @@ impl Manager {
         self.family.check()?;
         for (id, bundle) in &self.bundles {
             let mut seen = bundle.ended.clone();
-            let unfed = bundle.unfed.iter().copied();
+            let unfed = bundle.unfed.iter().map(|(range, _)| *range);
             let out = self.family.everything().filter(|w| w.work.bundle == *id).map(|w| w.range);
             for range in unfed.chain(out) {
                 let new: u64 = seen.insert_new(range).iter().map(|part| part.len()).sum();

@@ -12,6 +12,8 @@ pub struct Work {
     pub resources: Resources,
     /// Further attempts that each may have after a failed first.
     pub retries: u32,
+    /// They are functions: several may be handed to a slot at once.
+    pub calls: bool,
     /// Attempts that have failed so far.
     pub attempt: u32,
     /// Ranks lost so far while they may have been running.
@@ -296,7 +298,7 @@ impl Report {
     pub fn give_back_ended(&mut self) {
         for Section { bundle, runs, .. } in std::mem::take(&mut self.sections) {
             let (resources, avoid) = (Resources::ONE_CORE, None);
-            let work = Work { bundle, resources, retries: 0, attempt: 0, crashes: 0, avoid };
+            let work = Work { bundle, resources, retries: 0, calls: false, attempt: 0, crashes: 0, avoid };
             self.returned.extend(runs.into_iter().map(|run| WorkRange { work, range: run.range }));
         }
         self.digest = FailureDigest::default();

@@ -17,7 +17,7 @@ mod uplink;
 mod worker;
 
 pub use family::Violation;
-pub use manager::{Manager, ManagerAction, Settings, Shapes, Uniform};
+pub use manager::{Manager, ManagerAction, Settings, Shapes};
 pub use message::{Capacity, Down, FailedAttempt, Report, Section, Unstarted, Up, Work, WorkRange, decode, encode};
 pub use policy::Policy;
 pub use submanager::{SubAction, SubManager};

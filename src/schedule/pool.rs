@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn range(start: u64, end: u64, resources: Resources, avoid: Option<NodeId>) -> WorkRange {
-        let work = Work { bundle: BundleId(0), resources, retries: 0, attempt: 0, crashes: 0, avoid };
+        let work = Work { bundle: BundleId(0), resources, retries: 0, calls: false, attempt: 0, crashes: 0, avoid };
         WorkRange { work, range: IndexRange::new(start, end) }
     }
 

@@ -123,8 +123,8 @@ pub struct Worker {
     paused: bool,
     /// Nothing can be started any more.
     disabled: bool,
-    /// Tasks are functions, and several are handed to a slot at once; `None` for processes.
-    batch: Option<BatchSize>,
+    /// Of tasks that are functions.
+    batch: BatchSize,
 }
 
 impl Worker {
@@ -146,13 +146,8 @@ impl Worker {
             done: false,
             paused: false,
             disabled: false,
-            batch: None,
+            batch: BatchSize { tasks: 1 },
         }
-    }
-
-    /// Hands several tasks to a slot at once: for functions.
-    pub fn with_batches(self) -> Self {
-        Self { batch: Some(BatchSize { tasks: 1 }), ..self }
     }
 
     /// The parent's word.
@@ -295,8 +290,8 @@ impl Worker {
         }
         let ended = end.ok.iter().map(|range| range.len()).sum::<u64>() + end.failed.len() as u64;
         self.count_attempts(&running, ended, now);
-        if let (Some(batch), 1..) = (&mut self.batch, ended) {
-            batch.adapt(ended, now - running.started_us);
+        if ended > 0 {
+            self.batch.adapt(ended, now - running.started_us);
         }
         for range in &end.ok {
             self.uplink.report.ended(running.work.bundle, *range, Status::Ok.class());
@@ -428,7 +423,8 @@ impl Worker {
         let need = first.work.resources;
         let waiting = self.queued.cores.div_ceil(2 * u64::from(self.total.cores));
         // Ever smaller batches towards the end of the queue, so that slots come to the end of it together.
-        let count = self.batch.as_ref().map_or(1, |batch| batch.tasks.min(waiting)).clamp(1, first.range.len());
+        let most = if first.work.calls { self.batch.tasks.min(waiting) } else { 1 };
+        let count = most.clamp(1, first.range.len());
         let (work, range) = (first.work, IndexRange::new(first.range.start, first.range.start + count));
         first.range.start = range.end;
         if first.range.is_empty() {
@@ -464,6 +460,23 @@ impl Worker {
     pub fn running(&self) -> impl Iterator<Item = (u32, u64, Micros)> + '_ {
         let last = |range: IndexRange| range.end.saturating_sub(1).max(range.start);
         self.running.iter().flatten().map(move |running| (running.slots[0], last(running.range), running.started_us))
+    }
+
+    /// What waits, in the order in which it will be started.
+    pub fn queue(&self) -> impl Iterator<Item = IndexRange> + '_ {
+        self.queue.iter().map(|given| given.range)
+    }
+
+    /// What runs on this slot (its first, if it has several).
+    pub fn work_on(&self, slot: u32) -> Option<Work> {
+        self.running.get(slot as usize)?.as_ref().map(|running| running.work)
+    }
+
+    /// What was to start on this slot began only now: it had to wait for its text.
+    pub fn on_started(&mut self, now: Micros, slot: u32) {
+        if let Some(Some(running)) = self.running.get_mut(slot as usize) {
+            running.started_us = now;
+        }
     }
 
     /// Checks what must hold after every step.

@@ -22,6 +22,15 @@ pub struct Shape {
     pub resources: Resources,
     /// Further attempts after a failed one.
     pub retries: u32,
+    /// It is a function to call, not a process to start.
+    pub calls: bool,
+}
+
+impl Shape {
+    /// One attempt at a process that takes one core.
+    pub const PROCESS: Shape = Shape { resources: Resources::ONE_CORE, retries: 0, calls: false };
+    /// One attempt at a function that takes one core.
+    pub const CALL: Shape = Shape { calls: true, ..Shape::PROCESS };
 }
 
 /// A bundle that cannot be used.
@@ -247,12 +256,12 @@ impl Bundle {
 
     /// The function that the tasks call; `None` where they are processes.
     pub fn function(&self) -> Option<&str> {
-        self.template.call().map(|call| call.function.as_str())
+        self.template.kind.call().map(|call| call.function.as_str())
     }
 
     /// What the function is given for a task; empty where the task is not held here or calls none.
     pub fn call_payload(&self, index: u64) -> &[u8] {
-        let Some(call) = self.template.call() else { return &[] };
+        let Some(call) = self.template.kind.call() else { return &[] };
         if self.template.is_symbolic() { &call.argument } else { self.entry(index).unwrap_or_default() }
     }
 
@@ -273,6 +282,23 @@ impl Bundle {
     pub fn task_json(&self, index: u64) -> serde_json::Map<String, serde_json::Value> {
         assert!(self.covers(index), "task {index} is not in {self:?}");
         self.template.task_to_write(index, self.entry(index)).to_json()
+    }
+
+    /// The first tasks of a range: as many as so many bytes of text hold, and at least one, where there is any.
+    ///
+    /// # Panics
+    /// When a task of the range is not held here.
+    pub fn first_of(&self, range: IndexRange, bytes: u64) -> IndexRange {
+        self.assert_holds(range);
+        if self.template.is_symbolic() || range.is_empty() {
+            return range;
+        }
+        let place = |index: u64| (index - self.held().start) as usize;
+        let entries = &self.entries()[place(range.start)..place(range.end)];
+        let start = entries[0].offset.get();
+        let end = |entry: &Entry| entry.offset.get() + u64::from(entry.length.get());
+        let count = entries.partition_point(|entry| end(entry) - start <= bytes).max(1);
+        IndexRange::new(range.start, range.start + count as u64)
     }
 
     /// A bundle in itself that holds only the tasks of a range, at their positions. Symbolic bundles give themselves.
@@ -312,10 +338,12 @@ impl RunRecord {
             cores: shape.resources.cores.into(),
             gpus: shape.resources.gpus.into(),
             retries: shape.retries.into(),
+            calls: u32::from(shape.calls).into(),
         }
     }
 
     fn shape(&self) -> Shape {
-        Shape { resources: Resources { cores: self.cores.get(), gpus: self.gpus.get() }, retries: self.retries.get() }
+        let resources = Resources { cores: self.cores.get(), gpus: self.gpus.get() };
+        Shape { resources, retries: self.retries.get(), calls: self.calls.get() != 0 }
     }
 }

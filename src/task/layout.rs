@@ -10,7 +10,7 @@ use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub(super) const MAGIC: [u8; 8] = *b"MYRIBNDL";
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// First bytes of the file.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -59,6 +59,8 @@ pub(super) struct RunRecord {
     pub(super) cores: U32,
     pub(super) gpus: U32,
     pub(super) retries: U32,
+    /// 1 where the tasks are functions, 0 where they are processes.
+    pub(super) calls: U32,
 }
 
 pub(super) const HEADER_BYTES: usize = size_of::<Header>();

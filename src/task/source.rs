@@ -336,6 +336,7 @@ impl Job<'_> {
         let columns = kind.columns();
         let defaults = self.defaults;
         let pattern = |text: &Vec<u8>| Pattern::verbatim(text, self.names(&columns));
+        let calls = kind.call().is_some();
         let mut env: Vec<(Vec<u8>, Pattern)> = Vec::new();
         for (name, value) in &defaults.env {
             env.retain(|(known, _)| known != name);
@@ -350,6 +351,7 @@ impl Job<'_> {
             shape: Shape {
                 resources: Resources { cores: defaults.cores.unwrap_or(1), gpus: defaults.gpus.unwrap_or(0) },
                 retries: defaults.retries,
+                calls,
             },
             tells_cores: defaults.cores.is_some(),
         }

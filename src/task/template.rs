@@ -65,22 +65,22 @@ impl Kind {
             _ => Vec::new(),
         }
     }
+
+    /// The function that tasks call, where they are no processes.
+    pub(super) fn call(&self) -> Option<&Call> {
+        match self {
+            Kind::Array { program: ProgramPattern::Call(call), .. }
+            | Kind::EachLine { program: ProgramPattern::Call(call), .. }
+            | Kind::Table { program: ProgramPattern::Call(call), .. } => Some(call),
+            _ => None,
+        }
+    }
 }
 
 impl Template {
     /// Whether tasks have no entries, only positions.
     pub(super) fn is_symbolic(&self) -> bool {
         matches!(self.kind, Kind::Array { .. } | Kind::Grid { .. })
-    }
-
-    /// The function that tasks call, where they are no processes.
-    pub(super) fn call(&self) -> Option<&Call> {
-        match &self.kind {
-            Kind::Array { program: ProgramPattern::Call(call), .. }
-            | Kind::EachLine { program: ProgramPattern::Call(call), .. }
-            | Kind::Table { program: ProgramPattern::Call(call), .. } => Some(call),
-            _ => None,
-        }
     }
 
     /// The user's index of a position.
@@ -115,7 +115,8 @@ impl Template {
             cores: task.cores.unwrap_or(self.shape.resources.cores),
             gpus: task.gpus.unwrap_or(self.shape.resources.gpus),
         };
-        Shape { resources, retries: task.retries.unwrap_or(self.shape.retries) }
+        let calls = matches!(task.program, Program::Call { .. });
+        Shape { resources, retries: task.retries.unwrap_or(self.shape.retries), calls }
     }
 
     /// The command of one task.

@@ -76,6 +76,18 @@ pub fn load_function(name: &str) -> Result<Function, FunctionError> {
     }
 }
 
+/// Stands for a function that is not there: each call fails.
+pub fn missing(name: &str) -> Function {
+    let said = format!("there is no function {name} on this rank\n");
+    Arc::new(move |call: &mut Call<'_>| {
+        call.value.extend_from_slice(said.as_bytes());
+        NO_FUNCTION
+    })
+}
+
+/// The status of a call of a function that is not there: the one that a shell gives for a program that is not found.
+const NO_FUNCTION: i32 = 127;
+
 /// What a panic said, for a status.
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text: &dyn fmt::Display = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {

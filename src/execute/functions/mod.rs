@@ -8,5 +8,5 @@ mod function;
 mod plugin;
 mod slots;
 
-pub use function::{Call, Function, FunctionError, MAX_VALUE_BYTES, load_function};
-pub use slots::{Batch, BatchOrder, FailedCall, FunctionSlots, OkCalls, Recording, is_calling};
+pub use function::{Call, Function, FunctionError, MAX_VALUE_BYTES, load_function, missing};
+pub use slots::{Batch, BatchOrder, Calls, FailedCall, FunctionSlots, OkCalls, Recording, is_calling};

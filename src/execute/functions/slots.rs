@@ -32,12 +32,30 @@ pub enum Recording {
     None,
 }
 
+/// Tasks that are calls of one function.
+pub struct Calls {
+    /// Holds them.
+    pub bundle: Arc<Bundle>,
+    /// The position in the run of the bundle's position 0.
+    pub base: u64,
+    /// Added to what the bundle calls a task, for what the user calls it.
+    pub first: u64,
+    /// What they call.
+    pub function: Function,
+}
+
+impl std::fmt::Debug for Calls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calls").field("bundle", &self.bundle).field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
 /// Tasks to call in a row.
 #[derive(Debug)]
 pub struct BatchOrder {
     /// Holds them.
-    pub bundle: Arc<Bundle>,
-    /// Which; fewer than 2³².
+    pub calls: Arc<Calls>,
+    /// Which, by their positions in the run; fewer than 2³².
     pub range: IndexRange,
     /// Which attempt it is of each, from 1.
     pub attempt: u32,
@@ -160,19 +178,13 @@ const BATCH_BYTES: usize = 8 << 20;
 
 impl FunctionSlots {
     /// Starts a thread for each slot. `first_slot` is the number of the first among those of the node.
-    pub fn new(
-        function: &Function,
-        slots: &[SlotCores],
-        first_slot: u32,
-        recording: Recording,
-    ) -> Result<Self, ExecuteError> {
+    pub fn new(slots: &[SlotCores], first_slot: u32, recording: Recording) -> Result<Self, ExecuteError> {
         let wake = Wake::new().map_err(system("make a socket pair"))?;
         let (tell, ended) = unbounded();
         let start = |(number, units): (u32, &SlotCores)| {
             let (orders, waiting) = bounded::<BatchOrder>(1);
             let window = Arc::new(Window::default());
             let mut caller = Caller {
-                function: function.clone(),
                 window: window.clone(),
                 number,
                 slot: first_slot + number,
@@ -209,13 +221,13 @@ impl FunctionSlots {
     ///
     /// # Panics
     /// Where there is no slot, no such slot, or the first is taken.
-    pub fn start(&mut self, slots: &[u32], bundle: Arc<Bundle>, range: IndexRange, attempt: u32) {
+    pub fn start(&mut self, slots: &[u32], calls: Arc<Calls>, range: IndexRange, attempt: u32) {
         let units = cores_together(slots.iter().map(|slot| &self.slots[*slot as usize].units));
         let slot = &mut self.slots[slots[0] as usize];
         assert!(slot.running.is_none(), "slot {} already runs a batch", slots[0]);
         slot.window.open(u32::try_from(range.len()).expect("a batch is bounded"));
         slot.running = Some(Running { range, since: Instant::now(), is_cut: range.len() < 2 });
-        let order = BatchOrder { bundle, range, attempt, cores: slots.len() as u32, units };
+        let order = BatchOrder { calls, range, attempt, cores: slots.len() as u32, units };
         let sent = slot.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
         assert!(sent, "a slot's thread lives as long as its slot");
     }
@@ -294,7 +306,6 @@ pub fn is_calling() -> bool {
 
 /// What one thread knows.
 struct Caller {
-    function: Function,
     window: Arc<Window>,
     number: u32,
     slot: u32,
@@ -351,16 +362,17 @@ impl Caller {
 
     fn call(&mut self, order: &BatchOrder, index: u64) -> Status {
         self.value.clear();
+        let Calls { bundle, base, first, function } = &*order.calls;
         let mut call = Call {
-            index: order.bundle.label(index),
-            payload: order.bundle.call_payload(index),
+            index: first + bundle.label(index - base),
+            payload: bundle.call_payload(index - base),
             attempt: order.attempt,
             slot: self.slot,
             cores: order.cores,
             value: &mut self.value,
         };
         CALLING.set(true);
-        let status = catch_unwind(AssertUnwindSafe(|| (self.function)(&mut call)));
+        let status = catch_unwind(AssertUnwindSafe(|| function(&mut call)));
         CALLING.set(false);
         self.value.truncate(MAX_VALUE_BYTES);
         match status {
@@ -384,12 +396,39 @@ mod tests {
         Arc::new(write_bundle(&source, &options, &folder.path().join("bundle")).unwrap().bundle)
     }
 
-    fn slots_of(
-        recording: Recording,
-        function: impl Fn(&mut Call<'_>) -> i32 + Send + Sync + 'static,
-    ) -> FunctionSlots {
-        let function: Function = Arc::new(function);
-        FunctionSlots::new(&function, &[None, None], 0, recording).unwrap()
+    /// Slots whose tasks all call one function.
+    struct Tested {
+        slots: FunctionSlots,
+        function: Function,
+    }
+
+    impl std::ops::Deref for Tested {
+        type Target = FunctionSlots;
+
+        fn deref(&self) -> &FunctionSlots {
+            &self.slots
+        }
+    }
+
+    impl std::ops::DerefMut for Tested {
+        fn deref_mut(&mut self) -> &mut FunctionSlots {
+            &mut self.slots
+        }
+    }
+
+    impl Tested {
+        fn start(&mut self, slots: &[u32], bundle: Arc<Bundle>, range: IndexRange, attempt: u32) {
+            let calls = Calls { bundle, base: 0, first: 0, function: self.function.clone() };
+            self.slots.start(slots, Arc::new(calls), range, attempt);
+        }
+
+        fn shutdown(self) {
+            self.slots.shutdown();
+        }
+    }
+
+    fn slots_of(recording: Recording, function: impl Fn(&mut Call<'_>) -> i32 + Send + Sync + 'static) -> Tested {
+        Tested { slots: FunctionSlots::new(&[None, None], 0, recording).unwrap(), function: Arc::new(function) }
     }
 
     fn ended(slots: &mut FunctionSlots) -> Batch {

@@ -3,11 +3,14 @@
 
 use crate::schedule::{
     AttemptEnd, BatchEnd, Down, Manager, ManagerAction, NodeRanks, Policy, Role, Settings, SubAction, SubManager, Tree,
-    Uniform, Up, Verdict, Worker, WorkerAction,
+    Up, Verdict, Worker, WorkerAction,
 };
-use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Status};
+use crate::task::{
+    BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Shape as TaskShape, Status,
+};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
 
 pub(crate) const BUNDLE: BundleId = BundleId(0);
 
@@ -104,7 +107,7 @@ pub(crate) struct Shape {
 }
 
 impl Cluster {
-    pub(crate) fn new(shape: &Shape, settings: Settings, tasks: u64, uniform: Uniform, behaviour: Behaviour) -> Self {
+    pub(crate) fn new(shape: &Shape, settings: Settings, tasks: u64, uniform: TaskShape, behaviour: Behaviour) -> Self {
         let nodes: Vec<NodeRanks> = (0..shape.nodes)
             .map(|n| NodeRanks {
                 node: NodeId(n),
@@ -121,7 +124,7 @@ impl Cluster {
                     let machine = match place.role {
                         Role::Manager => {
                             let mut manager = Manager::new(policy, settings, &place.children);
-                            manager.add_bundle(BUNDLE, tasks, RangeSet::new(), Box::new(uniform));
+                            manager.add_bundle(BUNDLE, tasks, RangeSet::new(), Arc::new(uniform));
                             Machine::Manager(manager)
                         }
                         Role::SubManager => Machine::Sub(SubManager::new(policy, &place.children)),
@@ -157,7 +160,7 @@ impl Cluster {
             last_end_us: 0,
             checked_every: if tasks > 5_000 { 997 } else { 1 },
             tasks,
-            batches: false,
+            batches: uniform.calls,
         };
         cluster.open();
         cluster
@@ -165,18 +168,6 @@ impl Cluster {
 
     pub(crate) fn latency(mut self, latency_us: impl FnMut() -> u64 + 'static) -> Self {
         self.latency_us = Box::new(latency_us);
-        self
-    }
-
-    /// Makes functions of the tasks. To be called before anything runs.
-    pub(crate) fn with_batches(mut self) -> Self {
-        self.batches = true;
-        for machine in self.machines.values_mut() {
-            if let Machine::Worker(worker) = machine {
-                let plain = std::mem::replace(worker, Worker::new(NodeId(0), Resources { cores: 0, gpus: 0 }, 1));
-                *worker = plain.with_batches();
-            }
-        }
         self
     }
 

@@ -2,9 +2,12 @@
 
 use super::cluster::{Cluster, Shape};
 use super::{Draws, depth, each_takes, one_core, rank, settings};
-use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Settings, Uniform, Up};
-use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Status};
+use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Settings, Up};
+use crate::task::{
+    BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Shape as TaskShape, Status,
+};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 #[test]
 fn a_drain_gives_back_what_did_not_run_and_fails_nothing() {
@@ -45,8 +48,8 @@ fn cancelled_tasks_end_as_cancelled_once() {
 
 fn manager_of_one(tasks: u64) -> (Manager, Vec<ManagerAction>) {
     let mut manager = Manager::new(Policy::default(), settings(), &[rank(1)]);
-    let uniform = Uniform { resources: Resources::ONE_CORE, retries: 0 };
-    manager.add_bundle(BundleId(0), tasks, RangeSet::new(), Box::new(uniform));
+    let uniform = TaskShape::PROCESS;
+    manager.add_bundle(BundleId(0), tasks, RangeSet::new(), Arc::new(uniform));
     let mut out = Vec::new();
     manager.open(0, &mut out);
     (manager, out)
@@ -121,7 +124,7 @@ fn random_run(seed: u64) {
     let fails_of_ten = if draws.below(2) == 0 { 0 } else { draws.below(8) };
     let settings = Settings { crash_limit: 1_000, nodes: shape.nodes, ..settings() };
     let width = 1 + draws.below(u64::from(shape.slots)) as u32;
-    let uniform = Uniform { resources: Resources { cores: width, gpus: 0 }, retries };
+    let uniform = TaskShape { resources: Resources { cores: width, gpus: 0 }, retries, calls: draws.below(2) == 0 };
     let salt = draws.next();
     let behaviour = Box::new(move |index: u64, attempt: u32, rank: Rank| {
         let mut own = Draws(salt ^ (index << 20) ^ (u64::from(attempt) << 10) ^ u64::from(rank.0));
@@ -143,9 +146,6 @@ fn random_run(seed: u64) {
     let drained = draws.below(4) == 0;
     if drained {
         cluster.drain_at(draws.below(span), draws.below(scale));
-    }
-    if draws.below(2) == 0 {
-        cluster = cluster.with_batches();
     }
     let done = cluster.run(3_600_000_000);
     if !drained {

@@ -5,16 +5,16 @@ mod faults;
 mod policy;
 mod regression;
 
-use super::{Settings, Uniform};
-use crate::task::{Rank, Resources, Status};
+use super::Settings;
+use crate::task::{Rank, Shape as TaskShape, Status};
 use cluster::{Behaviour, Cluster, Shape};
 
 fn settings() -> Settings {
     Settings { crash_limit: 5, max_fails: None, max_running: None, grace_us: 1_000_000, nodes: 1 }
 }
 
-fn one_core(retries: u32) -> Uniform {
-    Uniform { resources: Resources::ONE_CORE, retries }
+fn one_core(retries: u32) -> TaskShape {
+    TaskShape { retries, ..TaskShape::PROCESS }
 }
 
 fn each_takes(us: u64) -> Behaviour {

@@ -2,8 +2,8 @@
 
 use super::cluster::{Cluster, Shape};
 use super::{Draws, depth, each_takes, one_core, run, settings};
-use crate::schedule::{Settings, Uniform};
-use crate::task::{OutcomeClass, Resources, Status};
+use crate::schedule::Settings;
+use crate::task::{OutcomeClass, Resources, Shape as TaskShape, Status};
 
 /// Zero-cost list scheduling: each task in order to the slot that is free first.
 fn list_schedule(durations: &[u64], slots: usize) -> u64 {
@@ -63,9 +63,8 @@ fn a_few_long_tasks_after_very_many_short_ones_run_side_by_side() {
 /// Runs tasks as processes, or as functions in batches.
 fn run_as(batches: bool, shape: &Shape, tasks: u64, behaviour: super::cluster::Behaviour) -> Cluster {
     let settings = Settings { nodes: shape.nodes, ..settings() };
-    let cluster = Cluster::new(shape, settings, tasks, one_core(0), behaviour);
-    let cluster = if batches { cluster.with_batches() } else { cluster };
-    cluster.run(3_600_000_000).all_ended_once()
+    let tasks_are = if batches { TaskShape::CALL } else { TaskShape::PROCESS };
+    Cluster::new(shape, settings, tasks, tasks_are, behaviour).run(3_600_000_000).all_ended_once()
 }
 
 #[test]
@@ -116,7 +115,7 @@ fn no_more_tasks_are_out_than_the_user_allows() {
 #[test]
 fn wide_tasks_run_where_they_fit_and_are_not_starved() {
     let shape = Shape { nodes: 2, ranks_per_node: 2, slots: 4, fan_out: 64 };
-    let wide = Uniform { resources: Resources { cores: 3, gpus: 0 }, retries: 0 };
+    let wide = TaskShape { resources: Resources { cores: 3, gpus: 0 }, ..TaskShape::PROCESS };
     let settings = Settings { nodes: 2, ..settings() };
     let done = Cluster::new(&shape, settings, 40, wide, each_takes(100_000)).run(3_600_000_000).all_ended_once();
     let rounds = done.last_end_us as f64 / 100_000.0;

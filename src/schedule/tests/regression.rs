@@ -2,10 +2,11 @@
 
 use super::{rank, settings};
 use crate::schedule::{
-    AttemptEnd, Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Settings, Shapes, Uniform,
-    Unstarted, Up, Verdict, Work, WorkRange, Worker, WorkerAction,
+    AttemptEnd, Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Settings, Shapes, Unstarted, Up,
+    Verdict, Work, WorkRange, Worker, WorkerAction,
 };
-use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Resources};
+use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Resources, Shape as TaskShape};
+use std::sync::Arc;
 
 fn hello(cores: u32, gpus: u32, node: u32) -> Up {
     let total = Resources { cores, gpus };
@@ -25,7 +26,7 @@ fn tasks(ranges: &[WorkRange]) -> u64 {
     ranges.iter().map(|given| given.range.len()).sum()
 }
 
-fn manager_of_two(settings: Settings, tasks: u64, shapes: Box<dyn Shapes>) -> Manager {
+fn manager_of_two(settings: Settings, tasks: u64, shapes: Arc<dyn Shapes>) -> Manager {
     let mut manager = Manager::new(Policy::default(), settings, &[rank(1), rank(2)]);
     manager.add_bundle(BundleId(0), tasks, RangeSet::new(), shapes);
     manager.open(0, &mut Vec::new());
@@ -34,8 +35,8 @@ fn manager_of_two(settings: Settings, tasks: u64, shapes: Box<dyn Shapes>) -> Ma
 
 #[test]
 fn a_task_is_tried_again_where_it_failed_when_it_fits_nowhere_else() {
-    let eight = Uniform { resources: Resources { cores: 8, gpus: 0 }, retries: 1 };
-    let mut manager = manager_of_two(Settings { nodes: 2, ..settings() }, 1, Box::new(eight));
+    let eight = TaskShape { resources: Resources { cores: 8, gpus: 0 }, retries: 1, calls: false };
+    let mut manager = manager_of_two(Settings { nodes: 2, ..settings() }, 1, Arc::new(eight));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(8, 0, 0), &mut out);
     manager.on_child(1, rank(2), hello(4, 0, 1), &mut out);
@@ -49,8 +50,8 @@ fn a_task_is_tried_again_where_it_failed_when_it_fits_nowhere_else() {
 
 #[test]
 fn the_limit_of_running_tasks_counts_tasks_and_not_cores() {
-    let four = Uniform { resources: Resources { cores: 4, gpus: 0 }, retries: 0 };
-    let mut manager = manager_of_two(Settings { max_running: Some(8), ..settings() }, 100, Box::new(four));
+    let four = TaskShape { resources: Resources { cores: 4, gpus: 0 }, ..TaskShape::PROCESS };
+    let mut manager = manager_of_two(Settings { max_running: Some(8), ..settings() }, 100, Arc::new(four));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(32, 0, 0), &mut out);
     assert_eq!(tasks(&handed_to(&out, 1)), 8);
@@ -59,17 +60,18 @@ fn the_limit_of_running_tasks_counts_tasks_and_not_cores() {
 /// A hundred tasks that take a GPU, before all others.
 struct GpuFirst;
 impl Shapes for GpuFirst {
-    fn run_at(&self, range: IndexRange) -> (u64, Resources, u32) {
+    fn run_at(&self, range: IndexRange) -> (u64, TaskShape) {
+        let resources = Resources { cores: 1, gpus: 1 };
         match range.start {
-            0..100 => (100.min(range.end), Resources { cores: 1, gpus: 1 }, 0),
-            _ => (range.end, Resources::ONE_CORE, 0),
+            0..100 => (100.min(range.end), TaskShape { resources, ..TaskShape::PROCESS }),
+            _ => (range.end, TaskShape::PROCESS),
         }
     }
 }
 
 #[test]
 fn tasks_that_fit_no_idle_node_do_not_hold_up_those_behind_them() {
-    let mut manager = manager_of_two(settings(), 1_000, Box::new(GpuFirst));
+    let mut manager = manager_of_two(settings(), 1_000, Arc::new(GpuFirst));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(8, 4, 0), &mut out);
     manager.on_child(1, rank(2), hello(8, 0, 1), &mut out);
@@ -78,8 +80,8 @@ fn tasks_that_fit_no_idle_node_do_not_hold_up_those_behind_them() {
 
 #[test]
 fn however_many_ask_for_the_end_each_child_is_told_once() {
-    let one = Uniform { resources: Resources::ONE_CORE, retries: 0 };
-    let mut manager = manager_of_two(settings(), 100, Box::new(one));
+    let one = TaskShape::PROCESS;
+    let mut manager = manager_of_two(settings(), 100, Arc::new(one));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(8, 0, 0), &mut out);
     manager.on_child(1, rank(2), hello(8, 0, 0), &mut out);
@@ -92,8 +94,8 @@ fn however_many_ask_for_the_end_each_child_is_told_once() {
 
 #[test]
 fn what_of_a_run_was_not_held_does_not_take_the_rest_with_it() {
-    let one = Uniform { resources: Resources::ONE_CORE, retries: 0 };
-    let mut manager = manager_of_two(settings(), 8, Box::new(one));
+    let one = TaskShape::PROCESS;
+    let mut manager = manager_of_two(settings(), 8, Arc::new(one));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(4, 0, 0), &mut out);
     let mut report = Report::default();
@@ -104,8 +106,8 @@ fn what_of_a_run_was_not_held_does_not_take_the_rest_with_it() {
 
 #[test]
 fn tasks_that_take_gpus_are_spread_by_gpus_and_not_by_cores() {
-    let gpu = Uniform { resources: Resources { cores: 1, gpus: 1 }, retries: 0 };
-    let mut manager = manager_of_two(settings(), 64, Box::new(gpu));
+    let gpu = TaskShape { resources: Resources { cores: 1, gpus: 1 }, ..TaskShape::PROCESS };
+    let mut manager = manager_of_two(settings(), 64, Arc::new(gpu));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(64, 4, 0), &mut out);
     manager.on_child(1, rank(2), hello(64, 4, 1), &mut out);
@@ -114,7 +116,7 @@ fn tasks_that_take_gpus_are_spread_by_gpus_and_not_by_cores() {
 
 #[test]
 fn tasks_that_take_gpus_leave_room_for_those_that_do_not() {
-    let mut manager = manager_of_two(settings(), 200, Box::new(GpuFirst));
+    let mut manager = manager_of_two(settings(), 200, Arc::new(GpuFirst));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(8, 4, 0), &mut out);
     let handed = handed_to(&out, 1);
@@ -125,8 +127,8 @@ fn tasks_that_take_gpus_leave_room_for_those_that_do_not() {
 
 #[test]
 fn work_that_crosses_a_report_can_be_asked_back() {
-    let one = Uniform { resources: Resources::ONE_CORE, retries: 0 };
-    let mut manager = manager_of_two(settings(), 8, Box::new(one));
+    let one = TaskShape::PROCESS;
+    let mut manager = manager_of_two(settings(), 8, Arc::new(one));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(4, 0, 0), &mut out);
     let ended = |start, end, hands| {
@@ -153,7 +155,7 @@ fn work_that_crosses_a_report_can_be_asked_back() {
 
 fn range_of(start: u64, end: u64, gpus: u32) -> WorkRange {
     let resources = Resources { cores: 1, gpus };
-    let work = Work { bundle: BundleId(0), resources, retries: 0, attempt: 0, crashes: 0, avoid: None };
+    let work = Work { bundle: BundleId(0), resources, retries: 0, calls: false, attempt: 0, crashes: 0, avoid: None };
     WorkRange { work, range: IndexRange::new(start, end) }
 }
 
@@ -199,8 +201,8 @@ fn what_takes_gpus_is_not_given_back_to_who_has_none() {
 
 #[test]
 fn a_child_that_says_what_cannot_be_is_believed_no_further_than_it_holds() {
-    let one = Uniform { resources: Resources::ONE_CORE, retries: 0 };
-    let mut manager = manager_of_two(settings(), 8, Box::new(one));
+    let one = TaskShape::PROCESS;
+    let mut manager = manager_of_two(settings(), 8, Arc::new(one));
     let mut out = Vec::new();
     manager.on_child(1, rank(1), hello(4, 0, 0), &mut out);
     manager.on_child(1, rank(2), hello(4, 0, 1), &mut out);

@@ -126,10 +126,10 @@ fn a_json_line_wins_over_the_options() {
     let env = [("A", "1"), ("B", "b000"), ("OMP_NUM_THREADS", "4")];
     assert_eq!(first.env, env.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())));
     assert_eq!((first.cwd.as_deref(), first.timeout), (Some(&b"d"[..]), Some(Duration::from_secs(60))));
-    assert_eq!(bundle.shape(0), Shape { resources: Resources { cores: 4, gpus: 1 }, retries: 2 });
+    assert_eq!(bundle.shape(0), Shape { resources: Resources { cores: 4, gpus: 1 }, retries: 2, calls: false });
     let second = bundle.command(1, 0);
     assert_eq!((second.cwd.as_deref(), second.timeout), (Some(&b"run-1"[..]), Some(Duration::from_millis(500))));
-    assert_eq!(bundle.shape(1), Shape { resources: Resources { cores: 1, gpus: 1 }, retries: 0 });
+    assert_eq!(bundle.shape(1), Shape { resources: Resources { cores: 1, gpus: 1 }, retries: 0, calls: false });
     assert_eq!(bundle.max_resources(), Resources { cores: 4, gpus: 1 });
     let runs: Vec<_> = bundle.shape_runs(IndexRange::new(0, 2)).map(|(range, _)| range).collect();
     assert_eq!(runs, [IndexRange::one(0), IndexRange::one(1)]);
