@@ -148,14 +148,17 @@ fn within(batch: IndexRange, (next, end): (u32, u32)) -> IndexRange {
     IndexRange::new(batch.start + u64::from(next), batch.start + u64::from(end))
 }
 
-/// The threads of one rank.
+/// The slots of one rank.
 pub struct FunctionSlots {
     slots: Vec<Slot>,
     ended: Receiver<Batch>,
     wake: Wake,
+    /// Waits to be taken by the thread that will call.
+    caller: Option<InlineCaller>,
 }
 
 struct Slot {
+    /// Where its thread, or the inline caller, waits.
     orders: Option<Sender<BatchOrder>>,
     window: Arc<Window>,
     units: SlotCores,
@@ -214,7 +217,29 @@ impl FunctionSlots {
             Ok(Slot { orders: Some(orders), window, units: units.clone(), running: None, thread: Some(thread) })
         };
         let slots = (0..).zip(slots).map(start).collect::<Result<_, ExecuteError>>()?;
-        Ok(Self { slots, ended, wake })
+        Ok(Self { slots, ended, wake, caller: None })
+    }
+
+    /// One slot without a thread: whoever takes the [caller](Self::take_caller) calls.
+    ///
+    /// # Panics
+    /// Where there is not one slot.
+    pub fn inline(slots: &[SlotCores], first_slot: u32, recording: Recording) -> Result<Self, ExecuteError> {
+        let [units] = slots else { panic!("{} slots for one caller", slots.len()) };
+        let wake = Wake::new().map_err(system("make a socket pair"))?;
+        let (tell, ended) = unbounded();
+        let (orders, waiting) = bounded::<BatchOrder>(1);
+        let window = Arc::new(Window::default());
+        let value = Vec::with_capacity(MAX_VALUE_BYTES);
+        let caller = Caller { window: window.clone(), number: 0, slot: first_slot, recording, value };
+        let caller = InlineCaller { caller, waiting, tell, units: units.clone() };
+        let slot = Slot { orders: Some(orders), window, units: units.clone(), running: None, thread: None };
+        Ok(Self { slots: vec![slot], ended, wake, caller: Some(caller) })
+    }
+
+    /// Who calls the functions of a slot without a thread. Once.
+    pub fn take_caller(&mut self) -> Option<InlineCaller> {
+        self.caller.take()
     }
 
     /// Starts a batch on the first of these slots, on the cores of all of them.
@@ -281,6 +306,47 @@ impl FunctionSlots {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+/// Calls the functions of a slot without a thread of its own, in the thread of the owner.
+pub struct InlineCaller {
+    caller: Caller,
+    waiting: Receiver<BatchOrder>,
+    tell: Sender<Batch>,
+    units: SlotCores,
+}
+
+impl InlineCaller {
+    /// Binds this thread to the slot's cores, until the result is dropped.
+    pub fn bind(&self) -> Bound {
+        let before = self.units.as_ref().and_then(|_| CpuSet::of_this_thread().ok());
+        bind(self.units.as_deref());
+        Bound(before)
+    }
+
+    /// Whether a batch was started and waits to be called.
+    pub fn has_order(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Calls the batch that was started, if there is one. Its end comes with the next [`FunctionSlots::poll`]; nobody is
+    /// woken for it.
+    pub fn call_next(&mut self) {
+        if let Ok(order) = self.waiting.try_recv() {
+            let batch = self.caller.call_all(&order);
+            // Where the slots are gone, nobody wants to know.
+            let _ = self.tell.send(batch);
+        }
+    }
+}
+
+/// A thread that is bound; dropping it gives the thread back the cores that it had.
+pub struct Bound(SlotCores);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        bind(self.0.as_deref());
     }
 }
 
