@@ -99,6 +99,34 @@ fn a_function_of_a_shared_object_is_given_its_task_and_gives_value_and_status() 
 }
 
 #[test]
+fn a_value_that_is_too_large_fails_its_task_and_says_so_whatever_gave_it() {
+    let claims = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
+{
+    size_t given = task->value_capacity + (task->payload_bytes > 65536);
+    memset(task->value, 'x', task->value_capacity);
+    task->value_bytes = given;
+    return 0;
+}
+"#;
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        plugin(&world, "claims.so", claims);
+        world.write("lines", format!("{}\n{}\n", "x".repeat(65536), "x".repeat(65537)));
+        for (out, call) in [("echo", "builtin:echo"), ("claims", "claims.so:claims")] {
+            world.run(launch, &["run", "--out", out, "--each-line", "lines", "--call", call]).with(1);
+            let statuses: Vec<_> = tasks(&world, out).iter().map(|row| row["status"].clone()).collect();
+            assert_eq!(statuses, ["ok", "exit:-1"], "{call}, {}", launch.name);
+            let values = outputs(&world, out);
+            assert_eq!(values[0]["stdout"], "x".repeat(65536));
+            assert_eq!(values[1]["stdout"], "the value is larger than there is room for\n");
+        }
+    }
+}
+
+#[test]
 fn a_shared_object_in_cpp_that_hides_its_names_can_be_called() {
     let world = World::new();
     build(&world, "square.so", SQUARE, &["c++", "-x", "c++", "-fvisibility=hidden"]);

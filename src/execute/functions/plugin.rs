@@ -1,6 +1,6 @@
 //! Functions of a shared object, by the C interface of `bindings/c/myriarch_task.h`.
 
-use super::function::{Call, Function, FunctionError, MAX_VALUE_BYTES};
+use super::function::{Call, Function, FunctionError, MAX_VALUE_BYTES, refuse_value};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -39,9 +39,6 @@ fn base_of(address: *const c_void) -> *mut c_void {
         if libc::dladdr(address, &mut info) == 0 { std::ptr::null_mut() } else { info.dli_fbase }
     }
 }
-
-/// The status of a call that says that it gave more than there is room for.
-const VALUE_TOO_LARGE: i32 = -1;
 
 pub(super) fn load(path: &Path, symbol: &str) -> Result<Function, FunctionError> {
     // A name without a slash would be looked for among the system's libraries: a file is meant.
@@ -88,8 +85,7 @@ fn invoke(function: RawFunction, call: &mut Call<'_>) -> i32 {
     // SAFETY: the function has the header's type; payload and value are live, and as large as the task says.
     let status = unsafe { function(&mut task) };
     if task.value_bytes > MAX_VALUE_BYTES {
-        call.value.extend_from_slice(b"the value is larger than there is room for\n");
-        return VALUE_TOO_LARGE;
+        return refuse_value(call.value);
     }
     // SAFETY: there is room for so many bytes, and the function says that it has written them.
     unsafe { call.value.set_len(task.value_bytes) };
