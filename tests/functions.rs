@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::json::stream;
 use common::{Launch, World, eventually, outputs, summary, tasks};
 use std::path::Path;
 use std::process::Command;
@@ -123,6 +124,32 @@ MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
             assert_eq!(values[0]["stdout"], "x".repeat(65536));
             assert_eq!(values[1]["stdout"], "the value is larger than there is room for\n");
         }
+    }
+}
+
+#[test]
+fn what_a_function_says_to_have_written_and_has_not_is_zeros_and_no_earlier_value() {
+    let claims = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
+{
+    if (task->index % 2 == 0)
+        memset(task->value, 'x', 1000);
+    task->value_bytes = task->index % 4 == 3 ? task->value_capacity : 1000;
+    return 0;
+}
+"#;
+    let world = World::new();
+    plugin(&world, "claims.so", claims);
+    world.alone(&["run", "--out", "run", "--array", "0-19", "-j", "1", "--call", "claims.so:claims"]).with(0);
+    for (index, row) in outputs(&world, "run").iter().enumerate() {
+        let wanted = match index % 4 {
+            0 | 2 => vec![b'x'; 1000],
+            1 => vec![0; 1000],
+            _ => vec![0; 65536],
+        };
+        assert!(stream(row, "stdout") == wanted, "task {index}");
     }
 }
 

@@ -177,7 +177,7 @@ impl FunctionSlots {
                 number,
                 slot: first_slot + number,
                 recording,
-                value: Vec::with_capacity(MAX_VALUE_BYTES),
+                value: Vec::new(),
             };
             let (own, tell, wake) = (units.clone(), tell.clone(), wake.clone());
             let work = move || {
