@@ -128,6 +128,30 @@ MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
 }
 
 #[test]
+fn printing_stops_where_there_is_no_room_even_behind_a_size_that_is_wrong() {
+    let prints = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int prints(struct myriarch_task *task)
+{
+    task->value_bytes = task->value_capacity - 2 + task->index;
+    memset(task->value, 'x', task->value_capacity);
+    if (myriarch_print(task, "y") == 0)
+        return 0;
+    task->value_bytes = 0;
+    myriarch_print(task, "no room");
+    return 1;
+}
+"#;
+    let world = World::new();
+    plugin(&world, "prints.so", prints);
+    world.alone(&["run", "--out", "run", "--array", "0-9", "--call", "prints.so:prints"]).with(1);
+    let values = outputs(&world, "run");
+    assert!(values[0]["stdout"].as_str().unwrap().ends_with("xy"));
+    assert!(values[1..].iter().all(|row| row["stdout"] == "no room"), "{:?}", values[3]);
+}
+
+#[test]
 fn what_a_function_says_to_have_written_and_has_not_is_zeros_and_no_earlier_value() {
     let claims = r#"
 #define MYRIARCH_TASK_PLUGIN
