@@ -4,6 +4,8 @@ mod common;
 
 use common::json::stream;
 use common::{Launch, World, eventually, outputs, summary, tasks};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -234,6 +236,35 @@ fn what_cannot_be_called_stops_the_run_before_it_starts() {
             ended.says_once(cause);
             assert_eq!(ended.says("myriarch:"), 1, "{call}: {}", ended.stderr);
             assert_eq!(world.listing(), before, "{call} leaves no folder");
+        }
+    }
+}
+
+#[test]
+fn a_shared_object_whose_path_is_not_utf8_is_refused_in_one_message() {
+    let folder = OsStr::from_bytes(b"folder-\xff");
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        plugin(&world, "square.so", SQUARE);
+        std::fs::create_dir(world.path(folder)).unwrap();
+        std::fs::rename(world.path("square.so"), world.path(folder).join("square.so")).unwrap();
+        let path = Path::new(folder).join("square.so:square");
+        // Named by its whole path, or from within its folder.
+        for (call, started_in) in [(path.as_os_str(), Path::new("")), (OsStr::new("square.so:square"), folder.as_ref())]
+        {
+            let words = ["run", "--out", "run", "--array", "0-9", "--call"].map(OsStr::new);
+            let words = [&words[..], &[call]].concat();
+            let started_in = world.path(started_in);
+            let run = world.start_with(launch, &words, |command| {
+                command.current_dir(&started_in);
+            });
+            let ended = run.wait();
+            if !launch.is_mpi() {
+                assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+            }
+            ended.says_once("square.so:square\" is not UTF-8");
+            assert_eq!((ended.says("myriarch:"), ended.says("Usage")), (1, 0), "{}", ended.stderr);
+            assert!(!world.has("run") && !started_in.join("run").exists());
         }
     }
 }
