@@ -270,6 +270,40 @@ fn a_shared_object_whose_path_is_not_utf8_is_refused_in_one_message() {
 }
 
 #[test]
+fn a_function_that_ends_its_process_has_the_last_word_and_a_resume_goes_on() {
+    let aborts = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <stdexcept>
+#include <stdlib.h>
+MYRIARCH_TASK_EXPORT int ends(struct myriarch_task *task)
+{
+    FILE *fuse = fopen("fuse", "r");
+    char how[16] = "";
+    if (!fuse || task->index != 7)
+        return 0;
+    if (fscanf(fuse, "%15s", how) == 1 && strcmp(how, "throws") == 0)
+        throw std::runtime_error("no luck");
+    fprintf(stderr, "no luck with task %d\n", (int)task->index);
+    abort();
+}
+"#;
+    for launch in Launch::possible(&[Launch::ALONE, Launch::FOUR_THREADS, Launch::MPI_2]) {
+        for (how, last_word) in [("aborts", "no luck with task 7"), ("throws", "cannot catch foreign exceptions")] {
+            let world = World::new();
+            build(&world, "ends.so", aborts, &["c++", "-x", "c++"]);
+            world.write("fuse", how);
+            let ended = world.run(launch, &["run", "--out", "run", "--array", "0-9", "--call", "ends.so:ends"]);
+            assert_ne!(ended.code, Some(0), "{}, {how}", launch.name);
+            ended.says_once(last_word);
+            std::fs::remove_file(world.path("fuse")).unwrap();
+            world.run(launch, &["run", "--resume", "--out", "run"]).with(0);
+            assert!(tasks(&world, "run").iter().all(|task| task["status"] == "ok"), "{}, {how}", launch.name);
+        }
+    }
+}
+
+#[test]
 fn options_of_processes_are_refused_with_functions() {
     let world = World::new();
     for (words, cause) in [
