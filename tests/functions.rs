@@ -304,6 +304,69 @@ MYRIARCH_TASK_EXPORT int ends(struct myriarch_task *task)
 }
 
 #[test]
+fn a_signal_neither_disturbs_a_function_nor_is_kept_from_the_processes_that_it_starts() {
+    let signals = r#"
+#define _GNU_SOURCE
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+static pthread_t reader;
+static int ends[2];
+
+static void *interrupt(void *unused)
+{
+    usleep(50000);
+    pthread_kill(reader, SIGTERM);
+    usleep(50000);
+    if (write(ends[1], "x", 1) != 1)
+        close(ends[1]);
+    return unused;
+}
+
+MYRIARCH_TASK_EXPORT int reads(struct myriarch_task *task)
+{
+    pthread_t other;
+    char byte;
+    ssize_t length;
+    reader = pthread_self();
+    if (pipe(ends) != 0 || pthread_create(&other, NULL, interrupt, NULL) != 0)
+        return 1;
+    length = read(ends[0], &byte, 1);
+    if (length != 1)
+        myriarch_print(task, "%s\n", strerror(errno));
+    pthread_join(other, NULL);
+    return length != 1;
+}
+
+MYRIARCH_TASK_EXPORT int starts(struct myriarch_task *task)
+{
+    char line[100] = "";
+    FILE *child = popen("grep SigBlk /proc/self/status", "r");
+    if (!child || !fgets(line, sizeof line, child))
+        return 1;
+    pclose(child);
+    return myriarch_print(task, "%s", line);
+}
+"#;
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        build(&world, "signals.so", signals, &["cc", "-std=c99", "-pthread"]);
+        for (out, call, value) in
+            [("reads", "signals.so:reads", ""), ("starts", "signals.so:starts", "SigBlk:\t0000000000000000\n")]
+        {
+            // A signal asks for the end of the run, but its only task ends well before.
+            world.run(launch, &["run", "--out", out, "--array", "0-0", "--call", call]);
+            assert_eq!(tasks(&world, out)[0]["status"], "ok", "{call}, {}: {:?}", launch.name, outputs(&world, out));
+            assert_eq!(outputs(&world, out)[0]["stdout"], value, "{call}, {}", launch.name);
+        }
+    }
+}
+
+#[test]
 fn options_of_processes_are_refused_with_functions() {
     let world = World::new();
     for (words, cause) in [
