@@ -189,6 +189,34 @@ fn a_shared_object_in_cpp_that_hides_its_names_can_be_called() {
 }
 
 #[test]
+fn a_function_of_two_cores_is_told_so_and_waits_where_one_is_free() {
+    let counts = r#"
+#define _DEFAULT_SOURCE
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <unistd.h>
+static int running;
+MYRIARCH_TASK_EXPORT int counts(struct myriarch_task *task)
+{
+    int at_once = __sync_add_and_fetch(&running, 1);
+    usleep(2000);
+    __sync_sub_and_fetch(&running, 1);
+    return myriarch_print(task, "%u cores, %d at once", task->cores, at_once);
+}
+"#;
+    // Three slots, of one rank or of two: there is never room for a second task.
+    for launch in Launch::possible(&[Launch::ALONE, Launch::MPI_2]) {
+        let world = World::new();
+        plugin(&world, "counts.so", counts);
+        let words = ["run", "--out", "run", "-j", "3", "--cores", "2", "--array", "0-99", "--call", "counts.so:counts"];
+        world.run(launch, &words).with(0);
+        let values = outputs(&world, "run");
+        assert_eq!(values.len(), 100, "{}", launch.name);
+        assert!(values.iter().all(|row| row["stdout"] == "2 cores, 1 at once"), "{}: {values:?}", launch.name);
+    }
+}
+
+#[test]
 fn a_failed_call_is_tried_again_as_often_as_the_user_says() {
     let again = r#"
 #define MYRIARCH_TASK_PLUGIN
