@@ -180,6 +180,36 @@ MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
 }
 
 #[test]
+fn the_values_of_a_grid_are_the_payload_with_commas_between() {
+    let area = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int area(struct myriarch_task *task)
+{
+    char text[64], unit[8];
+    double width, height;
+    if (myriarch_text(task, text, sizeof text) || sscanf(text, "%lf,%lf,%7s", &width, &height, unit) != 3)
+        return 2;
+    return myriarch_print(task, "%s: %g %s\n", text, width * height, unit);
+}
+"#;
+    for launch in launches() {
+        let world = World::new();
+        plugin(&world, "area.so", area);
+        let grids = ["--grid", "w=2,3", "--grid", "h=-0.5:1:0.5", "--grid", "unit=m,cm"];
+        let words = [&["run", "--out", "run", "--call", "area.so:area"], &grids[..]].concat();
+        world.run(launch, &words).with(0);
+        let said = world.alone(&["output", "run"]).with(0);
+        let said: Vec<_> = said.text().lines().collect();
+        assert_eq!(said.len(), 16, "{}", launch.name);
+        assert_eq!(said[..3], ["2,-0.5,m: -1 m", "2,-0.5,cm: -1 cm", "2,0.0,m: 0 m"]);
+        assert_eq!(said[15], "3,1.0,cm: 3 cm");
+        let listed = world.alone(&["tasks", "run"]).with(0);
+        assert_eq!(listed.text().matches("area.so:area 3,1.0,cm").count(), 1, "{}", listed.text());
+    }
+}
+
+#[test]
 fn a_shared_object_in_cpp_that_hides_its_names_can_be_called() {
     let world = World::new();
     build(&world, "square.so", SQUARE, &["c++", "-x", "c++", "-fvisibility=hidden"]);
@@ -402,8 +432,7 @@ fn options_of_processes_are_refused_with_functions() {
         (&["--array", "0-9", "--cwd", "x"], "--cwd: it is for processes"),
         (&["--array", "0-9", "--gpus", "1"], "--gpus: it is for processes"),
         (&["--array", "0-9", "--stdout", "none"], "--stdout: it is for processes"),
-        (&["list.txt"], "--call takes its tasks from --array, --each-line or --table"),
-        (&["--grid", "a=1,2"], "--call takes its tasks from --array, --each-line or --table"),
+        (&["list.txt"], "--call takes its tasks from --array, --each-line, --grid or --table"),
     ] {
         let ended = world.alone(&[&["run", "--out", "run", "--call", "builtin:noop"], words].concat()).with(2);
         ended.says_once(cause);

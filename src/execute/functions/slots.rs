@@ -178,6 +178,7 @@ impl FunctionSlots {
                 slot: first_slot + number,
                 recording,
                 value: Vec::new(),
+                row: Vec::new(),
             };
             let (own, tell, wake) = (units.clone(), tell.clone(), wake.clone());
             let work = move || {
@@ -300,6 +301,7 @@ struct Caller {
     slot: u32,
     recording: Recording,
     value: Vec<u8>,
+    row: Vec<u8>,
 }
 
 impl Caller {
@@ -353,7 +355,7 @@ impl Caller {
         self.value.clear();
         let mut call = Call {
             index: order.bundle.label(index),
-            payload: order.bundle.call_payload(index),
+            payload: order.bundle.call_payload(index, &mut self.row),
             attempt: order.attempt,
             slot: self.slot,
             cores: order.cores,
