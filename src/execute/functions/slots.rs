@@ -4,7 +4,7 @@
 //! A batch can be cut at any moment: what it has not started is the owner's again. Per task a thread claims the next
 //! index (one compare-and-swap), calls, and notes how long it took (one look at the clock, if that is recorded at all).
 
-use super::function::{Call, Function, MAX_VALUE_BYTES, panic_text};
+use super::function::{Call, Function, MAX_VALUE_BYTES, panic_text, refuse_value};
 use crate::execute::executor::cores_together;
 use crate::execute::sys::CpuSet;
 use crate::execute::{ExecuteError, SlotCores, system};
@@ -187,13 +187,7 @@ impl FunctionSlots {
         let start = |(number, units): (u32, &SlotCores)| {
             let (orders, waiting) = bounded::<BatchOrder>(1);
             let window = Arc::new(Window::default());
-            let mut caller = Caller {
-                window: window.clone(),
-                number,
-                slot: first_slot + number,
-                recording,
-                value: Vec::with_capacity(MAX_VALUE_BYTES),
-            };
+            let mut caller = Caller::new(window.clone(), number, first_slot + number, recording);
             let (own, tell, wake) = (units.clone(), tell.clone(), wake.clone());
             let work = move || {
                 bind(own.as_deref());
@@ -230,8 +224,7 @@ impl FunctionSlots {
         let (tell, ended) = unbounded();
         let (orders, waiting) = bounded::<BatchOrder>(1);
         let window = Arc::new(Window::default());
-        let value = Vec::with_capacity(MAX_VALUE_BYTES);
-        let caller = Caller { window: window.clone(), number: 0, slot: first_slot, recording, value };
+        let caller = Caller::new(window.clone(), 0, first_slot, recording);
         let caller = InlineCaller { caller, waiting, tell, units: units.clone() };
         let slot = Slot { orders: Some(orders), window, units: units.clone(), running: None, thread: None };
         Ok(Self { slots: vec![slot], ended, wake, caller: Some(caller) })
@@ -377,9 +370,14 @@ struct Caller {
     slot: u32,
     recording: Recording,
     value: Vec<u8>,
+    row: Vec<u8>,
 }
 
 impl Caller {
+    fn new(window: Arc<Window>, number: u32, slot: u32, recording: Recording) -> Self {
+        Self { window, number, slot, recording, value: Vec::new(), row: Vec::new() }
+    }
+
     fn call_all(&mut self, order: &BatchOrder) -> Batch {
         let mut batch =
             Batch { slot: self.number, attempt: order.attempt, ok: Vec::new(), failed: Vec::new(), rest: None };
@@ -431,7 +429,7 @@ impl Caller {
         let Calls { bundle, base, first, function } = &*order.calls;
         let mut call = Call {
             index: first + bundle.label(index - base),
-            payload: bundle.call_payload(index - base),
+            payload: bundle.call_payload(index - base, &mut self.row),
             attempt: order.attempt,
             slot: self.slot,
             cores: order.cores,
@@ -440,11 +438,12 @@ impl Caller {
         CALLING.set(true);
         let status = catch_unwind(AssertUnwindSafe(|| function(&mut call)));
         CALLING.set(false);
-        self.value.truncate(MAX_VALUE_BYTES);
-        match status {
-            Ok(0) => Status::Ok,
-            Ok(status) => Status::Exit(status),
-            Err(panic) => Status::Panic(panic_text(&*panic)),
+        let refused = (self.value.len() > MAX_VALUE_BYTES).then(|| refuse_value(&mut self.value));
+        match (status, refused) {
+            (Err(panic), _) => Status::Panic(panic_text(&*panic)),
+            (Ok(_), Some(status)) => Status::Exit(status),
+            (Ok(0), None) => Status::Ok,
+            (Ok(status), None) => Status::Exit(status),
         }
     }
 }
