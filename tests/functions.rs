@@ -2,7 +2,10 @@
 
 mod common;
 
+use common::json::stream;
 use common::{Launch, World, eventually, outputs, summary, tasks};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -99,6 +102,84 @@ fn a_function_of_a_shared_object_is_given_its_task_and_gives_value_and_status() 
 }
 
 #[test]
+fn a_value_that_is_too_large_fails_its_task_and_says_so_whatever_gave_it() {
+    let claims = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
+{
+    size_t given = task->value_capacity + (task->payload_bytes > 65536);
+    memset(task->value, 'x', task->value_capacity);
+    task->value_bytes = given;
+    return 0;
+}
+"#;
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        plugin(&world, "claims.so", claims);
+        world.write("lines", format!("{}\n{}\n", "x".repeat(65536), "x".repeat(65537)));
+        for (out, call) in [("echo", "builtin:echo"), ("claims", "claims.so:claims")] {
+            world.run(launch, &["run", "--out", out, "--each-line", "lines", "--call", call]).with(1);
+            let statuses: Vec<_> = tasks(&world, out).iter().map(|row| row["status"].clone()).collect();
+            assert_eq!(statuses, ["ok", "exit:-1"], "{call}, {}", launch.name);
+            let values = outputs(&world, out);
+            assert_eq!(values[0]["stdout"], "x".repeat(65536));
+            assert_eq!(values[1]["stdout"], "the value is larger than there is room for\n");
+        }
+    }
+}
+
+#[test]
+fn printing_stops_where_there_is_no_room_even_behind_a_size_that_is_wrong() {
+    let prints = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int prints(struct myriarch_task *task)
+{
+    task->value_bytes = task->value_capacity - 2 + task->index;
+    memset(task->value, 'x', task->value_capacity);
+    if (myriarch_print(task, "y") == 0)
+        return 0;
+    task->value_bytes = 0;
+    myriarch_print(task, "no room");
+    return 1;
+}
+"#;
+    let world = World::new();
+    plugin(&world, "prints.so", prints);
+    world.alone(&["run", "--out", "run", "--array", "0-9", "--call", "prints.so:prints"]).with(1);
+    let values = outputs(&world, "run");
+    assert!(values[0]["stdout"].as_str().unwrap().ends_with("xy"));
+    assert!(values[1..].iter().all(|row| row["stdout"] == "no room"), "{:?}", values[3]);
+}
+
+#[test]
+fn what_a_function_says_to_have_written_and_has_not_is_zeros_and_no_earlier_value() {
+    let claims = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
+{
+    if (task->index % 2 == 0)
+        memset(task->value, 'x', 1000);
+    task->value_bytes = task->index % 4 == 3 ? task->value_capacity : 1000;
+    return 0;
+}
+"#;
+    let world = World::new();
+    plugin(&world, "claims.so", claims);
+    world.alone(&["run", "--out", "run", "--array", "0-19", "-j", "1", "--call", "claims.so:claims"]).with(0);
+    for (index, row) in outputs(&world, "run").iter().enumerate() {
+        let wanted = match index % 4 {
+            0 | 2 => vec![b'x'; 1000],
+            1 => vec![0; 1000],
+            _ => vec![0; 65536],
+        };
+        assert!(stream(row, "stdout") == wanted, "task {index}");
+    }
+}
+
+#[test]
 fn a_shared_object_in_cpp_that_hides_its_names_can_be_called() {
     let world = World::new();
     build(&world, "square.so", SQUARE, &["c++", "-x", "c++", "-fvisibility=hidden"]);
@@ -155,6 +236,35 @@ fn what_cannot_be_called_stops_the_run_before_it_starts() {
             ended.says_once(cause);
             assert_eq!(ended.says("myriarch:"), 1, "{call}: {}", ended.stderr);
             assert_eq!(world.listing(), before, "{call} leaves no folder");
+        }
+    }
+}
+
+#[test]
+fn a_shared_object_whose_path_is_not_utf8_is_refused_in_one_message() {
+    let folder = OsStr::from_bytes(b"folder-\xff");
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        plugin(&world, "square.so", SQUARE);
+        std::fs::create_dir(world.path(folder)).unwrap();
+        std::fs::rename(world.path("square.so"), world.path(folder).join("square.so")).unwrap();
+        let path = Path::new(folder).join("square.so:square");
+        // Named by its whole path, or from within its folder.
+        for (call, started_in) in [(path.as_os_str(), Path::new("")), (OsStr::new("square.so:square"), folder.as_ref())]
+        {
+            let words = ["run", "--out", "run", "--array", "0-9", "--call"].map(OsStr::new);
+            let words = [&words[..], &[call]].concat();
+            let started_in = world.path(started_in);
+            let run = world.start_with(launch, &words, |command| {
+                command.current_dir(&started_in);
+            });
+            let ended = run.wait();
+            if !launch.is_mpi() {
+                assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+            }
+            ended.says_once("square.so:square\" is not UTF-8");
+            assert_eq!((ended.says("myriarch:"), ended.says("Usage")), (1, 0), "{}", ended.stderr);
+            assert!(!world.has("run") && !started_in.join("run").exists());
         }
     }
 }

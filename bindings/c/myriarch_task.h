@@ -82,9 +82,12 @@ __attribute__((format(printf, 2, 3), unused))
 #endif
 static int myriarch_print(struct myriarch_task *task, const char *format, ...)
 {
-    size_t room = task->value_capacity - task->value_bytes;
+    size_t room;
     va_list arguments;
     int length;
+    if (task->value_bytes > task->value_capacity)
+        return -1;
+    room = task->value_capacity - task->value_bytes;
     va_start(arguments, format);
     length = vsnprintf((char *)task->value + task->value_bytes, room, format, arguments);
     va_end(arguments);

@@ -4,7 +4,7 @@
 //! A batch can be cut at any moment: what it has not started is the owner's again. Per task a thread claims the next
 //! index (one compare-and-swap), calls, and notes how long it took (one look at the clock, if that is recorded at all).
 
-use super::function::{Call, Function, MAX_VALUE_BYTES, panic_text};
+use super::function::{Call, Function, MAX_VALUE_BYTES, panic_text, refuse_value};
 use crate::execute::executor::cores_together;
 use crate::execute::sys::CpuSet;
 use crate::execute::{ExecuteError, SlotCores, system};
@@ -189,7 +189,7 @@ impl FunctionSlots {
                 number,
                 slot: first_slot + number,
                 recording,
-                value: Vec::with_capacity(MAX_VALUE_BYTES),
+                value: Vec::new(),
             };
             let (own, tell, wake) = (units.clone(), tell.clone(), wake.clone());
             let work = move || {
@@ -374,11 +374,12 @@ impl Caller {
         CALLING.set(true);
         let status = catch_unwind(AssertUnwindSafe(|| function(&mut call)));
         CALLING.set(false);
-        self.value.truncate(MAX_VALUE_BYTES);
-        match status {
-            Ok(0) => Status::Ok,
-            Ok(status) => Status::Exit(status),
-            Err(panic) => Status::Panic(panic_text(&*panic)),
+        let refused = (self.value.len() > MAX_VALUE_BYTES).then(|| refuse_value(&mut self.value));
+        match (status, refused) {
+            (Err(panic), _) => Status::Panic(panic_text(&*panic)),
+            (Ok(_), Some(status)) => Status::Exit(status),
+            (Ok(0), None) => Status::Ok,
+            (Ok(status), None) => Status::Exit(status),
         }
     }
 }
