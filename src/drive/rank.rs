@@ -437,10 +437,10 @@ impl<M: Root> RankLoop<M> {
             }
             Control::Slice { path, asked } => {
                 // What is small is perhaps all of an array, which others below will ask for as well.
-                if path.is_empty() || attached.len() < ATTACHED_BYTES {
-                    if let Err(why) = self.parts.add_parcels(&attached) {
-                        tracing::error!("rank {} was sent a slice that it cannot use: {why}", self.me);
-                    }
+                if (path.is_empty() || attached.len() < ATTACHED_BYTES)
+                    && let Err(why) = self.parts.add_parcels(&attached)
+                {
+                    tracing::error!("rank {} was sent a slice that it cannot use: {why}", self.me);
                 }
                 match (path.is_empty(), &mut self.worker) {
                     (true, Some(worker)) => worker.on_slice(now, asked, &self.parts, out),
