@@ -1,5 +1,6 @@
 //! The loop of one rank: messages in, processes watched, ledger followed, messages out; asleep in between.
 
+use super::functions::{Functions, functions_everywhere};
 use super::keeper::Keeper;
 use super::manager::{Job, ManagerRole, RunEnd};
 use super::parts::{FindFunction, PartPlace, Parts, put_parcel};
@@ -10,7 +11,7 @@ use super::signals;
 use super::slots::Slots;
 use super::wire::{Control, pack, unpack};
 use super::worker::{Runner, WorkerRole};
-use crate::execute::functions::{Function, FunctionSlots, load_function};
+use crate::execute::functions::FunctionSlots;
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir};
@@ -81,11 +82,13 @@ pub fn run(
     let mut lost = false;
     let end = match (start, decode::<Start>(&told)) {
         (Err(unfit), _) => Err(unfit),
-        (_, Ok(Start::Go(shared))) => match function_everywhere(&mut *fabric, shared.function.as_deref())? {
-            Err(unfit) if fabric.rank() == Rank::MANAGER => Err(DriveError::Unfit(unfit)),
-            Err(_) => Ok(None),
-            Ok(function) => {
-                let mut rank = RankLoop::new(fabric, spawner, function, *shared, job)?;
+        (_, Ok(Start::Go(shared))) => match functions_everywhere(&mut *fabric, &shared.functions)? {
+            Err(missing) => match &job {
+                Some(job) => Err(DriveError::Unfit(missing.describe(&job.bundle))),
+                None => Ok(None),
+            },
+            Ok(functions) => {
+                let mut rank = RankLoop::new(fabric, spawner, functions, *shared, job)?;
                 rank.run()?;
                 lost = rank.is_forced();
                 let end;
@@ -102,34 +105,6 @@ pub fn run(
         Ok(Some(end)) if !orderly || lost => crate::fabric::leave(end.wait()),
         end => end,
     }
-}
-
-/// Collective, where there is a function to call: loads it on every rank. The inner error is that of the first rank which
-/// cannot, the same on all ranks: nothing runs then.
-fn function_everywhere(
-    fabric: &mut dyn Fabric,
-    name: Option<&str>,
-) -> Result<Result<Option<Function>, String>, DriveError> {
-    let Some(name) = name else { return Ok(Ok(None)) };
-    let loaded = load_function(name);
-    let trouble = loaded.as_ref().err().map(ToString::to_string);
-    let troubles = fabric.gather(encode(&trouble))?;
-    let first = troubles.map(|all| {
-        let read = |bytes: &Vec<u8>| decode::<Option<String>>(bytes).unwrap_or_default();
-        let all: Vec<Option<String>> = all.iter().map(read).collect();
-        let rank = all.iter().position(Option::is_some)?;
-        // What all ranks say need not be pinned on one of them.
-        let everywhere = all.iter().all(Option::is_some);
-        let text = all.into_iter().flatten().next()?;
-        Some(if everywhere { text } else { format!("rank {rank}: {text}") })
-    });
-    let told = fabric.broadcast(first.map(|first| encode(&first)))?;
-    let first = decode::<Option<String>>(&told).map_err(|_| DriveError::Plan)?;
-    Ok(match (first, loaded) {
-        (Some(trouble), _) => Err(trouble),
-        (None, Ok(function)) => Ok(Some(function)),
-        (None, Err(own)) => Err(own.to_string()),
-    })
 }
 
 fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
@@ -195,7 +170,7 @@ impl RankLoop<ManagerRole> {
     fn new(
         fabric: Box<dyn Fabric>,
         spawner: Spawner,
-        function: Option<Function>,
+        functions: Functions,
         shared: Shared,
         job: Option<Job>,
     ) -> Result<Self, DriveError> {
@@ -203,11 +178,9 @@ impl RankLoop<ManagerRole> {
         let dir = visible(&shared.dir);
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
         let bundle = seen.filter(|bundle| bundle.id() == shared.bundle);
-        let calls = function.is_some();
-        let find: FindFunction = match function {
-            Some(function) => Arc::new(move |_| function.clone()),
-            None => Arc::new(crate::execute::functions::missing),
-        };
+        let find: FindFunction = Arc::new(move |name| {
+            functions.get(name).cloned().unwrap_or_else(|| crate::execute::functions::missing(name))
+        });
         let mut parts = Parts::new(find, bundle.is_some());
         if let Some(bundle) = bundle {
             parts.add(PartPlace::default(), bundle);
@@ -225,7 +198,7 @@ impl RankLoop<ManagerRole> {
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
                     let spawner = spawner.take().expect("a rank has one worker");
-                    rank.worker = Some(rank.worker_role(place.clone(), spawner, calls, &shared)?);
+                    rank.worker = Some(rank.worker_role(place.clone(), spawner, &shared)?);
                 }
             }
         }
@@ -267,13 +240,7 @@ impl RankLoop<ManagerRole> {
         SubRole::new(place, machine, keeper)
     }
 
-    fn worker_role(
-        &self,
-        place: Place,
-        spawner: Spawner,
-        calls: bool,
-        shared: &Shared,
-    ) -> Result<WorkerRole, DriveError> {
+    fn worker_role(&self, place: Place, spawner: Spawner, shared: &Shared) -> Result<WorkerRole, DriveError> {
         let slots = &shared.layout.ranks[self.me.position()];
         let settings = crate::execute::Settings {
             max_output: shared.max_output,
@@ -286,15 +253,16 @@ impl RankLoop<ManagerRole> {
         };
         let total = Resources { cores: slots.slots.len() as u32, gpus: slots.gpus.ids.len() as u32 };
         let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
-        let runner = if calls {
-            let functions = Some(FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording)?);
-            Runner { processes: None, functions, recording: shared.recording }
-        } else {
+        let mut runner = Runner { processes: None, functions: None, recording: shared.recording };
+        if shared.has_processes {
             let slots: Box<dyn Slots> = Box::new(Executor::new(spawner, &slots.slots, settings)?);
             #[cfg(test)]
             let slots = super::tests::perhaps_unkillable(slots);
-            Runner::processes(slots)
-        };
+            runner.processes = Some(slots);
+        }
+        if !shared.functions.is_empty() {
+            runner.functions = Some(FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording)?);
+        }
         Ok(WorkerRole::new(place, machine, runner, self.me, shared))
     }
 }

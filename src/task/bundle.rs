@@ -2,6 +2,7 @@
 //! in it is believed before its length and checksum fit. Only files that Myriarch wrote are mapped: a file of the
 //! user's may shrink under the map and kill the process.
 
+use super::call_entry::CallEntry;
 use super::cause::io_cause;
 use super::command::Command;
 use super::layout::{self, Damage, Entry, Header, RunRecord, Sections};
@@ -254,15 +255,37 @@ impl Bundle {
         self.template.command(index, self.entry(index), SlotText::Number(slot))
     }
 
-    /// The function that the tasks call; `None` where they are processes.
-    pub fn function(&self) -> Option<&str> {
-        self.template.kind.call().map(|call| call.function.as_str())
+    /// The functions that tasks call, by their numbers; none where all tasks are processes.
+    pub fn functions(&self) -> &[String] {
+        self.template.kind.functions()
+    }
+
+    /// Whether every task calls the same function, which no line of a list names.
+    pub fn called_by_all(&self) -> bool {
+        self.template.kind.call().is_some()
+    }
+
+    /// The number of the function that a task calls; `None` where the task is not held here or calls none.
+    pub fn function_of(&self, index: u64) -> Option<u32> {
+        match &self.template.kind {
+            Kind::Json { .. } => Some(CallEntry::read(self.entry(index)?)?.function),
+            kind => kind.call().map(|_| 0),
+        }
     }
 
     /// What the function is given for a task; empty where the task is not held here or calls none.
     pub fn call_payload(&self, index: u64) -> &[u8] {
-        let Some(call) = self.template.kind.call() else { return &[] };
-        if self.template.is_symbolic() { &call.argument } else { self.entry(index).unwrap_or_default() }
+        let entry = || self.entry(index).unwrap_or_default();
+        match (&self.template.kind, self.template.kind.call()) {
+            (Kind::Json { .. }, _) => CallEntry::read(entry()).map_or(&[], |call| call.payload),
+            (Kind::EachLine { .. } | Kind::Table { .. }, Some(_)) => entry(),
+            (_, call) => call.map_or(&[], |call| &call.argument),
+        }
+    }
+
+    /// Whether some tasks held here are processes.
+    pub fn starts_processes(&self) -> bool {
+        self.runs().iter().any(|run| !run.shape().calls)
     }
 
     /// Appends what the task runs as a person could type it into a shell, its program alone: no folder, variables or
