@@ -180,12 +180,70 @@ MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
 }
 
 #[test]
+fn the_values_of_a_grid_are_the_payload_with_commas_between() {
+    let area = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int area(struct myriarch_task *task)
+{
+    char text[64], unit[8];
+    double width, height;
+    if (myriarch_text(task, text, sizeof text) || sscanf(text, "%lf,%lf,%7s", &width, &height, unit) != 3)
+        return 2;
+    return myriarch_print(task, "%s: %g %s\n", text, width * height, unit);
+}
+"#;
+    for launch in launches() {
+        let world = World::new();
+        plugin(&world, "area.so", area);
+        let grids = ["--grid", "w=2,3", "--grid", "h=-0.5:1:0.5", "--grid", "unit=m,cm"];
+        let words = [&["run", "--out", "run", "--call", "area.so:area"], &grids[..]].concat();
+        world.run(launch, &words).with(0);
+        let said = world.alone(&["output", "run"]).with(0);
+        let said: Vec<_> = said.text().lines().collect();
+        assert_eq!(said.len(), 16, "{}", launch.name);
+        assert_eq!(said[..3], ["2,-0.5,m: -1 m", "2,-0.5,cm: -1 cm", "2,0.0,m: 0 m"]);
+        assert_eq!(said[15], "3,1.0,cm: 3 cm");
+        let listed = world.alone(&["tasks", "run"]).with(0);
+        assert_eq!(listed.text().matches("area.so:area 3,1.0,cm").count(), 1, "{}", listed.text());
+    }
+}
+
+#[test]
 fn a_shared_object_in_cpp_that_hides_its_names_can_be_called() {
     let world = World::new();
     build(&world, "square.so", SQUARE, &["c++", "-x", "c++", "-fvisibility=hidden"]);
     world.write("numbers", "1\n2\n");
     world.alone(&["run", "--out", "run", "--each-line", "numbers", "--call", "square.so:square"]).with(0);
     assert_eq!(world.alone(&["output", "run"]).with(0).text(), "0: 1\n1: 4\n");
+}
+
+#[test]
+fn a_function_of_two_cores_is_told_so_and_waits_where_one_is_free() {
+    let counts = r#"
+#define _DEFAULT_SOURCE
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <unistd.h>
+static int running;
+MYRIARCH_TASK_EXPORT int counts(struct myriarch_task *task)
+{
+    int at_once = __sync_add_and_fetch(&running, 1);
+    usleep(2000);
+    __sync_sub_and_fetch(&running, 1);
+    return myriarch_print(task, "%u cores, %d at once", task->cores, at_once);
+}
+"#;
+    // Three slots, of one rank or of two: there is never room for a second task.
+    for launch in Launch::possible(&[Launch::ALONE, Launch::MPI_2]) {
+        let world = World::new();
+        plugin(&world, "counts.so", counts);
+        let words = ["run", "--out", "run", "-j", "3", "--cores", "2", "--array", "0-99", "--call", "counts.so:counts"];
+        world.run(launch, &words).with(0);
+        let values = outputs(&world, "run");
+        assert_eq!(values.len(), 100, "{}", launch.name);
+        assert!(values.iter().all(|row| row["stdout"] == "2 cores, 1 at once"), "{}: {values:?}", launch.name);
+    }
 }
 
 #[test]
@@ -265,6 +323,103 @@ fn a_shared_object_whose_path_is_not_utf8_is_refused_in_one_message() {
             ended.says_once("square.so:square\" is not UTF-8");
             assert_eq!((ended.says("myriarch:"), ended.says("Usage")), (1, 0), "{}", ended.stderr);
             assert!(!world.has("run") && !started_in.join("run").exists());
+        }
+    }
+}
+
+#[test]
+fn a_function_that_ends_its_process_has_the_last_word_and_a_resume_goes_on() {
+    let aborts = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <stdexcept>
+#include <stdlib.h>
+MYRIARCH_TASK_EXPORT int ends(struct myriarch_task *task)
+{
+    FILE *fuse = fopen("fuse", "r");
+    char how[16] = "";
+    if (!fuse || task->index != 7)
+        return 0;
+    if (fscanf(fuse, "%15s", how) == 1 && strcmp(how, "throws") == 0)
+        throw std::runtime_error("no luck");
+    fprintf(stderr, "no luck with task %d\n", (int)task->index);
+    abort();
+}
+"#;
+    for launch in Launch::possible(&[Launch::ALONE, Launch::FOUR_THREADS, Launch::MPI_2]) {
+        for (how, last_word) in [("aborts", "no luck with task 7"), ("throws", "cannot catch foreign exceptions")] {
+            let world = World::new();
+            build(&world, "ends.so", aborts, &["c++", "-x", "c++"]);
+            world.write("fuse", how);
+            let ended = world.run(launch, &["run", "--out", "run", "--array", "0-9", "--call", "ends.so:ends"]);
+            assert_ne!(ended.code, Some(0), "{}, {how}", launch.name);
+            ended.says_once(last_word);
+            std::fs::remove_file(world.path("fuse")).unwrap();
+            world.run(launch, &["run", "--resume", "--out", "run"]).with(0);
+            assert!(tasks(&world, "run").iter().all(|task| task["status"] == "ok"), "{}, {how}", launch.name);
+        }
+    }
+}
+
+#[test]
+fn a_signal_neither_disturbs_a_function_nor_is_kept_from_the_processes_that_it_starts() {
+    let signals = r#"
+#define _GNU_SOURCE
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+static pthread_t reader;
+static int ends[2];
+
+static void *interrupt(void *unused)
+{
+    usleep(50000);
+    pthread_kill(reader, SIGTERM);
+    usleep(50000);
+    if (write(ends[1], "x", 1) != 1)
+        close(ends[1]);
+    return unused;
+}
+
+MYRIARCH_TASK_EXPORT int reads(struct myriarch_task *task)
+{
+    pthread_t other;
+    char byte;
+    ssize_t length;
+    reader = pthread_self();
+    if (pipe(ends) != 0 || pthread_create(&other, NULL, interrupt, NULL) != 0)
+        return 1;
+    length = read(ends[0], &byte, 1);
+    if (length != 1)
+        myriarch_print(task, "%s\n", strerror(errno));
+    pthread_join(other, NULL);
+    return length != 1;
+}
+
+MYRIARCH_TASK_EXPORT int starts(struct myriarch_task *task)
+{
+    char line[100] = "";
+    FILE *child = popen("grep SigBlk /proc/self/status", "r");
+    if (!child || !fgets(line, sizeof line, child))
+        return 1;
+    pclose(child);
+    return myriarch_print(task, "%s", line);
+}
+"#;
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        build(&world, "signals.so", signals, &["cc", "-std=c99", "-pthread"]);
+        for (out, call, value) in
+            [("reads", "signals.so:reads", ""), ("starts", "signals.so:starts", "SigBlk:\t0000000000000000\n")]
+        {
+            // A signal asks for the end of the run, but its only task ends well before.
+            world.run(launch, &["run", "--out", out, "--array", "0-0", "--call", call]);
+            assert_eq!(tasks(&world, out)[0]["status"], "ok", "{call}, {}: {:?}", launch.name, outputs(&world, out));
+            assert_eq!(outputs(&world, out)[0]["stdout"], value, "{call}, {}", launch.name);
         }
     }
 }
@@ -382,8 +537,7 @@ fn options_of_processes_are_refused_with_functions() {
         (&["--array", "0-9", "--cwd", "x"], "--cwd: it is for processes"),
         (&["--array", "0-9", "--gpus", "1"], "--gpus: it is for processes"),
         (&["--array", "0-9", "--stdout", "none"], "--stdout: it is for processes"),
-        (&["list.txt"], "--call takes its tasks from --array, --each-line or --table"),
-        (&["--grid", "a=1,2"], "--call takes its tasks from --array, --each-line or --table"),
+        (&["list.txt"], "--call takes its tasks from --array, --each-line, --grid or --table"),
     ] {
         let ended = world.alone(&[&["run", "--out", "run", "--call", "builtin:noop"], words].concat()).with(2);
         ended.says_once(cause);

@@ -50,7 +50,8 @@ extern "C" {
 
 struct myriarch_task {
     uint64_t index;         /* the task's index: the number of the array, or its position in the list, from 0 */
-    const void *payload;    /* its line or row, or what --call-arg says; no NUL ends it; not to be changed or kept */
+    const void *payload;    /* its line, its row, its values of --grid with commas between ("2,0.5"), or what --call-arg
+                               says; no NUL ends it; not to be changed or kept */
     size_t payload_bytes;
     void *value;            /* room for what the task gives back; printed by `myriarch output` */
     size_t value_capacity;  /* bytes of room */

@@ -172,10 +172,11 @@ pub struct TaskArgs {
     /// Call a function instead of starting a process: builtin:noop, builtin:spin, builtin:sleep, builtin:echo, or
     /// PATH.so:SYMBOL
     ///
-    /// It runs in the worker, with the task's line or row as its payload; see bindings/c/myriarch_task.h.
+    /// It runs in the worker, with the task's line or row as its payload, or its values of --grid with commas between;
+    /// see bindings/c/myriarch_task.h.
     #[arg(long, value_name = "FUNCTION", conflicts_with = "command", help_heading = TASKS)]
     call: Option<OsString>,
-    /// With --call: the payload of tasks that have no line or row
+    /// With --call: the payload of the tasks of --array
     #[arg(long, value_name = "BYTES", requires = "call", help_heading = TASKS)]
     call_arg: Option<OsString>,
     /// What each task runs: several words are started as they are, one word with spaces is a shell line
@@ -326,12 +327,10 @@ impl TaskArgs {
             };
             return Err(InputError::Usage(why));
         }
-        if self.call.is_some()
-            && let Some(source) = given.first().filter(|source| ["a task list", "--grid"].contains(source))
-        {
-            return Err(InputError::Usage(format!(
-                "--call takes its tasks from --array, --each-line or --table, not from {source}"
-            )));
+        if self.call.is_some() && given.first() == Some(&"a task list") {
+            return Err(InputError::Usage(
+                "--call takes its tasks from --array, --each-line, --grid or --table, not from a task list".to_owned(),
+            ));
         }
         if let Some(source) =
             given.first().filter(|source| **source != "a task list" && command.is_empty() && self.call.is_none())

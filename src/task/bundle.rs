@@ -273,14 +273,10 @@ impl Bundle {
         }
     }
 
-    /// What the function is given for a task; empty where the task is not held here or calls none.
-    pub fn call_payload(&self, index: u64) -> &[u8] {
-        let entry = || self.entry(index).unwrap_or_default();
-        match (&self.template.kind, self.template.kind.call()) {
-            (Kind::Json { .. }, _) => CallEntry::read(entry()).map_or(&[], |call| call.payload),
-            (Kind::EachLine { .. } | Kind::Table { .. }, Some(_)) => entry(),
-            (_, call) => call.map_or(&[], |call| &call.argument),
-        }
+    /// What the function is given for a task; empty where the task is not held here or calls none. What has to be made is
+    /// made in `row`, in place of what was there.
+    pub fn call_payload<'a>(&'a self, index: u64, row: &'a mut Vec<u8>) -> &'a [u8] {
+        self.template.payload(index, self.entry(index), row)
     }
 
     /// Whether some tasks held here are processes.

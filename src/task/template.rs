@@ -23,7 +23,7 @@ pub(super) enum ProgramPattern {
 pub struct Call {
     /// Its name: `builtin:NAME`, or `PATH.so:SYMBOL`.
     pub function: String,
-    /// What it is given where the task has no entry of its own.
+    /// What it is given where the task has no line or row of its own.
     pub argument: Vec<u8>,
 }
 
@@ -80,6 +80,7 @@ impl Kind {
         match self {
             Kind::Array { program: ProgramPattern::Call(call), .. }
             | Kind::EachLine { program: ProgramPattern::Call(call), .. }
+            | Kind::Grid { program: ProgramPattern::Call(call), .. }
             | Kind::Table { program: ProgramPattern::Call(call), .. } => Some(call),
             _ => None,
         }
@@ -90,6 +91,24 @@ impl Template {
     /// Whether tasks have no entries, only positions.
     pub(super) fn is_symbolic(&self) -> bool {
         matches!(self.kind, Kind::Array { .. } | Kind::Grid { .. })
+    }
+
+    /// What the function of a task is given; nothing where it calls none. A grid's row is made in `row`.
+    pub(super) fn payload<'a>(&'a self, position: u64, entry: Option<&'a [u8]>, row: &'a mut Vec<u8>) -> &'a [u8] {
+        let entry = entry.unwrap_or_default();
+        if let Kind::Json { .. } = self.kind {
+            return CallEntry::read(entry).map_or(&[], |call| call.payload);
+        }
+        let Some(call) = self.kind.call() else { return &[] };
+        match &self.kind {
+            Kind::Array { .. } => &call.argument,
+            Kind::Grid { axes, .. } => {
+                row.clear();
+                grid::put_row(axes, position, row);
+                row
+            }
+            _ => entry,
+        }
     }
 
     /// The user's index of a position.
@@ -145,7 +164,7 @@ impl Template {
             stdin: task.stdin,
             timeout: task.timeout,
             resources: shape.resources,
-            entry: entry.map(|entry| entry[..entry.len().min(Command::ENTRY_BYTES)].to_vec()),
+            entry: entry.filter(|_| !shape.calls).map(|entry| entry[..entry.len().min(Command::ENTRY_BYTES)].to_vec()),
             label,
         }
     }
@@ -176,7 +195,7 @@ impl Template {
             | Kind::Grid { program, .. }
             | Kind::Table { program, .. } => {
                 let values = self.values(position, self.label(position), entry, SlotText::Variable);
-                program.put_text(&values, entry, out);
+                program.put_text(&values, self.payload(position, entry, &mut Vec::new()), out);
             }
         }
     }
@@ -185,7 +204,8 @@ impl Template {
     fn task(&self, position: u64, entry: Option<&[u8]>, slot: SlotText) -> (JsonTask, u64) {
         let label = self.label(position);
         let values = self.values(position, label, entry, slot);
-        let text = entry;
+        let mut row = Vec::new();
+        let payload = self.payload(position, entry, &mut row);
         let entry = entry.unwrap_or_default();
         let own = match &self.kind {
             // A line was parsed when the bundle was written, and checksums say that it is still that line; should it
@@ -195,7 +215,7 @@ impl Template {
             Kind::Array { program, .. }
             | Kind::EachLine { program, .. }
             | Kind::Grid { program, .. }
-            | Kind::Table { program, .. } => Some(JsonTask::of(program.fill(&values, text))),
+            | Kind::Table { program, .. } => Some(JsonTask::of(program.fill(&values, payload))),
         };
         let mut task = own.unwrap_or_else(|| JsonTask::of(Program::Argv(Vec::new())));
         if matches!(task.program, Program::Call { .. }) {
@@ -268,10 +288,10 @@ impl ProgramPattern {
         }
     }
 
-    fn put_text(&self, values: &Values<'_>, entry: Option<&[u8]>, out: &mut Vec<u8>) {
+    fn put_text(&self, values: &Values<'_>, payload: &[u8], out: &mut Vec<u8>) {
         let words = match self {
             ProgramPattern::Shell(line) => return line.put(values, out),
-            ProgramPattern::Call(_) => return self.fill(values, entry).put_text(out),
+            ProgramPattern::Call(_) => return self.fill(values, payload).put_text(out),
             ProgramPattern::Argv(words) => words,
         };
         for (at, word) in words.iter().enumerate() {
@@ -286,11 +306,9 @@ impl ProgramPattern {
         }
     }
 
-    fn fill(&self, values: &Values<'_>, entry: Option<&[u8]>) -> Program {
+    fn fill(&self, values: &Values<'_>, payload: &[u8]) -> Program {
         match self {
-            ProgramPattern::Call(Call { function, argument }) => {
-                Program::Call { function: function.clone(), payload: entry.unwrap_or(argument).to_vec() }
-            }
+            ProgramPattern::Call(call) => Program::Call { function: call.function.clone(), payload: payload.to_vec() },
             ProgramPattern::Shell(line) => Program::Shell(line.fill(values)),
             ProgramPattern::Argv(words)
                 if values.slot == SlotText::Variable && words.iter().any(Pattern::uses_slot) =>

@@ -184,8 +184,14 @@ impl FunctionSlots {
         let start = |(number, units): (u32, &SlotCores)| {
             let (orders, waiting) = bounded::<BatchOrder>(1);
             let window = Arc::new(Window::default());
-            let mut caller =
-                Caller { window: window.clone(), number, slot: first_slot + number, recording, value: Vec::new() };
+            let mut caller = Caller {
+                window: window.clone(),
+                number,
+                slot: first_slot + number,
+                recording,
+                value: Vec::new(),
+                row: Vec::new(),
+            };
             let (own, tell, wake) = (units.clone(), tell.clone(), wake.clone());
             let work = move || {
                 bind(own.as_deref());
@@ -306,6 +312,7 @@ struct Caller {
     slot: u32,
     recording: Recording,
     value: Vec<u8>,
+    row: Vec<u8>,
 }
 
 impl Caller {
@@ -364,7 +371,7 @@ impl Caller {
         };
         let mut call = Call {
             index: first + bundle.label(task),
-            payload: bundle.call_payload(task),
+            payload: bundle.call_payload(task, &mut self.row),
             attempt: order.attempt,
             slot: self.slot,
             cores: order.cores,

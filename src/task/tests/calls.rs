@@ -20,9 +20,9 @@ fn call(function: &str, payload: &[u8]) -> Program {
 }
 
 /// The function that a worker finds for a task, with its payload.
-fn called(bundle: &Bundle, index: u64) -> Option<(&str, &[u8])> {
+fn called(bundle: &Bundle, index: u64) -> Option<(&str, Vec<u8>)> {
     let number = bundle.function_of(index)?;
-    Some((&bundle.functions()[number as usize], bundle.call_payload(index)))
+    Some((&bundle.functions()[number as usize], bundle.call_payload(index, &mut Vec::new()).to_vec()))
 }
 
 #[test]
@@ -37,10 +37,10 @@ fn calls_of_several_functions_and_processes_stand_in_one_list() {
     assert_eq!(bundle.functions(), ["builtin:spin", "builtin:echo"]);
     let found: Vec<_> = (0..4).map(|index| called(&bundle, index)).collect();
     let wanted = [
-        Some(("builtin:spin", "2é".as_bytes())),
+        Some(("builtin:spin", "2é".into())),
         None,
-        Some(("builtin:echo", b"\0\xff".as_slice())),
-        Some(("builtin:spin", b"".as_slice())),
+        Some(("builtin:echo", b"\0\xff".to_vec())),
+        Some(("builtin:spin", Vec::new())),
     ];
     assert_eq!(found, wanted);
     assert_eq!(bundle.command(2, 0).program, call("builtin:echo", b"\0\xff"));
