@@ -145,7 +145,7 @@ pub struct TaskArgs {
     /// List of tasks: a shell command per line, or a JSON object per line in a .jsonl file; - is stdin
     ///
     /// In a plain list blank lines and lines that begin with # are skipped. JSON keys: argv or shell, env, cwd, stdin,
-    /// cores, gpus, timeout, retries; failed.jsonl of a run is such a list.
+    /// cores, gpus, timeout, retries; or call, payload, cores, retries. failed.jsonl of a run is such a list.
     #[arg(value_name = "TASKS", help_heading = TASKS)]
     list: Option<PathBuf>,
     /// A task for each number: FIRST-LAST or FIRST-LAST:STEP
