@@ -152,6 +152,11 @@ impl Bundle {
         self.held().contains(index)
     }
 
+    /// Bytes that it takes.
+    pub fn bytes_len(&self) -> u64 {
+        self.bytes.as_slice().len() as u64
+    }
+
     /// Identity of the content: equal for equal tasks under equal options, wherever they came from. A slice keeps
     /// that of the whole.
     pub fn id(&self) -> u64 {

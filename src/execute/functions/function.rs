@@ -86,6 +86,11 @@ pub fn load_function(name: &str) -> Result<Function, FunctionError> {
     }
 }
 
+/// A function that is always there, by its whole name: `builtin:NAME`.
+pub fn find_builtin(name: &str) -> Option<Function> {
+    builtin::find(name.strip_prefix("builtin:")?).ok()
+}
+
 /// Stands for a function that is not there: each call fails.
 pub fn missing(name: &str) -> Function {
     let said = format!("there is no function {name} on this rank\n");

@@ -1,12 +1,15 @@
 //! Tasks that are functions: called in the worker's own process, millions a second.
 //!
 //! `function` is what is called and what it sees; `builtin` the functions that are always there; `plugin` those of a shared
-//! object; `slots` the threads that call them, a batch of tasks at a time.
+//! object; `slots` the threads that call them, a batch of tasks at a time;
+//! `pool` threads for tasks that take several cores.
 
 mod builtin;
 mod function;
 mod plugin;
+mod pool;
 mod slots;
 
-pub use function::{Call, Function, FunctionError, MAX_VALUE_BYTES, load_function, missing};
-pub use slots::{Batch, BatchOrder, Calls, FailedCall, FunctionSlots, OkCalls, Recording, is_calling};
+pub use function::{Call, Function, FunctionError, MAX_VALUE_BYTES, find_builtin, load_function, missing};
+pub use pool::cores_pool;
+pub use slots::{Batch, BatchOrder, Calls, FailedCall, FunctionSlots, InlineCaller, OkCalls, Recording, is_calling};

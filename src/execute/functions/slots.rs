@@ -148,14 +148,17 @@ fn within(batch: IndexRange, (next, end): (u32, u32)) -> IndexRange {
     IndexRange::new(batch.start + u64::from(next), batch.start + u64::from(end))
 }
 
-/// The threads of one rank.
+/// The slots of one rank.
 pub struct FunctionSlots {
     slots: Vec<Slot>,
     ended: Receiver<Batch>,
     wake: Wake,
+    /// Waits to be taken by the thread that will call.
+    caller: Option<InlineCaller>,
 }
 
 struct Slot {
+    /// Where its thread, or the inline caller, waits.
     orders: Option<Sender<BatchOrder>>,
     window: Arc<Window>,
     units: SlotCores,
@@ -184,14 +187,7 @@ impl FunctionSlots {
         let start = |(number, units): (u32, &SlotCores)| {
             let (orders, waiting) = bounded::<BatchOrder>(1);
             let window = Arc::new(Window::default());
-            let mut caller = Caller {
-                window: window.clone(),
-                number,
-                slot: first_slot + number,
-                recording,
-                value: Vec::new(),
-                row: Vec::new(),
-            };
+            let mut caller = Caller::new(window.clone(), number, first_slot + number, recording);
             let (own, tell, wake) = (units.clone(), tell.clone(), wake.clone());
             let work = move || {
                 bind(own.as_deref());
@@ -215,7 +211,28 @@ impl FunctionSlots {
             Ok(Slot { orders: Some(orders), window, units: units.clone(), running: None, thread: Some(thread) })
         };
         let slots = (0..).zip(slots).map(start).collect::<Result<_, ExecuteError>>()?;
-        Ok(Self { slots, ended, wake })
+        Ok(Self { slots, ended, wake, caller: None })
+    }
+
+    /// One slot without a thread: whoever takes the [caller](Self::take_caller) calls.
+    ///
+    /// # Panics
+    /// Where there is not one slot.
+    pub fn inline(slots: &[SlotCores], first_slot: u32, recording: Recording) -> Result<Self, ExecuteError> {
+        let [units] = slots else { panic!("{} slots for one caller", slots.len()) };
+        let wake = Wake::new().map_err(system("make a socket pair"))?;
+        let (tell, ended) = unbounded();
+        let (orders, waiting) = bounded::<BatchOrder>(1);
+        let window = Arc::new(Window::default());
+        let caller = Caller::new(window.clone(), 0, first_slot, recording);
+        let caller = InlineCaller { caller, waiting, tell, units: units.clone() };
+        let slot = Slot { orders: Some(orders), window, units: units.clone(), running: None, thread: None };
+        Ok(Self { slots: vec![slot], ended, wake, caller: Some(caller) })
+    }
+
+    /// Who calls the functions of a slot without a thread. Once.
+    pub fn take_caller(&mut self) -> Option<InlineCaller> {
+        self.caller.take()
     }
 
     /// Starts a batch on the first of these slots, on the cores of all of them.
@@ -285,6 +302,47 @@ impl FunctionSlots {
     }
 }
 
+/// Calls the functions of a slot without a thread of its own, in the thread of the owner.
+pub struct InlineCaller {
+    caller: Caller,
+    waiting: Receiver<BatchOrder>,
+    tell: Sender<Batch>,
+    units: SlotCores,
+}
+
+impl InlineCaller {
+    /// Binds this thread to the slot's cores, until the result is dropped.
+    pub fn bind(&self) -> Bound {
+        let before = self.units.as_ref().and_then(|_| CpuSet::of_this_thread().ok());
+        bind(self.units.as_deref());
+        Bound(before)
+    }
+
+    /// Whether a batch was started and waits to be called.
+    pub fn has_order(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Calls the batch that was started, if there is one. Its end comes with the next [`FunctionSlots::poll`]; nobody is
+    /// woken for it.
+    pub fn call_next(&mut self) {
+        if let Ok(order) = self.waiting.try_recv() {
+            let batch = self.caller.call_all(&order);
+            // Where the slots are gone, nobody wants to know.
+            let _ = self.tell.send(batch);
+        }
+    }
+}
+
+/// A thread that is bound; dropping it gives the thread back the cores that it had.
+pub struct Bound(SlotCores);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        bind(self.0.as_deref());
+    }
+}
+
 /// Binding is for speed: where the machine refuses it, functions run unbound.
 fn bind(units: Option<&[u32]>) {
     if let Some(units) = units {
@@ -316,6 +374,10 @@ struct Caller {
 }
 
 impl Caller {
+    fn new(window: Arc<Window>, number: u32, slot: u32, recording: Recording) -> Self {
+        Self { window, number, slot, recording, value: Vec::new(), row: Vec::new() }
+    }
+
     fn call_all(&mut self, order: &BatchOrder) -> Batch {
         let mut batch =
             Batch { slot: self.number, attempt: order.attempt, ok: Vec::new(), failed: Vec::new(), rest: None };
