@@ -1,5 +1,6 @@
 //! The loop of one rank: messages in, processes watched, ledger followed, messages out; asleep in between.
 
+use super::functions::{Functions, functions_everywhere};
 use super::keeper::Keeper;
 use super::manager::{Job, ManagerRole, RunEnd};
 use super::parts::{FindFunction, PartPlace, Parts, put_parcel};
@@ -11,7 +12,7 @@ use super::slots::Slots;
 use super::stage::{Play, Stage};
 use super::wire::{Control, pack, unpack};
 use super::worker::{Runner, WorkerRole};
-use crate::execute::functions::{Function, FunctionSlots, load_function};
+use crate::execute::functions::FunctionSlots;
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir};
@@ -82,11 +83,13 @@ pub fn run(
     let mut lost = false;
     let end = match (start, decode::<Start>(&told)) {
         (Err(unfit), _) => Err(unfit),
-        (_, Ok(Start::Go(shared))) => match function_everywhere(&mut *fabric, shared.function.as_deref())? {
-            Err(unfit) if fabric.rank() == Rank::MANAGER => Err(DriveError::Unfit(unfit)),
-            Err(_) => Ok(None),
-            Ok(function) => {
-                let rank = RankLoop::new(fabric, spawner, function, *shared, job)?;
+        (_, Ok(Start::Go(shared))) => match functions_everywhere(&mut *fabric, &shared.functions)? {
+            Err(missing) => match &job {
+                Some(job) => Err(DriveError::Unfit(missing.describe(&job.bundle))),
+                None => Ok(None),
+            },
+            Ok(functions) => {
+                let rank = RankLoop::new(fabric, spawner, functions, *shared, job)?;
                 let rank = rank.play_to_the_end()?;
                 lost = rank.is_forced();
                 let end;
@@ -103,34 +106,6 @@ pub fn run(
         Ok(Some(end)) if !orderly || lost => crate::fabric::leave(end.wait()),
         end => end,
     }
-}
-
-/// Collective, where there is a function to call: loads it on every rank. The inner error is that of the first rank which
-/// cannot, the same on all ranks: nothing runs then.
-fn function_everywhere(
-    fabric: &mut dyn Fabric,
-    name: Option<&str>,
-) -> Result<Result<Option<Function>, String>, DriveError> {
-    let Some(name) = name else { return Ok(Ok(None)) };
-    let loaded = load_function(name);
-    let trouble = loaded.as_ref().err().map(ToString::to_string);
-    let troubles = fabric.gather(encode(&trouble))?;
-    let first = troubles.map(|all| {
-        let read = |bytes: &Vec<u8>| decode::<Option<String>>(bytes).unwrap_or_default();
-        let all: Vec<Option<String>> = all.iter().map(read).collect();
-        let rank = all.iter().position(Option::is_some)?;
-        // What all ranks say need not be pinned on one of them.
-        let everywhere = all.iter().all(Option::is_some);
-        let text = all.into_iter().flatten().next()?;
-        Some(if everywhere { text } else { format!("rank {rank}: {text}") })
-    });
-    let told = fabric.broadcast(first.map(|first| encode(&first)))?;
-    let first = decode::<Option<String>>(&told).map_err(|_| DriveError::Plan)?;
-    Ok(match (first, loaded) {
-        (Some(trouble), _) => Err(trouble),
-        (None, Ok(function)) => Ok(Some(function)),
-        (None, Err(own)) => Err(own.to_string()),
-    })
 }
 
 fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
@@ -219,7 +194,7 @@ impl RankLoop<ManagerRole> {
     fn new(
         fabric: Box<dyn Fabric>,
         spawner: Spawner,
-        function: Option<Function>,
+        functions: Functions,
         shared: Shared,
         job: Option<Job>,
     ) -> Result<Self, DriveError> {
@@ -227,11 +202,10 @@ impl RankLoop<ManagerRole> {
         let dir = visible(&shared.dir);
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
         let bundle = seen.filter(|bundle| bundle.id() == shared.bundle);
-        let calls = function.as_ref().map(|_| CallsBy::of(&*fabric, &tree));
-        let find: FindFunction = match function {
-            Some(function) => Arc::new(move |_| function.clone()),
-            None => Arc::new(crate::execute::functions::missing),
-        };
+        let calls = (!shared.functions.is_empty()).then(|| CallsBy::of(&*fabric, &tree));
+        let find: FindFunction = Arc::new(move |name| {
+            functions.get(name).cloned().unwrap_or_else(|| crate::execute::functions::missing(name))
+        });
         let mut parts = Parts::new(find, bundle.is_some());
         if let Some(bundle) = bundle {
             parts.add(PartPlace::default(), bundle);
@@ -248,7 +222,7 @@ impl RankLoop<ManagerRole> {
                 }
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
-                    let spawner = spawner.take().filter(|_| calls.is_none());
+                    let spawner = spawner.take().filter(|_| shared.has_processes);
                     rank.worker = Some(rank.worker_role(place.clone(), spawner, calls, &shared)?);
                 }
             }
@@ -567,10 +541,10 @@ impl<M: Root> RankLoop<M> {
             }
             Control::Slice { path, asked } => {
                 // What is small is perhaps all of an array, which others below will ask for as well.
-                if path.is_empty() || attached.len() < ATTACHED_BYTES {
-                    if let Err(why) = self.parts.add_parcels(&attached) {
-                        tracing::error!("rank {} was sent a slice that it cannot use: {why}", self.me);
-                    }
+                if (path.is_empty() || attached.len() < ATTACHED_BYTES)
+                    && let Err(why) = self.parts.add_parcels(&attached)
+                {
+                    tracing::error!("rank {} was sent a slice that it cannot use: {why}", self.me);
                 }
                 match (path.is_empty(), &mut self.worker) {
                     (true, Some(worker)) => worker.on_slice(now, asked, &self.parts, out),

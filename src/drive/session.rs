@@ -198,7 +198,8 @@ fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, Stri
         crash_limit: settings.crash_limit,
         max_output: settings.max_output,
         keep: Keep::All,
-        function: None,
+        functions: Vec::new(),
+        has_processes: true,
         recording: settings.recording,
     })
 }

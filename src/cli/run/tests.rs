@@ -1,7 +1,7 @@
 //! Arguments in, one checked value or one clear message out.
 
 use super::*;
-use crate::execute::functions::{Function, FunctionSlots};
+use crate::execute::functions::{Calls, Function, FunctionSlots};
 use crate::task::{IndexRange, write_bundle};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::sync::Arc;
@@ -263,12 +263,13 @@ fn a_panic_inside_of_a_function_is_said_and_ends_nothing_but_its_task() {
     let options = check(&["--array", "0-1", "--call", "builtin:noop"]).unwrap();
     let written = write_bundle(&options.source.unwrap(), &options.defaults, &folder.path().join("bundle")).unwrap();
     let function: Function = Arc::new(|call| panic!("no luck with {}", call.index));
-    let mut slots = FunctionSlots::new(&function, &[None], 0, Recording::All).unwrap();
+    let mut slots = FunctionSlots::new(&[None], 0, Recording::All).unwrap();
     std::panic::set_hook(Box::new(|_| {
         SAID.fetch_add(1, Ordering::Relaxed);
     }));
     start::end_with_panics();
-    slots.start(&[0], Arc::new(written.bundle), IndexRange::new(0, 2), 1);
+    let calls = Calls { bundle: Arc::new(written.bundle), base: 0, first: 0, functions: vec![function] };
+    slots.start(&[0], Arc::new(calls), IndexRange::new(0, 2), 1);
     let (deadline, mut ended) = (Instant::now() + Duration::from_secs(30), Vec::new());
     while ended.is_empty() && Instant::now() < deadline {
         slots.poll(&mut ended);
