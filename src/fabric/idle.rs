@@ -97,8 +97,8 @@ mod tests {
     #[test]
     fn an_idle_rank_spins_then_yields_then_sleeps_ever_longer_up_to_the_bound() {
         let steps = steps(&mut Idle::default(), Instant::now(), 80, false);
-        assert_eq!(steps[..4], [Step::Spin; 4]);
-        assert_eq!(steps[4..40], [Step::Yield; 36]);
+        assert_eq!(steps[..10], [Step::Spin; 10]);
+        assert_eq!(steps[10..40], [Step::Yield; 30]);
         let pauses: Vec<_> = steps[40..]
             .iter()
             .map(|step| match step {
