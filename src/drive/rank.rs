@@ -367,7 +367,11 @@ impl<M: Root> RankLoop<M> {
     /// Goes on until the rank's part is over, or `leave` says so; it is asked once in each turn.
     pub(super) fn run_until(&mut self, mut leave: impl FnMut(&mut Self) -> bool) -> Result<(), DriveError> {
         while !self.is_over() && !leave(self) {
-            self.turn_once()?;
+            let mut out = Outbox::new();
+            if self.receive(&mut out, &mut leave)? {
+                return Ok(());
+            }
+            self.turn(&mut out);
             let full = self.is_full();
             if (full || self.local.is_empty()) && !self.is_over() && !leave(self) {
                 self.sleep(full)?;
@@ -379,7 +383,7 @@ impl<M: Root> RankLoop<M> {
     /// Takes up what is there and does what is due, without waiting for anything.
     pub(super) fn turn_once(&mut self) -> Result<(), DriveError> {
         let mut out = Outbox::new();
-        self.receive(&mut out)?;
+        self.receive(&mut out, &mut |_| false)?;
         self.turn(&mut out);
         Ok(())
     }
@@ -403,6 +407,19 @@ impl<M: Root> RankLoop<M> {
         self.send(&mut out);
     }
 
+    /// Acts on what the program told the manager, and hears nobody.
+    pub(super) fn push(&mut self) {
+        let (now, mut out) = (self.now(), Outbox::new());
+        if let Some(manager) = &mut self.manager {
+            manager.turn(now, &mut self.parts, &mut out);
+        }
+        self.send(&mut out);
+        while let Some(own) = self.local.pop_front() {
+            self.handle(own.level, self.me, own.control, own.attached, &mut out);
+            self.send(&mut out);
+        }
+    }
+
     /// Time since the last turn began.
     pub(super) fn since_turn(&self) -> Duration {
         self.turned.elapsed()
@@ -422,7 +439,9 @@ impl<M: Root> RankLoop<M> {
         let bound = caller.bind();
         loop {
             let mut rank = stage.enter();
-            rank.go_on(|| caller.has_order());
+            // What the call gave goes up before anything else; then others have their turn, whatever waits to be called.
+            rank.turn(&mut Outbox::new());
+            rank.go_on_after_a_look(|| caller.has_order());
             if rank.is_over() || rank.failed.is_some() {
                 break;
             }
@@ -434,6 +453,14 @@ impl<M: Root> RankLoop<M> {
         match rank.failed.take() {
             Some(error) => Err(error),
             None => Ok(rank),
+        }
+    }
+
+    /// As [`go_on`](Self::go_on), but takes up a message first, if there is one, even where it is to leave.
+    fn go_on_after_a_look(&mut self, leave: impl Fn() -> bool) {
+        if self.failed.is_none() {
+            let looked = self.receive(&mut Outbox::new(), &mut |_| leave());
+            self.failed = looked.and_then(|_| self.run_until(|_| leave())).err();
         }
     }
 
@@ -481,8 +508,8 @@ impl<M: Root> RankLoop<M> {
         place.parent.filter(|parent| *parent != self.me).map_or(0, |parent| self.fabric.unsent_to(parent))
     }
 
-    /// Takes messages up.
-    fn receive(&mut self, out: &mut Outbox) -> Result<(), DriveError> {
+    /// Takes messages up until there are no more, or one of them makes it `leave`; whether it did.
+    fn receive(&mut self, out: &mut Outbox, leave: &mut impl FnMut(&mut Self) -> bool) -> Result<bool, DriveError> {
         for _ in 0..MESSAGES_AT_ONCE {
             if self.is_full() {
                 break;
@@ -502,8 +529,11 @@ impl<M: Root> RankLoop<M> {
             };
             self.handle(level, from, control, attached, out);
             self.send(out);
+            if leave(self) {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn handle(&mut self, level: u8, from: Rank, control: Control, attached: Vec<u8>, out: &mut Outbox) {

@@ -321,8 +321,10 @@ impl Session {
         }
         let number = manager.submit(bundle, entry);
         let (starts, waiting) = (manager.has_appetite(), manager.live_bytes());
-        if starts || rank.since_turn() > TURN {
+        if rank.since_turn() > TURN {
             rank.turn_once()?;
+        } else if starts {
+            rank.push();
         }
         if waiting > self.max_waiting_bytes {
             let enough = self.max_waiting_bytes / 2;
