@@ -518,8 +518,8 @@ impl ManagerRole {
     }
 
     /// Whether what is left of the run is waited for no longer: some rank does not say goodbye.
-    pub(super) fn is_forced(&self, now: u64) -> bool {
-        !self.done && self.gives_up_us().is_some_and(|at| now >= at + self.patience.with_ranks.as_micros() as u64)
+    pub(super) fn is_forced(&self, now: &dyn Fn() -> u64) -> bool {
+        !self.done && self.gives_up_us().is_some_and(|at| now() >= at + self.patience.with_ranks.as_micros() as u64)
     }
 
     /// Lets the machine act when it asked to.

@@ -184,8 +184,7 @@ impl MemoryManager {
         }
         self.gathering.retain(|gathering| *gathering != number);
         let first = bundle.tasks - bundle.gathered.len();
-        let bytes = bundle.gathered.finish(bundle.function.as_deref(), bundle.shape);
-        let part = Bundle::from_bytes(bytes).expect("it was put together in this process");
+        let part = bundle.gathered.finish(bundle.function.as_deref(), bundle.shape);
         self.new.push(NewPart { bundle: number, part, first, added: first });
     }
 

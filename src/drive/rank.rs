@@ -491,7 +491,7 @@ impl<M: Root> RankLoop<M> {
 
     /// Whether the run is ended without those that do not answer.
     fn is_forced(&self) -> bool {
-        self.manager.as_ref().is_some_and(|manager| manager.is_forced(self.now()))
+        self.manager.as_ref().is_some_and(|manager| manager.is_forced(&|| self.now()))
     }
 
     /// Whether no more can be taken up for now: what came waits to be written, or to go further up. Its children wait
@@ -634,7 +634,7 @@ impl<M: Root> RankLoop<M> {
     /// What the clock, the slots and the ledger ask for.
     fn turn(&mut self, out: &mut Outbox) {
         self.turned = Instant::now();
-        let now = self.now();
+        let now = self.turned.duration_since(self.began).as_micros() as u64;
         self.wake.clear();
         for sub in &mut self.subs {
             sub.release(out);

@@ -33,8 +33,9 @@ pub(super) trait Root {
     /// Whether the role is over and nothing of it waits.
     fn is_over(&self) -> bool;
 
-    /// Whether the run is ended without those that do not answer.
-    fn is_forced(&self, _now: u64) -> bool {
+    /// Whether the run is ended without those that do not answer. It is asked often, and looks at the clock only where it
+    /// must.
+    fn is_forced(&self, _now: &dyn Fn() -> u64) -> bool {
         false
     }
 
@@ -80,7 +81,7 @@ impl Root for ManagerRole {
         ManagerRole::is_over(self)
     }
 
-    fn is_forced(&self, now: u64) -> bool {
+    fn is_forced(&self, now: &dyn Fn() -> u64) -> bool {
         ManagerRole::is_forced(self, now)
     }
 

@@ -173,8 +173,7 @@ impl Session {
     ) -> Result<RawBundle<'_>, SessionError> {
         let bundle = self.open_raw(function, options)?;
         let tasks = indexes.end.saturating_sub(indexes.start);
-        let bytes = task::array_of_calls(function, argument, indexes.start, tasks, options.shape(true));
-        let array = task::Bundle::from_bytes(bytes).expect("it was put together in this process");
+        let array = task::array_of_calls(function, argument, indexes.start, tasks, options.shape(true));
         self.inner.submit_array(bundle.number(), indexes.start, array)?;
         Ok(bundle)
     }

@@ -117,7 +117,7 @@ impl MpiFabric {
         self.idle.reset();
         while !transfer.test()? {
             self.push_sends();
-            self.pause(&mut [], Duration::MAX, Listen::Eagerly)?;
+            self.pause(Instant::now(), &mut [], Duration::MAX, Listen::Eagerly)?;
         }
         Ok(transfer)
     }
@@ -147,11 +147,11 @@ impl MpiFabric {
     /// One step of idling: spins, yields, or sleeps with an eye on the descriptors. Says whether one has something.
     fn pause(
         &mut self,
+        now: Instant,
         descriptors: &mut [libc::pollfd],
         at_most: Duration,
         listen: Listen,
     ) -> Result<bool, FabricError> {
-        let now = Instant::now();
         match self.idle.next(now, self.traffic.goes_on(now), listen) {
             Step::Spin => std::hint::spin_loop(),
             Step::Yield => {
@@ -267,11 +267,12 @@ impl Fabric for MpiFabric {
             if listen != Listen::No && self.ready.is_some() {
                 return Ok(Woken::Message);
             }
-            let left = at_most.saturating_sub(start.elapsed());
+            let now = Instant::now();
+            let left = at_most.saturating_sub(now.duration_since(start));
             let woken = if left.is_zero() {
                 system::poll(descriptors, Duration::ZERO)?
             } else {
-                self.pause(descriptors, left, listen)?
+                self.pause(now, descriptors, left, listen)?
             };
             if woken {
                 self.idle.reset();
@@ -327,7 +328,7 @@ impl MpiFabric {
             if Instant::now() > deadline {
                 return Ok(false);
             }
-            self.pause(&mut [], Duration::MAX, Listen::Eagerly)?;
+            self.pause(Instant::now(), &mut [], Duration::MAX, Listen::Eagerly)?;
         }
         for level in self.levels.drain(..).flatten() {
             level.free()?;

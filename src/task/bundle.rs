@@ -102,16 +102,24 @@ impl Bundle {
         // SAFETY: a bundle file is written under another name, synced, renamed and never changed or cut afterwards,
         // so the mapped bytes stay as they are. Whoever damages files in a run's folder on purpose can end the run.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Self::from_parts(Bytes::Mapped(map)).map_err(damaged)
+        Self::from_parts(Bytes::Mapped(map), true).map_err(damaged)
     }
 
     /// A slice that travelled, or a whole bundle in memory.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Bundle, BundleError> {
-        Self::from_parts(Bytes::Owned(bytes)).map_err(|damage| BundleError::Slice { damage })
+        Self::from_parts(Bytes::Owned(bytes), true).map_err(|damage| BundleError::Slice { damage })
     }
 
-    fn from_parts(bytes: Bytes) -> Result<Bundle, Damage> {
-        let sections = layout::check(bytes.as_slice())?;
+    /// What this process has just put together.
+    ///
+    /// # Panics
+    /// Where it is no bundle.
+    pub(super) fn assembled(bytes: Vec<u8>) -> Bundle {
+        Self::from_parts(Bytes::Owned(bytes), false).expect("it was put together in this process")
+    }
+
+    fn from_parts(bytes: Bytes, verify: bool) -> Result<Bundle, Damage> {
+        let sections = layout::check(bytes.as_slice(), verify)?;
         let (source, template): (String, Template) = postcard::from_bytes(&bytes.as_slice()[sections.template.clone()])
             .map_err(|_| Damage::Content { section: "template", why: "it cannot be read" })?;
         let bundle = Bundle { bytes, sections, template, source };

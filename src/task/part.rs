@@ -1,6 +1,6 @@
 //! Bundles that a program makes in memory: calls with payloads of their own, calls of an array, processes.
 
-use super::bundle::Shape;
+use super::bundle::{Bundle, Shape};
 use super::command::Program;
 use super::json::{JsonTask, parse_task};
 use super::layout::{self, Entry, Header, MAGIC, RunRecord, VERSION};
@@ -46,9 +46,9 @@ impl PartBuilder {
         self.payload.len()
     }
 
-    /// The bytes of a bundle whose tasks call this function; or of processes, where there is none. The builder is empty
+    /// A bundle whose tasks call this function; or of processes, where there is none. The builder is empty
     /// again.
-    pub fn finish(&mut self, function: Option<&str>, shape: Shape) -> Vec<u8> {
+    pub fn finish(&mut self, function: Option<&str>, shape: Shape) -> Bundle {
         let kind = match function {
             Some(name) => {
                 let call = Call { function: name.to_owned(), argument: Vec::new() };
@@ -56,18 +56,18 @@ impl PartBuilder {
             }
             None => Kind::Json { functions: Vec::new() },
         };
-        let bytes = assemble(kind, self.len(), &self.payload, &self.entries, shape);
+        let bundle = assemble(kind, self.len(), &self.payload, &self.entries, shape);
         self.payload.clear();
         self.entries.clear();
-        bytes
+        bundle
     }
 }
 
-/// The bytes of a bundle of so many calls, all with the same argument, that are called `first`, `first` + 1 and so on.
+/// A bundle of so many calls, all with the same argument, that are called `first`, `first` + 1 and so on.
 ///
 /// # Panics
 /// Where there are more than [`MAX_TASKS`].
-pub fn array_of_calls(function: &str, argument: &[u8], first: u64, tasks: u64, shape: Shape) -> Vec<u8> {
+pub fn array_of_calls(function: &str, argument: &[u8], first: u64, tasks: u64, shape: Shape) -> Bundle {
     assert!(tasks <= MAX_TASKS, "{tasks} tasks in an array");
     let call = Call { function: function.to_owned(), argument: argument.to_vec() };
     assemble(Kind::Array { first, step: 1, program: ProgramPattern::Call(call) }, tasks, &[], &[], shape)
@@ -89,7 +89,7 @@ pub fn process_entry(
     parse_task(&entry).map(|_| entry)
 }
 
-fn assemble(kind: Kind, tasks: u64, payload: &[u8], entries: &[Entry], shape: Shape) -> Vec<u8> {
+fn assemble(kind: Kind, tasks: u64, payload: &[u8], entries: &[Entry], shape: Shape) -> Bundle {
     let template = Template { kind, env: Vec::new(), cwd: None, stdin: None, timeout: None, shape, tells_cores: false };
     let template = postcard::to_stdvec(&("", &template)).expect("a template holds nothing that cannot be written");
     let mut header = Header::new_zeroed();
@@ -100,13 +100,18 @@ fn assemble(kind: Kind, tasks: u64, payload: &[u8], entries: &[Entry], shape: Sh
     header.max_cores.set(shape.resources.cores);
     header.max_gpus.set(shape.resources.gpus);
     let runs = [RunRecord::new(tasks, shape)];
-    layout::assemble(header, payload, entries, if tasks == 0 { &[] } else { &runs }, &template)
+    Bundle::assembled(layout::assemble(header, payload, entries, if tasks == 0 { &[] } else { &runs }, &template))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Bundle, IndexRange};
+    use crate::task::IndexRange;
+
+    /// As another rank reads it.
+    fn checked(bundle: Bundle) -> Bundle {
+        Bundle::from_bytes(bundle.extract(bundle.held())).expect("it is a bundle")
+    }
 
     fn payload(bundle: &Bundle, index: u64) -> Vec<u8> {
         bundle.call_payload(index, &mut Vec::new()).to_vec()
@@ -116,7 +121,7 @@ mod tests {
     fn calls_are_read_back_with_their_payloads() {
         let mut builder = PartBuilder::default();
         [&b"one"[..], b"", b"\0\xff"].into_iter().for_each(|payload| builder.push(payload));
-        let bundle = Bundle::from_bytes(builder.finish(Some("f"), Shape::CALL)).expect("it is a bundle");
+        let bundle = checked(builder.finish(Some("f"), Shape::CALL));
         assert!(builder.is_empty() && builder.payload_bytes() == 0);
         assert_eq!((bundle.len(), bundle.functions()), (3, &["f".to_owned()][..]));
         let payloads: Vec<Vec<u8>> = (0..3).map(|index| payload(&bundle, index)).collect();
@@ -128,9 +133,8 @@ mod tests {
 
     #[test]
     fn an_array_stays_small_and_counts_from_its_first() {
-        let bytes = array_of_calls("f", b"all", 100, 1_000_000_000, Shape::CALL);
-        assert!(bytes.len() < 500, "{} bytes", bytes.len());
-        let bundle = Bundle::from_bytes(bytes).expect("it is a bundle");
+        let bundle = checked(array_of_calls("f", b"all", 100, 1_000_000_000, Shape::CALL));
+        assert!(bundle.bytes_len() < 500, "{} bytes", bundle.bytes_len());
         assert_eq!((bundle.len(), bundle.label(7), payload(&bundle, 7)), (1_000_000_000, 107, b"all".to_vec()));
     }
 
@@ -142,7 +146,7 @@ mod tests {
             process_entry(program.clone(), env.clone(), None, None, Some(Duration::from_secs(3))).expect("it is one");
         let mut builder = PartBuilder::default();
         builder.push(&entry);
-        let bundle = Bundle::from_bytes(builder.finish(None, Shape::PROCESS)).expect("it is a bundle");
+        let bundle = checked(builder.finish(None, Shape::PROCESS));
         let command = bundle.command(0, 0);
         assert_eq!((command.program, command.env, command.timeout), (program, env, Some(Duration::from_secs(3))));
         assert!(process_entry(Program::Argv(Vec::new()), Vec::new(), None, None, None).is_err());

@@ -5,7 +5,7 @@
 use super::session::with_session;
 use crate::drive::{Session, SessionSettings};
 use crate::execute::functions::Recording;
-use crate::task::{Bundle, Shape, array_of_calls};
+use crate::task::{Shape, array_of_calls};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -115,7 +115,6 @@ fn measure(session: &Session, args: &Args) -> anyhow::Result<()> {
 fn point(session: &Session, task_us: f64, tasks: u64, cores: u64) -> anyhow::Result<Point> {
     let bundle = session.open_bundle(Some("builtin:spin"), Shape::CALL)?;
     let array = array_of_calls("builtin:spin", task_us.to_string().as_bytes(), 0, tasks, Shape::CALL);
-    let array = Bundle::from_bytes(array)?;
     let start = Instant::now();
     session.submit_array(bundle, 0, array)?;
     let counts = session.wait(bundle)?;
