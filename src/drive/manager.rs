@@ -70,6 +70,8 @@ pub struct Job {
     pub keep: Keep,
     /// What is recorded of calls.
     pub recording: Recording,
+    /// Functions run in processes of their own.
+    pub isolate: bool,
     /// Outputs go to stdout.
     pub print: bool,
     /// How progress is shown.
@@ -156,6 +158,7 @@ impl Job {
             keep: self.keep,
             function: self.bundle.function().map(str::to_owned),
             recording: self.recording,
+            isolate: self.isolate,
         }
     }
 }

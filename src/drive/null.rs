@@ -105,6 +105,7 @@ fn share(reports: &[Vec<u8>], wanted: &NullRun) -> Result<Shared, DriveError> {
         keep: Keep::None,
         function: None,
         recording: Recording::All,
+        isolate: false,
     })
 }
 

@@ -164,6 +164,8 @@ pub(super) struct Shared {
     /// The function that tasks call, where they are no processes.
     pub(super) function: Option<String>,
     pub(super) recording: Recording,
+    /// Functions run in processes of their own.
+    pub(super) isolate: bool,
 }
 
 /// Whose standard output is kept.

@@ -10,7 +10,7 @@ use super::signals;
 use super::slots::Slots;
 use super::wire::{Control, pack, unpack};
 use super::worker::{Runner, WorkerRole};
-use crate::execute::functions::{Function, FunctionSlots, load_function};
+use crate::execute::functions::{Function, FunctionSlots, Isolation, load_function, missing};
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir};
@@ -79,13 +79,14 @@ pub fn run(
     };
     let told = fabric.broadcast(Some(encode(start.as_ref().unwrap_or(&Start::Leave))))?;
     let mut lost = false;
+    let spawner = Arc::new(spawner);
     let end = match (start, decode::<Start>(&told)) {
         (Err(unfit), _) => Err(unfit),
-        (_, Ok(Start::Go(shared))) => match function_everywhere(&mut *fabric, shared.function.as_deref())? {
+        (_, Ok(Start::Go(shared))) => match function_everywhere(&mut *fabric, &spawner, &shared)? {
             Err(unfit) if fabric.rank() == Rank::MANAGER => Err(DriveError::Unfit(unfit)),
             Err(_) => Ok(None),
-            Ok(function) => {
-                let mut rank = RankLoop::new(fabric, spawner, function, *shared, job)?;
+            Ok(callee) => {
+                let mut rank = RankLoop::new(fabric, spawner, callee, *shared, job)?;
                 rank.run()?;
                 lost = rank.is_forced();
                 let end;
@@ -104,15 +105,34 @@ pub fn run(
     }
 }
 
+/// The function that tasks call.
+struct Callee {
+    function: Function,
+    /// Where it runs in processes of their own: it is not loaded in the rank.
+    isolation: Option<Arc<Isolation>>,
+}
+
+/// Finds the function, in a process of its own where its library is to hurt no rank.
+fn find_function(name: &str, spawner: &Arc<Spawner>, isolate: bool) -> Result<Callee, String> {
+    if isolate {
+        let isolation = Isolation::new(spawner.clone(), name);
+        isolation.probe()?;
+        return Ok(Callee { function: missing(name), isolation: Some(isolation) });
+    }
+    let function = load_function(name).map_err(|error| error.to_string())?;
+    Ok(Callee { function, isolation: None })
+}
+
 /// Collective, where there is a function to call: loads it on every rank. The inner error is that of the first rank which
 /// cannot, the same on all ranks: nothing runs then.
 fn function_everywhere(
     fabric: &mut dyn Fabric,
-    name: Option<&str>,
-) -> Result<Result<Option<Function>, String>, DriveError> {
-    let Some(name) = name else { return Ok(Ok(None)) };
-    let loaded = load_function(name);
-    let trouble = loaded.as_ref().err().map(ToString::to_string);
+    spawner: &Arc<Spawner>,
+    shared: &Shared,
+) -> Result<Result<Option<Callee>, String>, DriveError> {
+    let Some(name) = &shared.function else { return Ok(Ok(None)) };
+    let loaded = find_function(name, spawner, shared.isolate);
+    let trouble = loaded.as_ref().err();
     let troubles = fabric.gather(encode(&trouble))?;
     let first = troubles.map(|all| {
         let read = |bytes: &Vec<u8>| decode::<Option<String>>(bytes).unwrap_or_default();
@@ -127,8 +147,8 @@ fn function_everywhere(
     let first = decode::<Option<String>>(&told).map_err(|_| DriveError::Plan)?;
     Ok(match (first, loaded) {
         (Some(trouble), _) => Err(trouble),
-        (None, Ok(function)) => Ok(Some(function)),
-        (None, Err(own)) => Err(own.to_string()),
+        (None, Ok(callee)) => Ok(Some(callee)),
+        (None, Err(own)) => Err(own),
     })
 }
 
@@ -194,8 +214,8 @@ pub(super) struct RankLoop<M> {
 impl RankLoop<ManagerRole> {
     fn new(
         fabric: Box<dyn Fabric>,
-        spawner: Spawner,
-        function: Option<Function>,
+        spawner: Arc<Spawner>,
+        callee: Option<Callee>,
         shared: Shared,
         job: Option<Job>,
     ) -> Result<Self, DriveError> {
@@ -203,10 +223,13 @@ impl RankLoop<ManagerRole> {
         let dir = visible(&shared.dir);
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
         let bundle = seen.filter(|bundle| bundle.id() == shared.bundle);
-        let calls = function.is_some();
+        let (function, calls) = match callee {
+            Some(Callee { function, isolation }) => (Some(function), Some(isolation)),
+            None => (None, None),
+        };
         let find: FindFunction = match function {
             Some(function) => Arc::new(move |_| function.clone()),
-            None => Arc::new(crate::execute::functions::missing),
+            None => Arc::new(missing),
         };
         let mut parts = Parts::new(find, bundle.is_some());
         if let Some(bundle) = bundle {
@@ -214,7 +237,7 @@ impl RankLoop<ManagerRole> {
         }
         let mut rank = Self::without_roles(fabric, &tree, parts, false)?;
         signals::listen();
-        let mut spawner = Some(spawner);
+        let mut worker = Some((spawner, calls));
         let mut job = job;
         for place in tree.places(rank.me) {
             match place.role {
@@ -224,7 +247,7 @@ impl RankLoop<ManagerRole> {
                 }
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
-                    let spawner = spawner.take().expect("a rank has one worker");
+                    let (spawner, calls) = worker.take().expect("a rank has one worker");
                     rank.worker = Some(rank.worker_role(place.clone(), spawner, calls, &shared)?);
                 }
             }
@@ -270,8 +293,8 @@ impl RankLoop<ManagerRole> {
     fn worker_role(
         &self,
         place: Place,
-        spawner: Spawner,
-        calls: bool,
+        spawner: Arc<Spawner>,
+        calls: Option<Option<Arc<Isolation>>>,
         shared: &Shared,
     ) -> Result<WorkerRole, DriveError> {
         let slots = &shared.layout.ranks[self.me.position()];
@@ -286,9 +309,9 @@ impl RankLoop<ManagerRole> {
         };
         let total = Resources { cores: slots.slots.len() as u32, gpus: slots.gpus.ids.len() as u32 };
         let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
-        let runner = if calls {
-            let functions = Some(FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording)?);
-            Runner { processes: None, functions, recording: shared.recording }
+        let runner = if let Some(isolation) = calls {
+            let functions = FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording, isolation)?;
+            Runner { processes: None, functions: Some(functions), recording: shared.recording }
         } else {
             let slots: Box<dyn Slots> = Box::new(Executor::new(spawner, &slots.slots, settings)?);
             #[cfg(test)]

@@ -259,6 +259,11 @@ impl Bundle {
         self.template.kind.call().map(|call| call.function.as_str())
     }
 
+    /// The time limit of each task that says none itself.
+    pub fn timeout(&self) -> Option<std::time::Duration> {
+        self.template.timeout
+    }
+
     /// What the function is given for a task; empty where the task is not held here or calls none.
     pub fn call_payload(&self, index: u64) -> &[u8] {
         let Some(call) = self.template.kind.call() else { return &[] };
