@@ -398,6 +398,9 @@ fn job(
     mut notes: Vec<String>,
     began: Instant,
 ) -> anyhow::Result<Job> {
+    if options.isolate && bundle.function().is_none() {
+        bail!("--isolate is for functions, and the tasks of {} are processes", dir.path().display());
+    }
     dir.begin()?;
     begin_log(&dir, &owner, &options, &mut notes);
     let loaded = load(&dir)?;
@@ -426,6 +429,7 @@ fn job(
             KeepStdout::All => Keep::All,
         },
         recording: options.recording,
+        isolate: options.isolate,
         print: options.print,
         progress: options.progress,
         began,
