@@ -2,10 +2,11 @@
 //!
 //! Data flows one way down and one way up: command ([`cli`]) → bundle ([`task`]) → manager, sub-managers and
 //! workers ([`schedule`], joined to the machine by [`drive`]) → a process ([`execute`]) → outcome → [`ledger`] →
-//! output ([`observe`]). `docs/` explains the design; `src/schedule/README.md` the protocol.
+//! output ([`observe`]). A program that brings its own `main` and functions uses [`embed`]. `docs/` explains the design; `src/schedule/README.md` the protocol.
 
 pub mod cli;
 pub mod drive;
+pub mod embed;
 pub mod execute;
 pub mod fabric;
 pub mod ledger;

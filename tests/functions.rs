@@ -2,7 +2,10 @@
 
 mod common;
 
+use common::json::stream;
 use common::{Launch, World, eventually, outputs, summary, tasks};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -99,12 +102,148 @@ fn a_function_of_a_shared_object_is_given_its_task_and_gives_value_and_status() 
 }
 
 #[test]
+fn a_value_that_is_too_large_fails_its_task_and_says_so_whatever_gave_it() {
+    let claims = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
+{
+    size_t given = task->value_capacity + (task->payload_bytes > 65536);
+    memset(task->value, 'x', task->value_capacity);
+    task->value_bytes = given;
+    return 0;
+}
+"#;
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        plugin(&world, "claims.so", claims);
+        world.write("lines", format!("{}\n{}\n", "x".repeat(65536), "x".repeat(65537)));
+        for (out, call) in [("echo", "builtin:echo"), ("claims", "claims.so:claims")] {
+            world.run(launch, &["run", "--out", out, "--each-line", "lines", "--call", call]).with(1);
+            let statuses: Vec<_> = tasks(&world, out).iter().map(|row| row["status"].clone()).collect();
+            assert_eq!(statuses, ["ok", "exit:-1"], "{call}, {}", launch.name);
+            let values = outputs(&world, out);
+            assert_eq!(values[0]["stdout"], "x".repeat(65536));
+            assert_eq!(values[1]["stdout"], "the value is larger than there is room for\n");
+        }
+    }
+}
+
+#[test]
+fn printing_stops_where_there_is_no_room_even_behind_a_size_that_is_wrong() {
+    let prints = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int prints(struct myriarch_task *task)
+{
+    task->value_bytes = task->value_capacity - 2 + task->index;
+    memset(task->value, 'x', task->value_capacity);
+    if (myriarch_print(task, "y") == 0)
+        return 0;
+    task->value_bytes = 0;
+    myriarch_print(task, "no room");
+    return 1;
+}
+"#;
+    let world = World::new();
+    plugin(&world, "prints.so", prints);
+    world.alone(&["run", "--out", "run", "--array", "0-9", "--call", "prints.so:prints"]).with(1);
+    let values = outputs(&world, "run");
+    assert!(values[0]["stdout"].as_str().unwrap().ends_with("xy"));
+    assert!(values[1..].iter().all(|row| row["stdout"] == "no room"), "{:?}", values[3]);
+}
+
+#[test]
+fn what_a_function_says_to_have_written_and_has_not_is_zeros_and_no_earlier_value() {
+    let claims = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
+{
+    if (task->index % 2 == 0)
+        memset(task->value, 'x', 1000);
+    task->value_bytes = task->index % 4 == 3 ? task->value_capacity : 1000;
+    return 0;
+}
+"#;
+    let world = World::new();
+    plugin(&world, "claims.so", claims);
+    world.alone(&["run", "--out", "run", "--array", "0-19", "-j", "1", "--call", "claims.so:claims"]).with(0);
+    for (index, row) in outputs(&world, "run").iter().enumerate() {
+        let wanted = match index % 4 {
+            0 | 2 => vec![b'x'; 1000],
+            1 => vec![0; 1000],
+            _ => vec![0; 65536],
+        };
+        assert!(stream(row, "stdout") == wanted, "task {index}");
+    }
+}
+
+#[test]
+fn the_values_of_a_grid_are_the_payload_with_commas_between() {
+    let area = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int area(struct myriarch_task *task)
+{
+    char text[64], unit[8];
+    double width, height;
+    if (myriarch_text(task, text, sizeof text) || sscanf(text, "%lf,%lf,%7s", &width, &height, unit) != 3)
+        return 2;
+    return myriarch_print(task, "%s: %g %s\n", text, width * height, unit);
+}
+"#;
+    for launch in launches() {
+        let world = World::new();
+        plugin(&world, "area.so", area);
+        let grids = ["--grid", "w=2,3", "--grid", "h=-0.5:1:0.5", "--grid", "unit=m,cm"];
+        let words = [&["run", "--out", "run", "--call", "area.so:area"], &grids[..]].concat();
+        world.run(launch, &words).with(0);
+        let said = world.alone(&["output", "run"]).with(0);
+        let said: Vec<_> = said.text().lines().collect();
+        assert_eq!(said.len(), 16, "{}", launch.name);
+        assert_eq!(said[..3], ["2,-0.5,m: -1 m", "2,-0.5,cm: -1 cm", "2,0.0,m: 0 m"]);
+        assert_eq!(said[15], "3,1.0,cm: 3 cm");
+        let listed = world.alone(&["tasks", "run"]).with(0);
+        assert_eq!(listed.text().matches("area.so:area 3,1.0,cm").count(), 1, "{}", listed.text());
+    }
+}
+
+#[test]
 fn a_shared_object_in_cpp_that_hides_its_names_can_be_called() {
     let world = World::new();
     build(&world, "square.so", SQUARE, &["c++", "-x", "c++", "-fvisibility=hidden"]);
     world.write("numbers", "1\n2\n");
     world.alone(&["run", "--out", "run", "--each-line", "numbers", "--call", "square.so:square"]).with(0);
     assert_eq!(world.alone(&["output", "run"]).with(0).text(), "0: 1\n1: 4\n");
+}
+
+#[test]
+fn a_function_of_two_cores_is_told_so_and_waits_where_one_is_free() {
+    let counts = r#"
+#define _DEFAULT_SOURCE
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <unistd.h>
+static int running;
+MYRIARCH_TASK_EXPORT int counts(struct myriarch_task *task)
+{
+    int at_once = __sync_add_and_fetch(&running, 1);
+    usleep(2000);
+    __sync_sub_and_fetch(&running, 1);
+    return myriarch_print(task, "%u cores, %d at once", task->cores, at_once);
+}
+"#;
+    // Three slots, of one rank or of two: there is never room for a second task.
+    for launch in Launch::possible(&[Launch::ALONE, Launch::MPI_2]) {
+        let world = World::new();
+        plugin(&world, "counts.so", counts);
+        let words = ["run", "--out", "run", "-j", "3", "--cores", "2", "--array", "0-99", "--call", "counts.so:counts"];
+        world.run(launch, &words).with(0);
+        let values = outputs(&world, "run");
+        assert_eq!(values.len(), 100, "{}", launch.name);
+        assert!(values.iter().all(|row| row["stdout"] == "2 cores, 1 at once"), "{}: {values:?}", launch.name);
+    }
 }
 
 #[test]
@@ -160,6 +299,132 @@ fn what_cannot_be_called_stops_the_run_before_it_starts() {
 }
 
 #[test]
+fn a_shared_object_whose_path_is_not_utf8_is_refused_in_one_message() {
+    let folder = OsStr::from_bytes(b"folder-\xff");
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        plugin(&world, "square.so", SQUARE);
+        std::fs::create_dir(world.path(folder)).unwrap();
+        std::fs::rename(world.path("square.so"), world.path(folder).join("square.so")).unwrap();
+        let path = Path::new(folder).join("square.so:square");
+        // Named by its whole path, or from within its folder.
+        for (call, started_in) in [(path.as_os_str(), Path::new("")), (OsStr::new("square.so:square"), folder.as_ref())]
+        {
+            let words = ["run", "--out", "run", "--array", "0-9", "--call"].map(OsStr::new);
+            let words = [&words[..], &[call]].concat();
+            let started_in = world.path(started_in);
+            let run = world.start_with(launch, &words, |command| {
+                command.current_dir(&started_in);
+            });
+            let ended = run.wait();
+            if !launch.is_mpi() {
+                assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+            }
+            ended.says_once("square.so:square\" is not UTF-8");
+            assert_eq!((ended.says("myriarch:"), ended.says("Usage")), (1, 0), "{}", ended.stderr);
+            assert!(!world.has("run") && !started_in.join("run").exists());
+        }
+    }
+}
+
+#[test]
+fn a_function_that_ends_its_process_has_the_last_word_and_a_resume_goes_on() {
+    let aborts = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <stdexcept>
+#include <stdlib.h>
+MYRIARCH_TASK_EXPORT int ends(struct myriarch_task *task)
+{
+    FILE *fuse = fopen("fuse", "r");
+    char how[16] = "";
+    if (!fuse || task->index != 7)
+        return 0;
+    if (fscanf(fuse, "%15s", how) == 1 && strcmp(how, "throws") == 0)
+        throw std::runtime_error("no luck");
+    fprintf(stderr, "no luck with task %d\n", (int)task->index);
+    abort();
+}
+"#;
+    for launch in Launch::possible(&[Launch::ALONE, Launch::FOUR_THREADS, Launch::MPI_2]) {
+        for (how, last_word) in [("aborts", "no luck with task 7"), ("throws", "cannot catch foreign exceptions")] {
+            let world = World::new();
+            build(&world, "ends.so", aborts, &["c++", "-x", "c++"]);
+            world.write("fuse", how);
+            let ended = world.run(launch, &["run", "--out", "run", "--array", "0-9", "--call", "ends.so:ends"]);
+            assert_ne!(ended.code, Some(0), "{}, {how}", launch.name);
+            ended.says_once(last_word);
+            std::fs::remove_file(world.path("fuse")).unwrap();
+            world.run(launch, &["run", "--resume", "--out", "run"]).with(0);
+            assert!(tasks(&world, "run").iter().all(|task| task["status"] == "ok"), "{}, {how}", launch.name);
+        }
+    }
+}
+
+#[test]
+fn a_signal_neither_disturbs_a_function_nor_is_kept_from_the_processes_that_it_starts() {
+    let signals = r#"
+#define _GNU_SOURCE
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+static pthread_t reader;
+static int ends[2];
+
+static void *interrupt(void *unused)
+{
+    usleep(50000);
+    pthread_kill(reader, SIGTERM);
+    usleep(50000);
+    if (write(ends[1], "x", 1) != 1)
+        close(ends[1]);
+    return unused;
+}
+
+MYRIARCH_TASK_EXPORT int reads(struct myriarch_task *task)
+{
+    pthread_t other;
+    char byte;
+    ssize_t length;
+    reader = pthread_self();
+    if (pipe(ends) != 0 || pthread_create(&other, NULL, interrupt, NULL) != 0)
+        return 1;
+    length = read(ends[0], &byte, 1);
+    if (length != 1)
+        myriarch_print(task, "%s\n", strerror(errno));
+    pthread_join(other, NULL);
+    return length != 1;
+}
+
+MYRIARCH_TASK_EXPORT int starts(struct myriarch_task *task)
+{
+    char line[100] = "";
+    FILE *child = popen("grep SigBlk /proc/self/status", "r");
+    if (!child || !fgets(line, sizeof line, child))
+        return 1;
+    pclose(child);
+    return myriarch_print(task, "%s", line);
+}
+"#;
+    for launch in Launch::each_kind() {
+        let world = World::new();
+        build(&world, "signals.so", signals, &["cc", "-std=c99", "-pthread"]);
+        for (out, call, value) in
+            [("reads", "signals.so:reads", ""), ("starts", "signals.so:starts", "SigBlk:\t0000000000000000\n")]
+        {
+            // A signal asks for the end of the run, but its only task ends well before.
+            world.run(launch, &["run", "--out", out, "--array", "0-0", "--call", call]);
+            assert_eq!(tasks(&world, out)[0]["status"], "ok", "{call}, {}: {:?}", launch.name, outputs(&world, out));
+            assert_eq!(outputs(&world, out)[0]["stdout"], value, "{call}, {}", launch.name);
+        }
+    }
+}
+
+#[test]
 fn options_of_processes_are_refused_with_functions() {
     let world = World::new();
     for (words, cause) in [
@@ -167,8 +432,7 @@ fn options_of_processes_are_refused_with_functions() {
         (&["--array", "0-9", "--cwd", "x"], "--cwd: it is for processes"),
         (&["--array", "0-9", "--gpus", "1"], "--gpus: it is for processes"),
         (&["--array", "0-9", "--stdout", "none"], "--stdout: it is for processes"),
-        (&["list.txt"], "--call takes its tasks from --array, --each-line or --table"),
-        (&["--grid", "a=1,2"], "--call takes its tasks from --array, --each-line or --table"),
+        (&["list.txt"], "--call takes its tasks from --array, --each-line, --grid or --table"),
     ] {
         let ended = world.alone(&[&["run", "--out", "run", "--call", "builtin:noop"], words].concat()).with(2);
         ended.says_once(cause);

@@ -51,7 +51,8 @@ extern "C" {
 
 struct myriarch_task {
     uint64_t index;         /* the task's index: the number of the array, or its position in the list, from 0 */
-    const void *payload;    /* its line or row, or what --call-arg says; no NUL ends it; not to be changed or kept */
+    const void *payload;    /* its line, its row, its values of --grid with commas between ("2,0.5"), or what --call-arg
+                               says; no NUL ends it; not to be changed or kept */
     size_t payload_bytes;
     void *value;            /* room for what the task gives back; printed by `myriarch output` */
     size_t value_capacity;  /* bytes of room */
@@ -83,9 +84,12 @@ __attribute__((format(printf, 2, 3), unused))
 #endif
 static int myriarch_print(struct myriarch_task *task, const char *format, ...)
 {
-    size_t room = task->value_capacity - task->value_bytes;
+    size_t room;
     va_list arguments;
     int length;
+    if (task->value_bytes > task->value_capacity)
+        return -1;
+    room = task->value_capacity - task->value_bytes;
     va_start(arguments, format);
     length = vsnprintf((char *)task->value + task->value_bytes, room, format, arguments);
     va_end(arguments);

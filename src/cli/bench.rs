@@ -1,6 +1,9 @@
 //! `myriarch bench`: parts of Myriarch measured on this machine, beside what the machine itself can do.
 
+mod latency;
+mod metg;
 mod null;
+mod session;
 
 use crate::execute::{Spawner, bench};
 use crate::fabric::StartError;
@@ -30,6 +33,10 @@ enum What {
     },
     /// What Myriarch itself costs: the real scheduler on real ranks, with tasks that end as soon as they are started
     Null(null::Args),
+    /// One task at a time: how long from rank 0 through a worker on another rank and back
+    Latency(latency::Args),
+    /// The smallest tasks that keep the cores half busy: METG(50 %) with its curve, as Task Bench defines it
+    Metg(metg::Args),
 }
 
 /// Runs a benchmark and prints what it found.
@@ -40,6 +47,8 @@ pub fn main(args: Args) -> anyhow::Result<i32> {
     match args.what {
         What::Spawn { slots, seconds, bare } => spawn(slots, seconds, bare),
         What::Null(args) => null::main(&args),
+        What::Latency(args) => latency::main(&args),
+        What::Metg(args) => metg::main(&args),
     }
 }
 

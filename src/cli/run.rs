@@ -172,10 +172,11 @@ pub struct TaskArgs {
     /// Call a function instead of starting a process: builtin:noop, builtin:spin, builtin:sleep, builtin:echo, or
     /// PATH.so:SYMBOL
     ///
-    /// It runs in the worker, with the task's line or row as its payload; see bindings/c/myriarch_task.h.
+    /// It runs in the worker, with the task's line or row as its payload, or its values of --grid with commas between;
+    /// see bindings/c/myriarch_task.h.
     #[arg(long, value_name = "FUNCTION", conflicts_with = "command", help_heading = TASKS)]
-    call: Option<String>,
-    /// With --call: the payload of tasks that have no line or row
+    call: Option<OsString>,
+    /// With --call: the payload of the tasks of --array
     #[arg(long, value_name = "BYTES", requires = "call", help_heading = TASKS)]
     call_arg: Option<OsString>,
     /// With --call: a process of each slot calls the function, so that a crash costs one task
@@ -241,7 +242,7 @@ impl RunArgs {
 
     /// Checks all that can be checked without reading the tasks.
     pub fn check(self) -> Result<RunOptions, InputError> {
-        let (call, isolate) = (self.tasks.call(), self.tasks.isolate);
+        let (call, isolate) = (self.tasks.call()?, self.tasks.isolate);
         let source = self.tasks.check()?;
         if isolate && call.is_none() && source.is_some() {
             let what = "--isolate: it is for functions, and there are none without --call; processes are apart anyway";
@@ -307,12 +308,23 @@ impl RunArgs {
 impl TaskArgs {
     /// The function that tasks call, where one is given. A shared object is named by its whole path, so that a resume
     /// finds it from anywhere.
-    fn call(&self) -> Option<Call> {
-        let name = self.call.as_deref()?;
-        let absolute = |(path, symbol)| Some(format!("{}:{symbol}", std::path::absolute(path).ok()?.to_str()?));
-        let of_file = name.rsplit_once(':').filter(|(path, _)| !path.is_empty() && *path != "builtin");
-        let function = of_file.and_then(absolute).unwrap_or_else(|| name.to_owned());
-        Some(Call { function, argument: self.call_arg.clone().unwrap_or_default().into_vec() })
+    fn call(&self) -> Result<Option<Call>, InputError> {
+        let Some(name) = &self.call else { return Ok(None) };
+        let colon = name.as_bytes().iter().rposition(|&byte| byte == b':').unwrap_or(0);
+        let whole = match name.as_bytes().split_at(colon) {
+            (b"" | b"builtin", _) => name.clone(),
+            (path, symbol) => {
+                let path = Path::new(OsStr::from_bytes(path));
+                let mut whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+                whole.push(OsStr::from_bytes(symbol));
+                whole
+            }
+        };
+        let function = whole.into_string().map_err(|whole| {
+            let cause = format!("\"{}\" is not UTF-8; give the file or its folder another name", whole.display());
+            InputError::Option { option: "--call", cause }
+        })?;
+        Ok(Some(Call { function, argument: self.call_arg.clone().unwrap_or_default().into_vec() }))
     }
 
     /// The one source of tasks; `None` where none is given.
@@ -341,12 +353,10 @@ impl TaskArgs {
             };
             return Err(InputError::Usage(why));
         }
-        if self.call.is_some()
-            && let Some(source) = given.first().filter(|source| ["a task list", "--grid"].contains(source))
-        {
-            return Err(InputError::Usage(format!(
-                "--call takes its tasks from --array, --each-line or --table, not from {source}"
-            )));
+        if self.call.is_some() && given.first() == Some(&"a task list") {
+            return Err(InputError::Usage(
+                "--call takes its tasks from --array, --each-line, --grid or --table, not from a task list".to_owned(),
+            ));
         }
         if let Some(source) =
             given.first().filter(|source| **source != "a task list" && command.is_empty() && self.call.is_none())

@@ -9,6 +9,7 @@
 mod keeper;
 mod longest;
 mod manager;
+mod memory;
 mod null;
 mod parts;
 mod plan;
@@ -16,8 +17,10 @@ mod printer;
 mod rank;
 mod roles;
 mod root;
+mod session;
 mod signals;
 mod slots;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -27,4 +30,5 @@ pub use manager::{DrainPatience, Job, RunEnd};
 pub use null::{NullFigures, NullRun, run_null};
 pub use plan::{Keep, RankReport};
 pub use rank::{DriveError, run};
+pub use session::{Entered, MAX_ENTRY_BYTES, Session, SessionError, SessionSettings, enter};
 pub use signals::survive_file_limits;

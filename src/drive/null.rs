@@ -71,7 +71,7 @@ pub fn run_null(mut fabric: Box<dyn Fabric>, wanted: Option<&NullRun>) -> Result
     let bundle = Bundle::from_bytes(bytes).map_err(|_| DriveError::Plan)?;
     let mut rank = with_roles(fabric, &shared, bundle)?;
     rank.run()?;
-    let (figures, fabric) = rank.finish();
+    let (figures, fabric, _) = rank.finish();
     fabric.finish(false);
     Ok(figures)
 }
@@ -211,7 +211,7 @@ impl Root for NullManager {
         self.act(now, out, |machine, actions| machine.drain(now, why, 0, actions));
     }
 
-    fn turn(&mut self, now: u64, out: &mut Outbox) {
+    fn turn(&mut self, now: u64, _: &mut Parts, out: &mut Outbox) {
         if self.next_tick().is_some_and(|at| at <= now) {
             self.act(now, out, |machine, actions| machine.step(now, actions));
         }

@@ -115,10 +115,11 @@ impl Parts {
         Ok(())
     }
 
-    #[allow(dead_code)]
     /// Takes a part away, all of whose tasks have ended.
     pub(super) fn remove(&mut self, base: u64) {
-        self.own.retain(|part| part.place.base != base);
+        if let Ok(at) = self.own.binary_search_by_key(&base, |part| part.place.base) {
+            self.own.remove(at);
+        }
     }
 
     /// The part that holds this task, if it is here.

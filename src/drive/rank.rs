@@ -8,6 +8,7 @@ use super::roles::{Outbox, Outgoing, SubRole};
 use super::root::Root;
 use super::signals;
 use super::slots::Slots;
+use super::stage::{Play, Stage};
 use super::wire::{Control, pack, unpack};
 use super::worker::{Runner, WorkerRole};
 use crate::execute::functions::{Function, FunctionSlots, Isolation, load_function, missing};
@@ -79,18 +80,18 @@ pub fn run(
     };
     let told = fabric.broadcast(Some(encode(start.as_ref().unwrap_or(&Start::Leave))))?;
     let mut lost = false;
-    let spawner = Arc::new(spawner);
+    let mut spawner = Some(spawner);
     let end = match (start, decode::<Start>(&told)) {
         (Err(unfit), _) => Err(unfit),
-        (_, Ok(Start::Go(shared))) => match function_everywhere(&mut *fabric, &spawner, &shared)? {
+        (_, Ok(Start::Go(shared))) => match function_everywhere(&mut *fabric, &mut spawner, &shared)? {
             Err(unfit) if fabric.rank() == Rank::MANAGER => Err(DriveError::Unfit(unfit)),
             Err(_) => Ok(None),
             Ok(callee) => {
-                let mut rank = RankLoop::new(fabric, spawner, callee, *shared, job)?;
-                rank.run()?;
+                let rank = RankLoop::new(fabric, spawner, callee, *shared, job)?;
+                let rank = rank.play_to_the_end()?;
                 lost = rank.is_forced();
                 let end;
-                (end, fabric) = rank.finish();
+                (end, fabric, _) = rank.finish();
                 Ok(end)
             }
         },
@@ -113,9 +114,9 @@ struct Callee {
 }
 
 /// Finds the function, in a process of its own where its library is to hurt no rank.
-fn find_function(name: &str, spawner: &Arc<Spawner>, isolate: bool) -> Result<Callee, String> {
-    if isolate {
-        let isolation = Isolation::new(spawner.clone(), name);
+fn find_function(name: &str, spawner: &mut Option<Spawner>, isolate: bool) -> Result<Callee, String> {
+    if let Some(spawner) = spawner.take_if(|_| isolate) {
+        let isolation = Isolation::new(spawner, name);
         isolation.probe()?;
         return Ok(Callee { function: missing(name), isolation: Some(isolation) });
     }
@@ -127,7 +128,7 @@ fn find_function(name: &str, spawner: &Arc<Spawner>, isolate: bool) -> Result<Ca
 /// cannot, the same on all ranks: nothing runs then.
 fn function_everywhere(
     fabric: &mut dyn Fabric,
-    spawner: &Arc<Spawner>,
+    spawner: &mut Option<Spawner>,
     shared: &Shared,
 ) -> Result<Result<Option<Callee>, String>, DriveError> {
     let Some(name) = &shared.function else { return Ok(Ok(None)) };
@@ -192,6 +193,26 @@ fn unfit(bundle: &Bundle, have: Resources) -> String {
     format!("{who}: a task takes {}, and {has}{remedy}", of(need.into(), what))
 }
 
+/// Who calls functions on a rank.
+#[derive(Debug)]
+pub(super) enum CallsBy {
+    /// A thread for each slot.
+    Threads,
+    /// The thread that plays the rank, where the rank has one slot: no thread has to be woken for a task. Another one goes
+    /// on talking when a task takes long.
+    Player,
+    /// A process for each slot.
+    Processes(Arc<Isolation>),
+}
+
+impl CallsBy {
+    /// A rank with children never runs tasks in its talking thread.
+    pub(super) fn of(fabric: &dyn Fabric, tree: &Tree) -> Self {
+        let is_leaf = tree.places(fabric.rank()).iter().all(|place| place.role == Role::Worker);
+        if is_leaf && fabric.may_change_threads() { CallsBy::Player } else { CallsBy::Threads }
+    }
+}
+
 /// One rank, with the roles that it plays.
 pub(super) struct RankLoop<M> {
     fabric: Box<dyn Fabric>,
@@ -209,12 +230,17 @@ pub(super) struct RankLoop<M> {
     signals: u32,
     /// Unsent or unwritten bytes above which no task is started and nothing is taken up.
     full_bytes: u64,
+    descriptors: Vec<libc::pollfd>,
+    /// What ended the loop before its time.
+    failed: Option<DriveError>,
+    /// Start of the last turn.
+    turned: Instant,
 }
 
 impl RankLoop<ManagerRole> {
     fn new(
         fabric: Box<dyn Fabric>,
-        spawner: Arc<Spawner>,
+        spawner: Option<Spawner>,
         callee: Option<Callee>,
         shared: Shared,
         job: Option<Job>,
@@ -224,7 +250,10 @@ impl RankLoop<ManagerRole> {
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
         let bundle = seen.filter(|bundle| bundle.id() == shared.bundle);
         let (function, calls) = match callee {
-            Some(Callee { function, isolation }) => (Some(function), Some(isolation)),
+            Some(Callee { function, isolation: Some(isolation) }) => {
+                (Some(function), Some(CallsBy::Processes(isolation)))
+            }
+            Some(Callee { function, isolation: None }) => (Some(function), Some(CallsBy::of(&*fabric, &tree))),
             None => (None, None),
         };
         let find: FindFunction = match function {
@@ -248,6 +277,7 @@ impl RankLoop<ManagerRole> {
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
                     let (spawner, calls) = worker.take().expect("a rank has one worker");
+                    let spawner = spawner.filter(|_| calls.is_none());
                     rank.worker = Some(rank.worker_role(place.clone(), spawner, calls, &shared)?);
                 }
             }
@@ -279,46 +309,15 @@ impl RankLoop<ManagerRole> {
         };
         Ok(ManagerRole::new(place, job, bundle, shared, facts, &self.wake)?)
     }
+}
 
-    fn sub_role(&self, place: Place, dir: Option<&RunDir>, shared: &Shared) -> SubRole {
-        let machine = SubManager::new(Policy::default(), &place.children);
-        // A node that does not see DIR passes its outcomes on to one that does.
-        let visible = dir.filter(|_| place.keeper && self.parts.are_complete());
-        // Rank 0's own segment is the first; a keeper's number follows from its rank.
-        let number = shared.first_segment + 1 + self.me.0;
-        let keeper = visible.map(|dir| Keeper::new(&dir.segments(), number, shared.sync, self.wake.clone()));
-        SubRole::new(place, machine, keeper)
+impl<M: Root + Send + 'static> Play for RankLoop<M> {
+    fn play(&mut self, leave: &dyn Fn() -> bool) {
+        self.go_on(leave);
     }
 
-    fn worker_role(
-        &self,
-        place: Place,
-        spawner: Arc<Spawner>,
-        calls: Option<Option<Arc<Isolation>>>,
-        shared: &Shared,
-    ) -> Result<WorkerRole, DriveError> {
-        let slots = &shared.layout.ranks[self.me.position()];
-        let settings = crate::execute::Settings {
-            max_output: shared.max_output,
-            keep_stdout: shared.keep != super::plan::Keep::None,
-            out_dir: Some(shared.dir.clone()),
-            folder: shared.folder.clone().map(|bytes| OsString::from_vec(bytes).into()),
-            first_slot: slots.first_slot,
-            gpus: slots.gpus.clone(),
-            ..Default::default()
-        };
-        let total = Resources { cores: slots.slots.len() as u32, gpus: slots.gpus.ids.len() as u32 };
-        let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
-        let runner = if let Some(isolation) = calls {
-            let functions = FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording, isolation)?;
-            Runner { processes: None, functions: Some(functions), recording: shared.recording }
-        } else {
-            let slots: Box<dyn Slots> = Box::new(Executor::new(spawner, &slots.slots, settings)?);
-            #[cfg(test)]
-            let slots = super::tests::perhaps_unkillable(slots);
-            Runner::processes(slots)
-        };
-        Ok(WorkerRole::new(place, machine, runner, self.me, shared))
+    fn bell(&self) -> Wake {
+        self.wake.clone()
     }
 }
 
@@ -345,7 +344,62 @@ impl<M: Root> RankLoop<M> {
             wake: Wake::new()?,
             signals: 0,
             full_bytes: FULL_BYTES,
+            descriptors: Vec::new(),
+            failed: None,
+            turned: Instant::now(),
         })
+    }
+
+    pub(super) fn sub_role(&self, place: Place, dir: Option<&RunDir>, shared: &Shared) -> SubRole {
+        let machine = SubManager::new(Policy::default(), &place.children);
+        // A node that does not see DIR passes its outcomes on to one that does.
+        let visible = dir.filter(|_| place.keeper && self.parts.are_complete());
+        // Rank 0's own segment is the first; a keeper's number follows from its rank.
+        let number = shared.first_segment + 1 + self.me.0;
+        let keeper = visible.map(|dir| Keeper::new(&dir.segments(), number, shared.sync, self.wake.clone()));
+        SubRole::new(place, machine, keeper)
+    }
+
+    pub(super) fn worker_role(
+        &self,
+        place: Place,
+        spawner: Option<Spawner>,
+        calls: Option<CallsBy>,
+        shared: &Shared,
+    ) -> Result<WorkerRole, DriveError> {
+        let slots = &shared.layout.ranks[self.me.position()];
+        let settings = crate::execute::Settings {
+            max_output: shared.max_output,
+            keep_stdout: shared.keep != super::plan::Keep::None,
+            out_dir: Some(shared.dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
+            folder: shared.folder.clone().map(|bytes| OsString::from_vec(bytes).into()),
+            first_slot: slots.first_slot,
+            gpus: slots.gpus.clone(),
+            ..Default::default()
+        };
+        let total = Resources { cores: slots.slots.len() as u32, gpus: slots.gpus.ids.len() as u32 };
+        let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
+        let executor = |spawner| -> Result<Box<dyn Slots>, DriveError> {
+            let executor: Box<dyn Slots> = Box::new(Executor::new(spawner, &slots.slots, settings)?);
+            #[cfg(test)]
+            let executor = super::tests::perhaps_unkillable(executor);
+            Ok(executor)
+        };
+        let functions = |by| match by {
+            CallsBy::Player if slots.slots.len() == 1 => {
+                FunctionSlots::inline(&slots.slots, slots.first_slot, shared.recording)
+            }
+            CallsBy::Processes(isolation) => {
+                FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording, Some(isolation))
+            }
+            _ => FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording, None),
+        };
+        let runner = Runner {
+            processes: spawner.map(executor).transpose()?,
+            functions: calls.map(functions).transpose()?,
+            recording: shared.recording,
+        };
+        Ok(WorkerRole::new(place, machine, runner, self.me, shared))
     }
 
     fn now(&self) -> u64 {
@@ -353,6 +407,12 @@ impl<M: Root> RankLoop<M> {
     }
 
     pub(super) fn run(&mut self) -> Result<(), DriveError> {
+        self.open();
+        self.run_until(|_| false)
+    }
+
+    /// Says the first words.
+    pub(super) fn open(&mut self) {
         let mut out = Outbox::new();
         let now = self.now();
         if let Some(manager) = &mut self.manager {
@@ -360,19 +420,97 @@ impl<M: Root> RankLoop<M> {
         }
         self.subs.iter_mut().for_each(|sub| sub.open(&mut out));
         self.send(&mut out);
-        let mut descriptors = Vec::new();
-        while !self.is_over() {
-            self.receive(&mut out)?;
-            self.turn(&mut out);
+    }
+
+    /// Goes on until the rank's part is over, or `leave` says so; it is asked once in each turn.
+    pub(super) fn run_until(&mut self, mut leave: impl FnMut(&mut Self) -> bool) -> Result<(), DriveError> {
+        while !self.is_over() && !leave(self) {
+            self.turn_once()?;
             let full = self.is_full();
-            if (full || self.local.is_empty()) && !self.is_over() {
-                self.sleep(full, &mut descriptors)?;
+            if (full || self.local.is_empty()) && !self.is_over() && !leave(self) {
+                self.sleep(full)?;
             }
         }
         Ok(())
     }
 
-    fn is_over(&self) -> bool {
+    /// Takes up what is there and does what is due, without waiting for anything.
+    pub(super) fn turn_once(&mut self) -> Result<(), DriveError> {
+        let mut out = Outbox::new();
+        self.receive(&mut out)?;
+        self.turn(&mut out);
+        Ok(())
+    }
+
+    /// Bytes unread or unsent above which nothing is taken up.
+    pub(super) fn set_full_bytes(&mut self, bytes: u64) {
+        self.full_bytes = bytes;
+    }
+
+    /// Whether another thread may play this rank.
+    pub(super) fn may_change_threads(&self) -> bool {
+        self.fabric.may_change_threads()
+    }
+
+    /// Lets the manager act out of turn.
+    pub(super) fn by_manager(&mut self, act: impl FnOnce(&mut M, u64, &mut Parts, &mut Outbox)) {
+        let (now, mut out) = (self.now(), Outbox::new());
+        if let Some(manager) = &mut self.manager {
+            act(manager, now, &mut self.parts, &mut out);
+        }
+        self.send(&mut out);
+    }
+
+    /// Time since the last turn began.
+    pub(super) fn since_turn(&self) -> Duration {
+        self.turned.elapsed()
+    }
+
+    /// Runs to the end; where this thread calls the functions, in turns with them.
+    pub(super) fn play_to_the_end(mut self) -> Result<Self, DriveError>
+    where
+        M: Send + 'static,
+    {
+        let Some(mut caller) = self.worker.as_mut().and_then(WorkerRole::take_caller) else {
+            self.run()?;
+            return Ok(self);
+        };
+        self.open();
+        let stage = Stage::new(self, true)?;
+        let bound = caller.bind();
+        loop {
+            let mut rank = stage.enter();
+            rank.go_on(|| caller.has_order());
+            if rank.is_over() || rank.failed.is_some() {
+                break;
+            }
+            drop(rank);
+            caller.call_next();
+        }
+        drop(bound);
+        let mut rank = stage.close();
+        match rank.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(rank),
+        }
+    }
+
+    /// Goes on, and remembers what stopped it.
+    fn go_on(&mut self, leave: impl Fn() -> bool) {
+        if self.failed.is_none() {
+            self.failed = self.run_until(|_| leave()).err();
+        }
+    }
+
+    /// As [`run_until`](Self::run_until), for a rank that another thread may have played meanwhile.
+    pub(super) fn checked_run_until(&mut self, leave: impl FnMut(&mut Self) -> bool) -> Result<(), DriveError> {
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.run_until(leave),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         if self.is_forced() {
             return true;
         }
@@ -390,7 +528,7 @@ impl<M: Root> RankLoop<M> {
     /// Whether no more can be taken up for now: what came waits to be written, or to go further up. Its children wait
     /// then, in the end the manager. Only what goes up counts: each wait is for a rank nearer to the root, or for a disk,
     /// so that no two wait for each other.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         let goes_up = |sub: &SubRole| if sub.is_relay() { self.unsent_up(&sub.place) } else { sub.queued_bytes() };
         self.manager.as_ref().is_some_and(|manager| manager.queued_bytes() > self.full_bytes)
             || self.subs.iter().any(|sub| goes_up(sub) > self.full_bytes)
@@ -455,6 +593,7 @@ impl<M: Root> RankLoop<M> {
                         put_parcel(&mut parcel, place, &slice);
                         Self::pass_slice(level, path, range, parcel, out);
                     }
+                    None if self.manager.is_some() => tracing::error!("tasks from {} on are nowhere", range.start),
                     None => self.pass_up(depth, Control::Fetch { range, path }, out),
                 }
             }
@@ -522,6 +661,7 @@ impl<M: Root> RankLoop<M> {
 
     /// What the clock, the slots and the ledger ask for.
     fn turn(&mut self, out: &mut Outbox) {
+        self.turned = Instant::now();
         let now = self.now();
         self.wake.clear();
         for sub in &mut self.subs {
@@ -540,7 +680,7 @@ impl<M: Root> RankLoop<M> {
             }
         }
         if let Some(manager) = &mut self.manager {
-            manager.turn(now, out);
+            manager.turn(now, &mut self.parts, out);
         } else {
             self.pass_signals(out);
         }
@@ -575,7 +715,7 @@ impl<M: Root> RankLoop<M> {
     }
 
     /// Sleeps until there is something to do, if nothing is to be done at once; a rank that is `full` hears no messages.
-    fn sleep(&mut self, full: bool, descriptors: &mut Vec<libc::pollfd>) -> Result<(), DriveError> {
+    fn sleep(&mut self, full: bool) -> Result<(), DriveError> {
         let now = self.now();
         let ticks = self.subs.iter().filter_map(|sub| sub.machine.next_tick());
         let ticks = ticks.chain(self.worker.as_ref().and_then(WorkerRole::next_tick));
@@ -586,6 +726,7 @@ impl<M: Root> RankLoop<M> {
         if next.is_zero() && !full {
             return Ok(());
         }
+        let descriptors = &mut self.descriptors;
         descriptors.clear();
         let mut listen = if full { Listen::No } else { Listen::Eagerly };
         if let Some(worker) = &self.worker {
@@ -602,16 +743,15 @@ impl<M: Root> RankLoop<M> {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> (Option<M::End>, Box<dyn Fabric>) {
+    /// Closes what the roles hold. Gives back what outlives them: the fabric, and the spawner where there was one.
+    pub(super) fn finish(self) -> (Option<M::End>, Box<dyn Fabric>, Option<Spawner>) {
         let now = self.now();
-        if let Some(worker) = self.worker {
-            worker.shutdown();
-        }
+        let spawner = self.worker.and_then(WorkerRole::shutdown);
         for sub in self.subs {
             if let Some(error) = sub.finish() {
                 tracing::error!("rank {}: {error}", self.me);
             }
         }
-        (self.manager.map(|manager| manager.finish(now)), self.fabric)
+        (self.manager.map(|manager| manager.finish(now)), self.fabric, spawner)
     }
 }

@@ -1,6 +1,7 @@
 //! What the loop of rank 0 needs of the role at the root of the tree, whether it keeps a ledger or only measures.
 
 use super::manager::{ManagerRole, RunEnd};
+use super::parts::Parts;
 use super::roles::Outbox;
 use super::wire::LongRun;
 use crate::schedule::Up;
@@ -24,7 +25,7 @@ pub(super) trait Root {
     fn on_longest(&mut self, _now: u64, _from: Rank, _long: Vec<LongRun>) {}
 
     /// What the ledger and the clock ask for, done once in each turn of the loop.
-    fn turn(&mut self, now: u64, out: &mut Outbox);
+    fn turn(&mut self, now: u64, parts: &mut Parts, out: &mut Outbox);
 
     /// When `turn` should be called next, if nothing else happens; `None` for never.
     fn next_tick(&self) -> Option<u64>;
@@ -65,7 +66,7 @@ impl Root for ManagerRole {
         ManagerRole::on_longest(self, now, from, long);
     }
 
-    fn turn(&mut self, now: u64, out: &mut Outbox) {
+    fn turn(&mut self, now: u64, _: &mut Parts, out: &mut Outbox) {
         self.release(now, out);
         self.step(now, out);
         self.chores(now, out);

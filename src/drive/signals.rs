@@ -20,6 +20,12 @@ pub(super) fn listen() {
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = note as *const () as usize;
+            // The threads of slots block no signal: a process that a function starts would inherit that and be deaf to
+            // SIGTERM, and nothing hooks into posix_spawn or system to give it back. Linux hands a signal to the main
+            // thread, a rank's own, wherever that can take it (complete_signal in kernel/signal.c). Should another
+            // thread be chosen, the handler counts there just as well, no rank sleeps longer than a second, and the
+            // system call that a function is in goes on by this flag.
+            action.sa_flags = libc::SA_RESTART;
             libc::sigemptyset(&mut action.sa_mask);
             libc::sigaction(signal, &action, std::ptr::null_mut());
         }

@@ -1,11 +1,11 @@
 //! What a worker needs of whatever runs its attempts: processes, or nothing at all where only the rest is measured.
 
-use crate::execute::{Ended, Executor};
+use crate::execute::{Ended, Executor, Spawner};
 use crate::task::{Captured, Command, Status};
 use std::time::Duration;
 
 /// Runs attempts on the slots of a rank.
-pub(super) trait Slots {
+pub(super) trait Slots: Send {
     /// Starts a command; its end comes with a later [`poll`](Self::poll).
     fn start(&mut self, slots: &[u32], command: &Command, attempt: u32);
 
@@ -27,8 +27,8 @@ pub(super) trait Slots {
     /// What to sleep on: readable when `poll` has something to do.
     fn wait_descriptors(&self, into: &mut Vec<libc::pollfd>);
 
-    /// Ends everything.
-    fn shutdown(self: Box<Self>);
+    /// Ends everything but the spawner, where there is one: it may serve again.
+    fn shutdown(self: Box<Self>) -> Option<Spawner>;
 }
 
 impl Slots for Executor {
@@ -60,8 +60,8 @@ impl Slots for Executor {
         Executor::wait_descriptors(self, into);
     }
 
-    fn shutdown(self: Box<Self>) {
-        Executor::shutdown(*self);
+    fn shutdown(self: Box<Self>) -> Option<Spawner> {
+        Some(self.into_spawner())
     }
 }
 
@@ -105,5 +105,7 @@ impl Slots for NullSlots {
 
     fn wait_descriptors(&self, _: &mut Vec<libc::pollfd>) {}
 
-    fn shutdown(self: Box<Self>) {}
+    fn shutdown(self: Box<Self>) -> Option<Spawner> {
+        None
+    }
 }

@@ -6,8 +6,8 @@ use super::plan::{Keep, Shared};
 use super::roles::{LONGEST, Outbox, Outgoing};
 use super::slots::Slots;
 use super::wire::{Control, LongRun};
-use crate::execute::Ended;
-use crate::execute::functions::{Batch, FunctionSlots, Recording};
+use crate::execute::functions::{Batch, FunctionSlots, InlineCaller, Recording};
+use crate::execute::{Ended, Spawner};
 use crate::ledger::{BlockBuilder, last_line};
 use crate::schedule::{AttemptEnd, BatchEnd, Down, Place, TaskRun, Up, Verdict, Worker, WorkerAction};
 use crate::task::{Captured, FailureDigest, FailureGroup, IndexRange, Outcome, Rank, Status};
@@ -417,13 +417,17 @@ impl WorkerRole {
         }
     }
 
-    pub(super) fn shutdown(self) {
-        if let Some(slots) = self.runner.processes {
-            slots.shutdown();
-        }
+    /// Who calls the functions, where that is the thread that plays the rank. Once.
+    pub(super) fn take_caller(&mut self) -> Option<InlineCaller> {
+        self.runner.functions.as_mut().and_then(FunctionSlots::take_caller)
+    }
+
+    /// Ends the slots; the spawner may serve again.
+    pub(super) fn shutdown(self) -> Option<Spawner> {
         if let Some(slots) = self.runner.functions {
             slots.shutdown();
         }
+        self.runner.processes.and_then(Slots::shutdown)
     }
 }
 

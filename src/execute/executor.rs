@@ -11,7 +11,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The processing units that a slot is bound to, none where it is not.
@@ -91,7 +90,7 @@ pub struct Ended {
 pub struct Executor {
     // Dropped in this order: the slot processes first see their sockets close, then the spawner sees its own.
     slots: Vec<Slot>,
-    spawner: Arc<Spawner>,
+    spawner: Spawner,
     settings: Settings,
     gpus: GpuPool,
     epoll: OwnedFd,
@@ -141,11 +140,7 @@ const WAKE: u64 = u64::MAX;
 
 impl Executor {
     /// An executor for these slots. Slot processes are made when they are first needed.
-    pub fn new(
-        spawner: impl Into<Arc<Spawner>>,
-        slots: &[SlotCores],
-        settings: Settings,
-    ) -> Result<Executor, ExecuteError> {
+    pub fn new(spawner: Spawner, slots: &[SlotCores], settings: Settings) -> Result<Executor, ExecuteError> {
         // SAFETY: epoll_create1 and eventfd take plain numbers and return a descriptor that is nobody else's.
         let (epoll, wake) = unsafe {
             let epoll = sys::check(libc::epoll_create1(libc::EPOLL_CLOEXEC)).map_err(system("make an epoll set"))?;
@@ -157,7 +152,7 @@ impl Executor {
         let slot = |cores: &SlotCores| Slot { cores: cores.clone(), process: None, running: None, count: 0 };
         Ok(Executor {
             slots: slots.iter().map(slot).collect(),
-            spawner: spawner.into(),
+            spawner,
             gpus: GpuPool::new(settings.gpus.clone()),
             settings,
             epoll,
@@ -346,6 +341,13 @@ impl Executor {
     /// What to sleep on: readable when `poll` has something to do.
     pub fn wait_descriptors(&self, into: &mut Vec<libc::pollfd>) {
         into.push(sys::readable(self.epoll.as_fd()));
+    }
+
+    /// Kills what runs and ends the slot processes, which the spawner looks after. It may serve another executor.
+    pub fn into_spawner(self) -> Spawner {
+        let Self { slots, spawner, .. } = self;
+        drop(slots);
+        spawner
     }
 
     /// Kills what runs, ends the slot processes and reaps the spawner. Takes some seconds at most, and less than a

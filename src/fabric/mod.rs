@@ -60,12 +60,16 @@ pub enum Listen {
 ///
 /// The collective calls (`gather`, `broadcast`, `connect`, `finish`) are made by every rank in the same order. The
 /// first three belong to the start, when no rank may be missing yet. Waiting in them sleeps, as `wait` does.
-pub trait Fabric {
+pub trait Fabric: Send {
     /// This rank.
     fn rank(&self) -> Rank;
 
     /// How many ranks there are.
     fn size(&self) -> u32;
+
+    /// Whether its calls may be made by one thread now and by another later, never by two at a time. Where not, all belong
+    /// to the thread that made it.
+    fn may_change_threads(&self) -> bool;
 
     /// Collective: rank 0 gets what every rank gave, in the order of ranks; the others get `None`.
     ///
@@ -121,6 +125,6 @@ pub trait Fabric {
 
     /// Collective: ends it, after what was sent has been taken up; a message that its receiver has not fetched by then
     /// is dropped. When a rank was `lost` it returns at once. Says whether the process may end in the ordinary way; if
-    /// not, the caller ends it with [`leave`], rank 0 last.
+    /// not, the caller ends it with [`leave`], rank 0 last. MPI itself goes on where the program had started it.
     fn finish(self: Box<Self>, lost: bool) -> bool;
 }

@@ -38,12 +38,19 @@ pub struct MpiFabric {
     ready: Option<Received>,
     traffic: Traffic,
     idle: Idle,
-    /// Dropping it is MPI_Finalize, which may hang when a rank is lost: only `finish` does so.
-    universe: ManuallyDrop<Universe>,
+    /// Dropping it is MPI_Finalize, which may hang when a rank is lost: only `finish` does so. None where the program
+    /// around this library started MPI, and ends it.
+    universe: Option<ManuallyDrop<Universe>>,
+    may_change_threads: bool,
 }
 
+// SAFETY: handles of MPI are numbers or pointers that any thread may use, one at a time, where MPI was started with
+// MPI_THREAD_SERIALIZED or more. Where it was not, `may_change_threads` says so, and no caller takes the fabric to a thread
+// other than the one that made it.
+unsafe impl Send for MpiFabric {}
+
 impl MpiFabric {
-    /// Starts MPI. Only the thread that calls this may use the fabric.
+    /// Starts MPI. See [`Fabric::may_change_threads`].
     ///
     /// # Errors
     /// The launcher belongs to another MPI ([`StartError::WrongLauncher`]): nothing must run then. MPI was started
@@ -51,25 +58,46 @@ impl MpiFabric {
     pub fn start() -> Result<MpiFabric, StartError> {
         let launched = Environment::of_this_process();
         let (universe, _) =
-            mpi::environment::initialize_with_threading(Threading::Funneled).ok_or(StartError::StartedBefore)?;
+            mpi::environment::initialize_with_threading(Threading::Serialized).ok_or(StartError::StartedBefore)?;
         let universe = ManuallyDrop::new(universe);
+        let world = Comm::world();
+        world.return_errors()?;
         // Hydra closes the survivors' output when a rank dies, and signals them with SIGUSR1.
         calls::ignore_signal(libc::SIGPIPE);
         if let Launcher::Hydra { .. } = launched.launcher() {
             calls::ignore_signal(libc::SIGUSR1);
         }
-        let all = Comm::duplicate_of_world()?;
-        let (rank, size) = (Rank(all.place()?), all.size()?);
+        let fabric = Self::over(&world, Some(universe))?;
+        let size = fabric.size;
         if let Some(promise) = launched.broken_promise(size) {
             if size == 1 {
-                all.free()?;
-                drop(ManuallyDrop::into_inner(universe));
+                Box::new(fabric).finish(false);
             }
             return Err(promise.broken(size, environment::short_version(&calls::library_version())));
         }
+        Ok(fabric)
+    }
+
+    /// Enters with a communicator of a program that has started MPI; a duplicate of it is used. Collective over it. MPI is
+    /// left as it is when the fabric ends.
+    ///
+    /// # Errors
+    /// MPI was not started, or has ended.
+    ///
+    /// # Safety
+    /// The communicator is valid, and an intra-communicator.
+    pub unsafe fn enter(communicator: ::mpi::ffi::MPI_Comm) -> Result<MpiFabric, FabricError> {
+        if !::mpi::environment::is_initialized() || ::mpi::environment::is_finalized() {
+            return Err(FabricError::Misuse("MPI is not running: call MPI_Init before, and MPI_Finalize after"));
+        }
+        Self::over(&Comm::of(communicator), None)
+    }
+
+    fn over(communicator: &Comm, universe: Option<ManuallyDrop<Universe>>) -> Result<MpiFabric, FabricError> {
+        let all = communicator.duplicate()?;
         Ok(MpiFabric {
-            rank,
-            size,
+            rank: Rank(all.place()?),
+            size: all.size()?,
             all,
             levels: Vec::new(),
             connected: false,
@@ -78,6 +106,7 @@ impl MpiFabric {
             traffic: Traffic::none(),
             idle: Idle::default(),
             universe,
+            may_change_threads: ::mpi::environment::threading_support() >= Threading::Serialized,
         })
     }
 
@@ -140,6 +169,10 @@ impl Fabric for MpiFabric {
 
     fn size(&self) -> u32 {
         self.size
+    }
+
+    fn may_change_threads(&self) -> bool {
+        self.may_change_threads
     }
 
     fn gather(&mut self, mine: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, FabricError> {
@@ -258,7 +291,9 @@ impl Fabric for MpiFabric {
                 if let Err(error) = all.free() {
                     tracing::debug!(%error, "a communicator was not given back");
                 }
-                drop(ManuallyDrop::into_inner(universe));
+                if let Some(universe) = universe {
+                    drop(ManuallyDrop::into_inner(universe));
+                }
                 true
             }
             Ok(false) => false,

@@ -158,6 +158,10 @@ impl Fabric for ThreadFabric {
         self.shared.places.len() as u32
     }
 
+    fn may_change_threads(&self) -> bool {
+        true
+    }
+
     fn gather(&mut self, mine: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, FabricError> {
         locked(&self.shared.meeting).gathered[self.rank.position()].push_back(mine);
         self.shared.changed.notify_all();

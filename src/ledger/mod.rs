@@ -27,6 +27,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use block::cut_text;
 pub use block::{BlockBuilder, BlockHeader, RecordView, StreamView, read_block};
 pub use dir::{RunDir, RunDirError, StopRequest};
 pub use error::LedgerError;

@@ -424,6 +424,11 @@ impl Manager {
         self.bundles.values().map(|bundle| bundle.ended.len()).sum()
     }
 
+    /// Tasks that nobody was offered yet.
+    pub fn unfed_tasks(&self) -> u64 {
+        self.unfed_tasks
+    }
+
     /// Tasks that children hold.
     pub fn held_tasks(&self) -> u64 {
         self.family.held().tasks

@@ -151,6 +151,11 @@ impl Bundle {
         self.held().contains(index)
     }
 
+    /// Bytes that it takes.
+    pub fn bytes_len(&self) -> u64 {
+        self.bytes.as_slice().len() as u64
+    }
+
     /// Identity of the content: equal for equal tasks under equal options, wherever they came from. A slice keeps
     /// that of the whole.
     pub fn id(&self) -> u64 {
@@ -264,10 +269,10 @@ impl Bundle {
         self.template.timeout
     }
 
-    /// What the function is given for a task; empty where the task is not held here or calls none.
-    pub fn call_payload(&self, index: u64) -> &[u8] {
-        let Some(call) = self.template.kind.call() else { return &[] };
-        if self.template.is_symbolic() { &call.argument } else { self.entry(index).unwrap_or_default() }
+    /// What the function is given for a task; empty where the task is not held here or calls none. What has to be made is
+    /// made in `row`, in place of what was there.
+    pub fn call_payload<'a>(&'a self, index: u64, row: &'a mut Vec<u8>) -> &'a [u8] {
+        self.template.payload(index, self.entry(index), row)
     }
 
     /// Appends what the task runs as a person could type it into a shell, its program alone: no folder, variables or

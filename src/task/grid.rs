@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::io::Write;
 
 /// The values of one name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -152,21 +153,35 @@ impl Axis {
                 let value = usize::try_from(at).ok().and_then(|at| values.get(at));
                 Cow::Borrowed(value.map_or(&[], Vec::as_slice))
             }
+            Axis::Range { .. } => {
+                let mut text = Vec::new();
+                self.put(at, &mut text);
+                Cow::Owned(text)
+            }
+        }
+    }
+
+    /// Appends the value at a place.
+    fn put(&self, at: u64, out: &mut Vec<u8>) {
+        match self {
+            Axis::Values(_) => out.extend_from_slice(&self.value(at)),
             Axis::Range { first, step, decimals, .. } => {
-                let units = i128::from(*first) + i128::from(*step) * i128::from(at);
-                Cow::Owned(decimal(units, *decimals as usize).into_bytes())
+                put_decimal(i128::from(*first) + i128::from(*step) * i128::from(at), *decimals, out);
             }
         }
     }
 }
 
-fn decimal(units: i128, decimals: usize) -> String {
-    if decimals == 0 {
-        return units.to_string();
-    }
-    let digits = format!("{:0width$}", units.unsigned_abs(), width = decimals + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - decimals);
-    format!("{}{whole}.{fraction}", if units < 0 { "-" } else { "" })
+fn put_decimal(units: i128, decimals: u32, out: &mut Vec<u8>) {
+    let sign = if units < 0 { "-" } else { "" };
+    // A value lies between the ends of its range, which are `i64`.
+    let (units, one) = (units.unsigned_abs() as u64, 10u64.pow(decimals));
+    let (whole, fraction) = (units / one, units % one);
+    // A vector takes whatever is written.
+    let _ = match decimals as usize {
+        0 => write!(out, "{sign}{whole}"),
+        width => write!(out, "{sign}{whole}.{fraction:0width$}"),
+    };
 }
 
 /// Reads all axes; also gives the size of their product.
@@ -204,4 +219,16 @@ pub(super) fn values_at(axes: &[(String, Axis)], position: u64) -> Vec<Cow<'_, [
         .collect();
     values.reverse();
     values
+}
+
+/// Appends the values at a position, with commas between: no value of an axis holds one, for commas part the values of a
+/// list.
+pub(super) fn put_row(axes: &[(String, Axis)], position: u64, out: &mut Vec<u8>) {
+    let Some(((_, last), before)) = axes.split_last() else { return };
+    let len = last.len().max(1);
+    if !before.is_empty() {
+        put_row(before, position / len, out);
+        out.push(b',');
+    }
+    last.put(position % len, out);
 }

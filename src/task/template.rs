@@ -22,7 +22,7 @@ pub(super) enum ProgramPattern {
 pub struct Call {
     /// Its name: `builtin:NAME`, or `PATH.so:SYMBOL`.
     pub function: String,
-    /// What it is given where the task has no entry of its own.
+    /// What it is given where the task has no line or row of its own.
     pub argument: Vec<u8>,
 }
 
@@ -71,6 +71,7 @@ impl Kind {
         match self {
             Kind::Array { program: ProgramPattern::Call(call), .. }
             | Kind::EachLine { program: ProgramPattern::Call(call), .. }
+            | Kind::Grid { program: ProgramPattern::Call(call), .. }
             | Kind::Table { program: ProgramPattern::Call(call), .. } => Some(call),
             _ => None,
         }
@@ -81,6 +82,20 @@ impl Template {
     /// Whether tasks have no entries, only positions.
     pub(super) fn is_symbolic(&self) -> bool {
         matches!(self.kind, Kind::Array { .. } | Kind::Grid { .. })
+    }
+
+    /// What the function of a task is given; nothing where it calls none. A grid's row is made in `row`.
+    pub(super) fn payload<'a>(&'a self, position: u64, entry: Option<&'a [u8]>, row: &'a mut Vec<u8>) -> &'a [u8] {
+        let Some(call) = self.kind.call() else { return &[] };
+        match &self.kind {
+            Kind::Array { .. } => &call.argument,
+            Kind::Grid { axes, .. } => {
+                row.clear();
+                grid::put_row(axes, position, row);
+                row
+            }
+            _ => entry.unwrap_or_default(),
+        }
     }
 
     /// The user's index of a position.
@@ -166,7 +181,7 @@ impl Template {
             | Kind::Grid { program, .. }
             | Kind::Table { program, .. } => {
                 let values = self.values(position, self.label(position), entry, SlotText::Variable);
-                program.put_text(&values, entry, out);
+                program.put_text(&values, self.payload(position, entry, &mut Vec::new()), out);
             }
         }
     }
@@ -175,7 +190,8 @@ impl Template {
     fn task(&self, position: u64, entry: Option<&[u8]>, slot: SlotText) -> (JsonTask, u64) {
         let label = self.label(position);
         let values = self.values(position, label, entry, slot);
-        let text = entry;
+        let mut row = Vec::new();
+        let payload = self.payload(position, entry, &mut row);
         let entry = entry.unwrap_or_default();
         let own = match &self.kind {
             // A line was parsed when the bundle was written, and checksums say that it is still that line; should it
@@ -185,7 +201,7 @@ impl Template {
             Kind::Array { program, .. }
             | Kind::EachLine { program, .. }
             | Kind::Grid { program, .. }
-            | Kind::Table { program, .. } => Some(JsonTask::of(program.fill(&values, text))),
+            | Kind::Table { program, .. } => Some(JsonTask::of(program.fill(&values, payload))),
         };
         let mut task = own.unwrap_or_else(|| JsonTask::of(Program::Argv(Vec::new())));
         let own_env = std::mem::take(&mut task.env);
@@ -246,10 +262,10 @@ impl ProgramPattern {
         }
     }
 
-    fn put_text(&self, values: &Values<'_>, entry: Option<&[u8]>, out: &mut Vec<u8>) {
+    fn put_text(&self, values: &Values<'_>, payload: &[u8], out: &mut Vec<u8>) {
         let words = match self {
             ProgramPattern::Shell(line) => return line.put(values, out),
-            ProgramPattern::Call(_) => return self.fill(values, entry).put_text(out),
+            ProgramPattern::Call(_) => return self.fill(values, payload).put_text(out),
             ProgramPattern::Argv(words) => words,
         };
         for (at, word) in words.iter().enumerate() {
@@ -264,11 +280,9 @@ impl ProgramPattern {
         }
     }
 
-    fn fill(&self, values: &Values<'_>, entry: Option<&[u8]>) -> Program {
+    fn fill(&self, values: &Values<'_>, payload: &[u8]) -> Program {
         match self {
-            ProgramPattern::Call(Call { function, argument }) => {
-                Program::Call { function: function.clone(), payload: entry.unwrap_or(argument).to_vec() }
-            }
+            ProgramPattern::Call(call) => Program::Call { function: call.function.clone(), payload: payload.to_vec() },
             ProgramPattern::Shell(line) => Program::Shell(line.fill(values)),
             ProgramPattern::Argv(words)
                 if values.slot == SlotText::Variable && words.iter().any(Pattern::uses_slot) =>

@@ -26,16 +26,7 @@ pub fn main(args: RunArgs) -> i32 {
     if options.dry_run {
         return show(&options);
     }
-    // The other ranks would wait for one that panicked; its end is what they and the launcher notice.
-    let say = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        // That of a function is its task's status.
-        if functions::is_calling() {
-            return;
-        }
-        say(panic);
-        fabric::leave(101)
-    }));
+    end_with_panics();
     // Tasks do not inherit it: spawners begin with default dispositions.
     drive::survive_file_limits();
     let report = RankReport::of_this_process();
@@ -43,6 +34,19 @@ pub fn main(args: RunArgs) -> i32 {
         return launched(options, began, &report);
     }
     alone(options, began, &report)
+}
+
+/// Lets a panic of any thread end this rank: the others would wait for it, and its end is what they and the launcher
+/// notice. One inside of a function is its task's status instead.
+pub(super) fn end_with_panics() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // Said inside of a function too: one that cannot unwind ends the process, and no hook is told which it is.
+        say(panic);
+        if !functions::is_calling() {
+            fabric::leave(101)
+        }
+    }));
 }
 
 /// Says what is wrong, once however many ranks there are, and gives the status to exit with.

@@ -1,8 +1,12 @@
 //! Arguments in, one checked value or one clear message out.
 
 use super::*;
-use crate::task::write_bundle;
+use crate::execute::functions::{Calls, Function, FunctionSlots};
+use crate::task::{IndexRange, write_bundle};
 use clap::{CommandFactory, FromArgMatches, Parser};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 #[derive(Debug, Parser)]
 struct Probe {
@@ -250,4 +254,31 @@ fn names_from_other_programs_are_taken() {
     let options = check(&["t", "--jobs", "3", "--retry", "2"]).unwrap();
     assert_eq!((options.slots_per_node, options.defaults.retries), (Some(3), 2));
     assert!(options.said.contains(&"slots_per_node".to_owned()), "{:?}", options.said);
+}
+
+#[test]
+fn a_panic_inside_of_a_function_is_said_and_ends_nothing_but_its_task() {
+    static SAID: AtomicU32 = AtomicU32::new(0);
+    let folder = tempfile::tempdir().unwrap();
+    let options = check(&["--array", "0-1", "--call", "builtin:noop"]).unwrap();
+    let written = write_bundle(&options.source.unwrap(), &options.defaults, &folder.path().join("bundle")).unwrap();
+    let function: Function = Arc::new(|call| panic!("no luck with {}", call.index));
+    let mut slots = FunctionSlots::new(&[None], 0, Recording::All, None).unwrap();
+    std::panic::set_hook(Box::new(|_| {
+        SAID.fetch_add(1, Ordering::Relaxed);
+    }));
+    start::end_with_panics();
+    let calls = Calls { bundle: Arc::new(written.bundle), base: 0, first: 0, function };
+    slots.start(&[0], Arc::new(calls), IndexRange::new(0, 2), 1);
+    let (deadline, mut ended) = (Instant::now() + Duration::from_secs(30), Vec::new());
+    while ended.is_empty() && Instant::now() < deadline {
+        slots.poll(&mut ended);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // The default one again.
+    drop(std::panic::take_hook());
+    slots.shutdown();
+    let failed: Vec<_> = ended[0].failed.iter().map(|failed| failed.status.to_string()).collect();
+    assert_eq!(failed, ["panic: no luck with 0", "panic: no luck with 1"]);
+    assert_eq!(SAID.load(Ordering::Relaxed), 2);
 }

@@ -21,8 +21,18 @@ pub struct Call<'a> {
     pub slot: u32,
     /// Cores that the task may use: the calling thread is bound to them, where slots are bound.
     pub cores: u32,
-    /// The value, at most [`MAX_VALUE_BYTES`]; empty at the start.
+    /// The value, empty at the start; a call that makes it longer than [`MAX_VALUE_BYTES`] has failed.
     pub value: &'a mut Vec<u8>,
+}
+
+/// The status of a call that gave more than there is room for.
+const VALUE_TOO_LARGE: i32 = -1;
+
+/// Says in place of a value that it was too large, and gives the status of such a call.
+pub(super) fn refuse_value(value: &mut Vec<u8>) -> i32 {
+    value.clear();
+    value.extend_from_slice(b"the value is larger than there is room for\n");
+    VALUE_TOO_LARGE
 }
 
 /// A function of some name: gives 0 when the task ended well, and otherwise the status that it failed with.
@@ -74,6 +84,11 @@ pub fn load_function(name: &str) -> Result<Function, FunctionError> {
         Some((path, symbol)) if !path.is_empty() && !symbol.is_empty() => plugin::load(path.as_ref(), symbol),
         _ => Err(FunctionError::Form(name.to_owned())),
     }
+}
+
+/// A function that is always there, by its whole name: `builtin:NAME`.
+pub fn find_builtin(name: &str) -> Option<Function> {
+    builtin::find(name.strip_prefix("builtin:")?).ok()
 }
 
 /// Stands for a function that is not there: each call fails.

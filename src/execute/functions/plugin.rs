@@ -1,7 +1,8 @@
 //! Functions of a shared object, by the C interface of `bindings/c/myriarch_task.h`.
 
-use super::function::{Call, Function, FunctionError, MAX_VALUE_BYTES};
+use super::function::{Call, Function, FunctionError, MAX_VALUE_BYTES, refuse_value};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::path::Path;
@@ -40,9 +41,6 @@ fn base_of(address: *const c_void) -> *mut c_void {
     }
 }
 
-/// The status of a call that says that it gave more than there is room for.
-const VALUE_TOO_LARGE: i32 = -1;
-
 pub(super) fn load(path: &Path, symbol: &str) -> Result<Function, FunctionError> {
     // A name without a slash would be looked for among the system's libraries: a file is meant.
     let file = if path.components().count() == 1 { Path::new(".").join(path) } else { path.to_owned() };
@@ -71,15 +69,23 @@ pub(super) fn load(path: &Path, symbol: &str) -> Result<Function, FunctionError>
     Ok(Arc::new(move |call: &mut Call<'_>| invoke(function, call)))
 }
 
+thread_local! {
+    /// Room for a value. It is zeroed when it is made, and so much of it after each call as the function said to have
+    /// written: what it did not write reads as zeros, not as what lay in memory there, nor as an earlier task's value.
+    static ROOM: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_VALUE_BYTES]);
+}
+
 fn invoke(function: RawFunction, call: &mut Call<'_>) -> i32 {
-    call.value.reserve(MAX_VALUE_BYTES);
-    let room = call.value.spare_capacity_mut();
+    ROOM.with_borrow_mut(|room| invoke_with(function, call, room))
+}
+
+fn invoke_with(function: RawFunction, call: &mut Call<'_>, room: &mut [u8]) -> i32 {
     let mut task = RawTask {
         index: call.index,
         payload: call.payload.as_ptr().cast(),
         payload_bytes: call.payload.len(),
         value: room.as_mut_ptr().cast(),
-        value_capacity: MAX_VALUE_BYTES,
+        value_capacity: room.len(),
         value_bytes: 0,
         attempt: call.attempt,
         slot: call.slot,
@@ -87,11 +93,11 @@ fn invoke(function: RawFunction, call: &mut Call<'_>) -> i32 {
     };
     // SAFETY: the function has the header's type; payload and value are live, and as large as the task says.
     let status = unsafe { function(&mut task) };
-    if task.value_bytes > MAX_VALUE_BYTES {
-        call.value.extend_from_slice(b"the value is larger than there is room for\n");
-        return VALUE_TOO_LARGE;
-    }
-    // SAFETY: there is room for so many bytes, and the function says that it has written them.
-    unsafe { call.value.set_len(task.value_bytes) };
+    let Some(value) = room.get_mut(..task.value_bytes) else {
+        room.fill(0);
+        return refuse_value(call.value);
+    };
+    call.value.extend_from_slice(value);
+    value.fill(0);
     status
 }

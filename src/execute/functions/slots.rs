@@ -4,7 +4,7 @@
 //! A batch can be cut at any moment: what it has not started is the owner's again. Per task a thread claims the next
 //! index (one compare-and-swap), calls, and notes how long it took (one look at the clock, if that is recorded at all).
 
-use super::function::{Call, Function, MAX_VALUE_BYTES, panic_text};
+use super::function::{Call, Function, MAX_VALUE_BYTES, panic_text, refuse_value};
 use super::isolate::{Driver, Isolation, Lead};
 use crate::execute::executor::cores_together;
 use crate::execute::sys::CpuSet;
@@ -164,16 +164,19 @@ pub(super) fn within(batch: IndexRange, (next, end): (u32, u32)) -> IndexRange {
     IndexRange::new(batch.start + u64::from(next), batch.start + u64::from(end))
 }
 
-/// The threads of one rank.
+/// The slots of one rank.
 pub struct FunctionSlots {
     slots: Vec<Slot>,
     ended: Receiver<Batch>,
     wake: Wake,
     /// Where functions run in processes of their own.
     isolation: Option<Arc<Isolation>>,
+    /// Waits to be taken by the thread that will call.
+    caller: Option<InlineCaller>,
 }
 
 struct Slot {
+    /// Where its thread, or the inline caller, waits.
     orders: Option<Sender<BatchOrder>>,
     window: Arc<Window>,
     /// In place of the window, where functions run in processes of their own.
@@ -210,13 +213,7 @@ impl FunctionSlots {
         let start = |(number, units): (u32, &SlotCores)| {
             let (orders, waiting) = bounded::<BatchOrder>(1);
             let window = Arc::new(Window::default());
-            let mut caller = Caller {
-                window: window.clone(),
-                number,
-                slot: first_slot + number,
-                recording,
-                value: Vec::with_capacity(MAX_VALUE_BYTES),
-            };
+            let mut caller = Caller::new(window.clone(), number, first_slot + number, recording);
             let lead = isolation.as_ref().map(|_| Arc::new(Lead::default()));
             let mut driver = isolation
                 .as_ref()
@@ -248,7 +245,29 @@ impl FunctionSlots {
             Ok(Slot { orders: Some(orders), window, lead, units: units.clone(), running: None, thread: Some(thread) })
         };
         let slots = (0..).zip(slots).map(start).collect::<Result<_, ExecuteError>>()?;
-        Ok(Self { slots, ended, wake, isolation })
+        Ok(Self { slots, ended, wake, isolation, caller: None })
+    }
+
+    /// One slot without a thread: whoever takes the [caller](Self::take_caller) calls.
+    ///
+    /// # Panics
+    /// Where there is not one slot.
+    pub fn inline(slots: &[SlotCores], first_slot: u32, recording: Recording) -> Result<Self, ExecuteError> {
+        let [units] = slots else { panic!("{} slots for one caller", slots.len()) };
+        let wake = Wake::new().map_err(system("make a socket pair"))?;
+        let (tell, ended) = unbounded();
+        let (orders, waiting) = bounded::<BatchOrder>(1);
+        let window = Arc::new(Window::default());
+        let caller = Caller::new(window.clone(), 0, first_slot, recording);
+        let caller = InlineCaller { caller, waiting, tell, units: units.clone() };
+        let units = units.clone();
+        let slot = Slot { orders: Some(orders), window, lead: None, units, running: None, thread: None };
+        Ok(Self { slots: vec![slot], ended, wake, isolation: None, caller: Some(caller) })
+    }
+
+    /// Who calls the functions of a slot without a thread. Once.
+    pub fn take_caller(&mut self) -> Option<InlineCaller> {
+        self.caller.take()
     }
 
     /// Starts a batch on the first of these slots, on the cores of all of them.
@@ -341,6 +360,47 @@ impl FunctionSlots {
     }
 }
 
+/// Calls the functions of a slot without a thread of its own, in the thread of the owner.
+pub struct InlineCaller {
+    caller: Caller,
+    waiting: Receiver<BatchOrder>,
+    tell: Sender<Batch>,
+    units: SlotCores,
+}
+
+impl InlineCaller {
+    /// Binds this thread to the slot's cores, until the result is dropped.
+    pub fn bind(&self) -> Bound {
+        let before = self.units.as_ref().and_then(|_| CpuSet::of_this_thread().ok());
+        bind(self.units.as_deref());
+        Bound(before)
+    }
+
+    /// Whether a batch was started and waits to be called.
+    pub fn has_order(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Calls the batch that was started, if there is one. Its end comes with the next [`FunctionSlots::poll`]; nobody is
+    /// woken for it.
+    pub fn call_next(&mut self) {
+        if let Ok(order) = self.waiting.try_recv() {
+            let batch = self.caller.call_all(&order);
+            // Where the slots are gone, nobody wants to know.
+            let _ = self.tell.send(batch);
+        }
+    }
+}
+
+/// A thread that is bound; dropping it gives the thread back the cores that it had.
+pub struct Bound(SlotCores);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        bind(self.0.as_deref());
+    }
+}
+
 /// Binding is for speed: where the machine refuses it, functions run unbound.
 pub(super) fn bind(units: Option<&[u32]>) {
     if let Some(units) = units {
@@ -368,9 +428,14 @@ struct Caller {
     slot: u32,
     recording: Recording,
     value: Vec<u8>,
+    row: Vec<u8>,
 }
 
 impl Caller {
+    fn new(window: Arc<Window>, number: u32, slot: u32, recording: Recording) -> Self {
+        Self { window, number, slot, recording, value: Vec::new(), row: Vec::new() }
+    }
+
     fn call_all(&mut self, order: &BatchOrder) -> Batch {
         let mut batch =
             Batch { slot: self.number, attempt: order.attempt, ok: Vec::new(), failed: Vec::new(), rest: None };
@@ -422,7 +487,7 @@ impl Caller {
         let Calls { bundle, base, first, function } = &*order.calls;
         let mut call = Call {
             index: first + bundle.label(index - base),
-            payload: bundle.call_payload(index - base),
+            payload: bundle.call_payload(index - base, &mut self.row),
             attempt: order.attempt,
             slot: self.slot,
             cores: order.cores,
@@ -437,11 +502,12 @@ pub(super) fn call_once(function: &Function, call: &mut Call<'_>) -> Status {
     CALLING.set(true);
     let status = catch_unwind(AssertUnwindSafe(|| function(call)));
     CALLING.set(false);
-    call.value.truncate(MAX_VALUE_BYTES);
-    match status {
-        Ok(0) => Status::Ok,
-        Ok(status) => Status::Exit(status),
-        Err(panic) => Status::Panic(panic_text(&*panic)),
+    let refused = (call.value.len() > MAX_VALUE_BYTES).then(|| refuse_value(call.value));
+    match (status, refused) {
+        (Err(panic), _) => Status::Panic(panic_text(&*panic)),
+        (Ok(_), Some(status)) => Status::Exit(status),
+        (Ok(0), None) => Status::Ok,
+        (Ok(status), None) => Status::Exit(status),
     }
 }
 

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 /// Tag of all messages: levels have communicators of their own.
 const TAG: c_int = 0;
 
-/// A communicator. MPI calls belong to the thread that started MPI, so it does not leave its thread.
+/// A communicator. Which threads may use it is its owner's to say.
 #[derive(Debug)]
 pub(super) struct Comm {
     raw: ffi::MPI_Comm,
@@ -73,25 +73,28 @@ fn byte() -> ffi::MPI_Datatype {
 }
 
 impl Comm {
-    fn of(raw: ffi::MPI_Comm) -> Self {
+    pub(super) fn of(raw: ffi::MPI_Comm) -> Self {
         Self { raw, _stays: PhantomData }
     }
 
-    /// A copy of the communicator of all ranks, with errors returned rather than fatal on both. Collective.
-    pub(super) fn duplicate_of_world() -> Result<Comm, FabricError> {
+    /// The communicator of all ranks.
+    pub(super) fn world() -> Comm {
         // SAFETY: constants that rsmpi's C part initialises at load time.
-        let world = Comm::of(unsafe { ffi::RSMPI_COMM_WORLD });
-        world.return_errors()?;
+        Comm::of(unsafe { ffi::RSMPI_COMM_WORLD })
+    }
+
+    /// A copy of the communicator, with errors returned rather than fatal. Collective.
+    pub(super) fn duplicate(&self) -> Result<Comm, FabricError> {
         let mut copy = MaybeUninit::uninit();
-        // SAFETY: the world communicator is valid after MPI_Init, `copy` may be written.
-        checked("MPI_Comm_dup", unsafe { ffi::MPI_Comm_dup(world.raw, copy.as_mut_ptr()) })?;
+        // SAFETY: a valid communicator, `copy` may be written.
+        checked("MPI_Comm_dup", unsafe { ffi::MPI_Comm_dup(self.raw, copy.as_mut_ptr()) })?;
         // SAFETY: MPI_Comm_dup succeeded, so it has written the handle.
         let copy = Comm::of(unsafe { copy.assume_init() });
         copy.return_errors()?;
         Ok(copy)
     }
 
-    fn return_errors(&self) -> Result<(), FabricError> {
+    pub(super) fn return_errors(&self) -> Result<(), FabricError> {
         // SAFETY: a valid communicator, and a constant of the library.
         checked("MPI_Comm_set_errhandler", unsafe { ffi::MPI_Comm_set_errhandler(self.raw, ffi::RSMPI_ERRORS_RETURN) })
     }

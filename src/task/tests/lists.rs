@@ -201,3 +201,34 @@ fn an_empty_list_is_a_bundle_of_no_tasks_with_a_warning() {
         assert_eq!(bundle.shape_runs(IndexRange::new(0, 0)).count(), 0);
     }
 }
+
+#[test]
+fn a_function_is_given_its_line_its_row_its_grid_values_or_the_argument_of_all() {
+    let call = |argument: &[u8]| Call { function: "builtin:noop".to_owned(), argument: argument.to_vec() };
+    let options = TemplateOptions { call: Some(call(b"for all")), ..TemplateOptions::default() };
+    let bundle_of = |source: &Source| write(source, &options).unwrap().bundle;
+    let folder = tempfile::tempdir().unwrap();
+    let input = |name: &str| {
+        std::fs::write(folder.path().join(name), "a,b\n1,\"x, y\"\n").unwrap();
+        Input::new(&folder.path().join(name))
+    };
+    let mut row = Vec::new();
+    let table = bundle_of(&Source::Table { input: input("t.csv"), command: Vec::new() });
+    assert_eq!(table.call_payload(0, &mut row), b"1,\"x, y\"");
+    let lines = bundle_of(&Source::EachLine { input: input("lines"), nul_separated: false, command: Vec::new() });
+    assert_eq!((lines.call_payload(0, &mut row), lines.call_payload(2, &mut Vec::new())), (&b"a,b"[..], &b""[..]));
+    assert_eq!(bundle_of(&array(5, 9, &[])).call_payload(3, &mut row), b"for all");
+    assert_eq!(row.capacity(), 0, "nothing is made of what is there");
+
+    let axes = ["a=x,,z", "b=-1:1:0.25", "c=9223372036854775806:9223372036854775807", "d=3:1:-1"];
+    let grid = |command: &[&str]| Source::Grid { axes: words(&axes), command: words(command) };
+    let (called, started) =
+        (bundle_of(&grid(&[])), write(&grid(&["{a}", "{b}", "{c}", "{d}"]), &TemplateOptions::default()));
+    let started = started.unwrap().bundle;
+    assert_eq!((called.len(), started.len()), (162, 162));
+    for index in 0..162 {
+        assert_eq!(called.call_payload(index, &mut row), argv(&started, index).join(",").as_bytes());
+        let wanted = Program::Call { function: "builtin:noop".to_owned(), payload: row.clone() };
+        assert_eq!(called.command(index, 0).program, wanted);
+    }
+}

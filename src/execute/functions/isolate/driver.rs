@@ -32,7 +32,7 @@ const UNREADABLE: i32 = -2;
 /// What the call processes of a rank come from.
 #[derive(Debug)]
 pub struct Isolation {
-    spawner: Arc<Spawner>,
+    spawner: Spawner,
     function: String,
     /// The last number that was given to a process.
     number: AtomicU32,
@@ -41,7 +41,7 @@ pub struct Isolation {
 
 impl Isolation {
     /// Call processes for the function of this name.
-    pub fn new(spawner: Arc<Spawner>, function: &str) -> Arc<Isolation> {
+    pub fn new(spawner: Spawner, function: &str) -> Arc<Isolation> {
         let (number, broken) = (AtomicU32::new(0), AtomicBool::new(false));
         Arc::new(Isolation { spawner, function: function.to_owned(), number, broken })
     }
@@ -87,6 +87,8 @@ pub(in super::super) struct Driver {
     /// None until there is a task, and after a crash.
     process: Option<CallProcess>,
     writer: OrderWriter,
+    /// A payload that has to be made.
+    row: Vec<u8>,
     /// Orders so far.
     orders: u32,
     results: Vec<u8>,
@@ -110,6 +112,7 @@ impl Driver {
             number,
             process: None,
             writer: OrderWriter::default(),
+            row: Vec::new(),
             orders: 0,
             results: Vec::new(),
             losses: 0,
@@ -161,7 +164,8 @@ impl Driver {
         let most = if next < self.single_until { 1 } else { ORDER_TASKS };
         for offset in next..end.min(next.saturating_add(most)) {
             let within = order.range.start + u64::from(offset) - calls.base;
-            self.writer.push(calls.first + calls.bundle.label(within), calls.bundle.call_payload(within));
+            self.writer
+                .push(calls.first + calls.bundle.label(within), calls.bundle.call_payload(within, &mut self.row));
             if self.writer.len_bytes() > ORDER_BYTES {
                 break;
             }

@@ -13,6 +13,7 @@ use crate::execute::SlotCores;
 use crate::execute::wire::Damaged;
 use crate::task::{Status, put_number, take_number};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Longest text of a status.
 const MAX_TEXT_BYTES: usize = 4096;
@@ -39,8 +40,8 @@ const SAME: u32 = u32::MAX;
 pub(super) struct OrderWriter {
     bytes: Vec<u8>,
     tasks: u32,
-    /// Where the payload of the last task lies, in the rank.
-    last: Option<*const [u8]>,
+    /// Where the payload of the last task lies.
+    last: Range<usize>,
 }
 
 impl OrderWriter {
@@ -48,7 +49,7 @@ impl OrderWriter {
     /// slot's own.
     pub(super) fn begin(&mut self, number: u32, attempt: u32, cores: u32, units: Option<&[u32]>) {
         self.bytes.clear();
-        (self.tasks, self.last) = (0, None);
+        (self.tasks, self.last) = (0, 0..0);
         self.bytes.resize(OrderHead::BYTES - 16, 0);
         for number in [number, attempt, cores, units.unwrap_or_default().len() as u32] {
             self.bytes.extend_from_slice(&number.to_le_bytes());
@@ -56,15 +57,15 @@ impl OrderWriter {
         units.unwrap_or_default().iter().for_each(|unit| self.bytes.extend_from_slice(&unit.to_le_bytes()));
     }
 
-    /// Adds a task. The payload must not be changed before the order is finished.
+    /// Adds a task.
     pub(super) fn push(&mut self, index: u64, payload: &[u8]) {
         self.bytes.extend_from_slice(&index.to_le_bytes());
-        if self.last.is_some_and(|last| std::ptr::eq(last, payload)) {
+        if !payload.is_empty() && self.bytes[self.last.clone()] == *payload {
             self.bytes.extend_from_slice(&SAME.to_le_bytes());
         } else {
             self.bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
             self.bytes.extend_from_slice(payload);
-            self.last = Some(payload);
+            self.last = self.bytes.len() - payload.len()..self.bytes.len();
         }
         self.tasks += 1;
     }
@@ -85,9 +86,6 @@ impl OrderWriter {
         &self.bytes
     }
 }
-
-// SAFETY: the pointer is compared and never followed.
-unsafe impl Send for OrderWriter {}
 
 /// The beginning of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

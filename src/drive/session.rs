@@ -1,0 +1,503 @@
+//! Sessions: a program's ranks become manager and workers for a while. Rank 0 goes on with the program and submits tasks; the
+//! others run them until rank 0 is done.
+
+use super::DriveError;
+use super::memory::MemoryManager;
+use super::parts::{FindFunction, Parts};
+use super::plan::{Keep, Layout, LayoutOptions, RankReport, Shared};
+use super::rank::{CallsBy, RankLoop};
+use super::stage::{OnStage, Stage};
+use crate::execute::functions::{Function, Recording, find_builtin, missing};
+use crate::execute::{Pin, Spawner};
+use crate::fabric::Fabric;
+use crate::ledger::Counts;
+use crate::schedule::{Role, decode, encode};
+use crate::task::{Bundle, IndexRange, Outcome, Rank, Shape};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What rank 0 decides of a session.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// Slots on each node, where the program says.
+    pub slots_per_node: Option<u32>,
+    /// Width of a node by hand.
+    pub ranks_per_node: Option<u32>,
+    /// Rank 0's node runs no tasks; where there is one node, rank 0 alone runs none.
+    pub dedicated_manager: bool,
+    /// What slots are bound to.
+    pub pin: Pin,
+    /// Most children of a rank.
+    pub fan_out: u32,
+    /// Ranks that a task may take with it.
+    pub crash_limit: u32,
+    /// What is recorded of calls.
+    pub recording: Recording,
+    /// Bytes kept of each stream of a process.
+    pub max_output: u64,
+    /// Bytes of outcomes that nobody has taken, above which no more are taken up.
+    pub max_unread_bytes: u64,
+    /// Bytes of tasks that have not ended, above which [`Session::submit`] waits.
+    pub max_waiting_bytes: u64,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            slots_per_node: None,
+            ranks_per_node: None,
+            dedicated_manager: false,
+            pin: Pin::Core,
+            fan_out: 64,
+            crash_limit: 5,
+            recording: Recording::All,
+            max_output: 64 << 20,
+            max_unread_bytes: 1 << 30,
+            max_waiting_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Why a session cannot do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The session is broken: messages cannot be moved any more.
+    #[error(transparent)]
+    Broken(#[from] DriveError),
+    /// Outcomes fill the memory that they may take: those of some bundle have to be taken first, or the bundle dropped.
+    #[error("{bytes} bytes of outcomes wait to be taken, and no more are taken up: take them, or drop their bundles")]
+    Unread {
+        /// How many.
+        bytes: u64,
+    },
+    /// The bundle was closed.
+    #[error("the bundle is closed: no tasks can be added to it")]
+    Closed,
+    /// The session broke before.
+    #[error("the session is broken, as an earlier call said")]
+    Ended,
+    /// A task is larger than any that can be sent.
+    #[error("a task of {bytes} bytes: {MAX_ENTRY_BYTES} is the most")]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+    },
+    /// There is no such function.
+    #[error("no function {name:?} is registered; register it on every rank before entering")]
+    NoFunction {
+        /// The name.
+        name: String,
+    },
+    /// Processes cannot be started.
+    #[error("processes cannot be started: call prepare() on every rank before MPI_Init")]
+    NotPrepared,
+    /// No rank has as much as a task takes.
+    #[error("a task takes {what}, and no rank has as much")]
+    Unfit {
+        /// How much.
+        what: String,
+    },
+    /// An argument that cannot be sent, or a process that can be none; why.
+    #[error("{0}")]
+    Argument(String),
+}
+
+/// Largest payload of a task: what is larger belongs into a file.
+pub const MAX_ENTRY_BYTES: usize = 64 << 20;
+
+/// How a rank came out of [`enter`].
+pub enum Entered {
+    /// This is rank 0: the session is open.
+    Manager(Session),
+    /// The session is over. The spawner, where there was one, may serve again.
+    Left(Option<Spawner>),
+}
+
+/// What each rank tells at the start.
+#[derive(Serialize, Deserialize)]
+struct Introduction {
+    report: RankReport,
+    spawns: bool,
+    names: Vec<String>,
+}
+
+/// What rank 0 tells all.
+type Plan = Result<Box<Shared>, String>;
+
+/// Enters: collective over the ranks of the fabric. Rank 0's settings hold. Returns on rank 0 at once, on the others when
+/// the session is over.
+///
+/// # Errors
+/// The same on all ranks where they do not fit each other: other functions, no slots.
+pub fn enter(
+    mut fabric: Box<dyn Fabric>,
+    spawner: Option<Spawner>,
+    report: &RankReport,
+    functions: BTreeMap<String, Function>,
+    settings: &SessionSettings,
+) -> Result<Entered, DriveError> {
+    let names = functions.keys().cloned().collect();
+    let introduction = Introduction { report: report.clone(), spawns: spawner.is_some(), names };
+    let told = fabric.gather(encode(&introduction))?;
+    let mut spawns = false;
+    let plan: Option<Plan> = told.map(|told| {
+        let all: Vec<Introduction> = told
+            .iter()
+            .map(|bytes| decode(bytes))
+            .collect::<Result<_, _>>()
+            .map_err(|_| DriveError::Plan.to_string())?;
+        spawns = all.iter().all(|one| one.spawns);
+        plan(&all, settings).map(Box::new)
+    });
+    let told = fabric.broadcast(plan.map(|plan| encode(&plan)))?;
+    let shared = match decode::<Plan>(&told).map_err(|_| DriveError::Plan)? {
+        Ok(shared) => shared,
+        Err(why) => {
+            fabric.finish(false);
+            return Err(DriveError::Unfit(why));
+        }
+    };
+    let names: Vec<String> = functions.keys().cloned().collect();
+    let is_manager = fabric.rank() == Rank::MANAGER;
+    let rank = rank_of(fabric, spawner, functions, &shared)?;
+    if is_manager {
+        return Ok(Entered::Manager(Session::open(rank, &shared, names, spawns, settings)?));
+    }
+    let (_, fabric, spawner) = rank.play_to_the_end()?.finish();
+    fabric.finish(false);
+    Ok(Entered::Left(spawner))
+}
+
+fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, String> {
+    if let Some(rank) = all.iter().position(|one| one.names != all[0].names) {
+        return Err(format!(
+            "rank {rank} has registered other functions ({}) than rank 0 ({}): register the same on every rank",
+            all[rank].names.join(", "),
+            all[0].names.join(", ")
+        ));
+    }
+    let reports: Vec<RankReport> = all.iter().map(|one| one.report.clone()).collect();
+    let options = LayoutOptions {
+        ranks_per_node: settings.ranks_per_node,
+        dedicated_manager: settings.dedicated_manager,
+        slots_per_node: settings.slots_per_node,
+        pin: settings.pin,
+    };
+    Ok(Shared {
+        layout: Layout::new(&reports, options)?,
+        fan_out: settings.fan_out,
+        dir: Default::default(),
+        folder: None,
+        bundle: 0,
+        generation: 1,
+        round: 0,
+        first_segment: 0,
+        sync: Duration::ZERO,
+        crash_limit: settings.crash_limit,
+        max_output: settings.max_output,
+        keep: Keep::All,
+        function: None,
+        recording: settings.recording,
+        isolate: false,
+    })
+}
+
+fn rank_of(
+    fabric: Box<dyn Fabric>,
+    mut spawner: Option<Spawner>,
+    functions: BTreeMap<String, Function>,
+    shared: &Shared,
+) -> Result<RankLoop<MemoryManager>, DriveError> {
+    let me = fabric.rank();
+    let tree = shared.layout.tree(shared.fan_out);
+    let mut calls = Some(CallsBy::of(&*fabric, &tree));
+    let find: FindFunction = Arc::new(move |name| match functions.get(name) {
+        Some(function) => function.clone(),
+        None => find_builtin(name).unwrap_or_else(|| missing(name)),
+    });
+    let parts = Parts::new(find, me == Rank::MANAGER);
+    let mut rank = RankLoop::without_roles(fabric, &tree, parts, true)?;
+    for place in tree.places(me) {
+        match place.role {
+            Role::Manager => {
+                let nodes = shared.layout.nodes.clone();
+                rank.manager = Some(MemoryManager::new(place, shared.crash_limit, nodes));
+            }
+            Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), None, shared)),
+            Role::Worker => {
+                rank.worker = Some(rank.worker_role(place.clone(), spawner.take(), calls.take(), shared)?);
+            }
+        }
+    }
+    Ok(rank)
+}
+
+/// Rank 0's hold on a session. Its methods may sleep; while none of them is called, another thread talks for the rank, where
+/// the fabric allows for that.
+pub struct Session {
+    stage: Option<Stage<RankLoop<MemoryManager>>>,
+    names: Vec<String>,
+    spawns: bool,
+    widest: crate::task::Resources,
+    slots: u64,
+    ranks: u32,
+    max_waiting_bytes: u64,
+    talks_on: bool,
+}
+
+/// How long a rank that is only told of tasks may go without a turn.
+const TURN: Duration = Duration::from_millis(1);
+
+impl Session {
+    fn open(
+        mut rank: RankLoop<MemoryManager>,
+        shared: &Shared,
+        names: Vec<String>,
+        spawns: bool,
+        settings: &SessionSettings,
+    ) -> Result<Self, DriveError> {
+        rank.set_full_bytes(settings.max_unread_bytes);
+        rank.open();
+        let talks_on = rank.may_change_threads();
+        let ranks = shared.layout.ranks.len() as u32;
+        let (widest, slots) = (shared.layout.widest(), shared.layout.slots());
+        let stage = Some(Stage::new(rank, talks_on)?);
+        let max_waiting_bytes = settings.max_waiting_bytes;
+        Ok(Self { stage, names, spawns, widest, slots, ranks, max_waiting_bytes, talks_on })
+    }
+
+    fn enter(&self) -> OnStage<'_, RankLoop<MemoryManager>> {
+        self.stage.as_ref().expect("a session is used before its end").enter()
+    }
+
+    /// All slots.
+    pub fn slots(&self) -> u64 {
+        self.slots
+    }
+
+    /// All ranks.
+    pub fn ranks(&self) -> u32 {
+        self.ranks
+    }
+
+    /// Whether rank 0 answers the others while none of the session's methods is called.
+    pub fn talks_on(&self) -> bool {
+        self.talks_on
+    }
+
+    /// A new bundle, without tasks; of calls of this function, or of processes.
+    ///
+    /// # Errors
+    /// There is no such function, or its tasks could run nowhere.
+    pub fn open_bundle(&self, function: Option<&str>, shape: Shape) -> Result<usize, SessionError> {
+        match function {
+            Some(name) if !self.names.iter().any(|known| known == name) && find_builtin(name).is_none() => {
+                return Err(SessionError::NoFunction { name: name.to_owned() });
+            }
+            None if !self.spawns => return Err(SessionError::NotPrepared),
+            _ => {}
+        }
+        if !self.widest.fits(shape.resources) {
+            let crate::task::Resources { cores, gpus } = shape.resources;
+            return Err(SessionError::Unfit { what: format!("{cores} cores and {gpus} GPUs") });
+        }
+        Ok(manager(&mut self.enter()).open_bundle(function.map(str::to_owned), shape))
+    }
+
+    /// Adds a task to a bundle; its number there, from 0. Where very many wait, it waits until some have ended.
+    ///
+    /// # Errors
+    /// The bundle is closed, the task too large, or the session broken.
+    pub fn submit(&self, bundle: usize, entry: &[u8]) -> Result<u64, SessionError> {
+        if entry.len() > MAX_ENTRY_BYTES {
+            return Err(SessionError::TooLarge { bytes: entry.len() });
+        }
+        let mut rank = self.enter();
+        let manager = manager(&mut rank);
+        if manager.is_closed(bundle) {
+            return Err(SessionError::Closed);
+        }
+        let number = manager.submit(bundle, entry);
+        let (starts, waiting) = (manager.has_appetite(), manager.live_bytes());
+        if starts || rank.since_turn() > TURN {
+            rank.turn_once()?;
+        }
+        if waiting > self.max_waiting_bytes {
+            let enough = self.max_waiting_bytes / 2;
+            self.go_on(&mut rank, |manager| (manager.live_bytes() <= enough).then_some(()))?;
+        }
+        Ok(number)
+    }
+
+    /// Adds the tasks of an array to a bundle and closes it. `first` is the number of the first.
+    ///
+    /// # Errors
+    /// The bundle is closed, or the session broken.
+    pub fn submit_array(&self, bundle: usize, first: u64, array: Bundle) -> Result<(), SessionError> {
+        let mut rank = self.enter();
+        let manager = manager(&mut rank);
+        if manager.is_closed(bundle) {
+            return Err(SessionError::Closed);
+        }
+        manager.submit_array(bundle, first, array);
+        manager.close(bundle);
+        rank.turn_once()?;
+        Ok(())
+    }
+
+    /// No more tasks will be added to the bundle.
+    pub fn close(&self, bundle: usize) {
+        manager(&mut self.enter()).close(bundle);
+    }
+
+    /// Some outcomes of the bundle, as they came. Where there is none yet and `waits`, it waits for one; none then means that
+    /// every task of the bundle so far has ended and was given.
+    ///
+    /// # Errors
+    /// The session is broken, or outcomes of other bundles fill the memory.
+    pub fn take(&self, bundle: usize, waits: bool) -> Result<Vec<Outcome>, SessionError> {
+        let mut rank = self.enter();
+        if manager(&mut rank).has_outcomes(bundle) {
+            return Ok(manager(&mut rank).take_outcomes(bundle));
+        }
+        manager(&mut rank).send_on(bundle);
+        if !waits {
+            rank.turn_once()?;
+            return Ok(manager(&mut rank).take_outcomes(bundle));
+        }
+        self.go_on(&mut rank, |manager| {
+            (manager.has_outcomes(bundle) || manager.has_ended(bundle)).then(|| manager.take_outcomes(bundle))
+        })
+    }
+
+    /// Waits until outcomes of one of the bundles wait to be taken, or one of them has ended; its place in the list. None
+    /// where the list is empty.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn wait_any(&self, bundles: &[usize]) -> Result<Option<usize>, SessionError> {
+        if bundles.is_empty() {
+            return Ok(None);
+        }
+        let mut rank = self.enter();
+        bundles.iter().for_each(|bundle| manager(&mut rank).send_on(*bundle));
+        self.go_on(&mut rank, |manager| {
+            let has = bundles.iter().position(|bundle| manager.has_outcomes(*bundle));
+            has.or_else(|| bundles.iter().position(|bundle| manager.has_ended(*bundle))).map(Some)
+        })
+    }
+
+    /// Waits until every task of the bundle so far has ended.
+    ///
+    /// # Errors
+    /// The session is broken, or outcomes fill the memory.
+    pub fn wait(&self, bundle: usize) -> Result<Counts, SessionError> {
+        let mut rank = self.enter();
+        manager(&mut rank).send_on(bundle);
+        self.go_on(&mut rank, |manager| manager.has_ended(bundle).then(|| manager.counts(bundle).1))
+    }
+
+    /// How many tasks the bundle has, and how many of them have ended, as far as this rank has heard.
+    ///
+    /// # Errors
+    /// The session is broken.
+    pub fn counts(&self, bundle: usize) -> Result<(u64, Counts), SessionError> {
+        let mut rank = self.enter();
+        rank.turn_once()?;
+        Ok(manager(&mut rank).counts(bundle))
+    }
+
+    /// Takes tasks of the bundle back, by their numbers: those that have not started end as cancelled, functions that run go
+    /// on to their end, processes that run are killed.
+    ///
+    /// # Errors
+    /// The session is broken.
+    pub fn cancel(&self, bundle: usize, numbers: IndexRange) -> Result<(), SessionError> {
+        let mut rank = self.enter();
+        rank.by_manager(|manager, now, parts, out| manager.cancel(now, bundle, numbers, parts, out));
+        rank.turn_once()?;
+        Ok(())
+    }
+
+    /// The program takes no outcomes of this bundle any more.
+    pub fn drop_outcomes(&self, bundle: usize) {
+        manager(&mut self.enter()).drop_outcomes(bundle);
+    }
+
+    /// The name of a node, by its number in an outcome.
+    pub fn node_name(&self, node: u32) -> String {
+        manager(&mut self.enter()).nodes().get(node as usize).cloned().unwrap_or_else(|| format!("node {node}"))
+    }
+
+    /// Slot-time of all attempts that rank 0 has heard of: cores × microseconds.
+    pub fn busy_core_us(&self) -> u64 {
+        manager(&mut self.enter()).busy_core_us()
+    }
+
+    /// Talks: to be called now and then by a program that does something else for long, where nobody
+    /// [talks on](Self::talks_on) for it.
+    ///
+    /// # Errors
+    /// The session is broken.
+    pub fn progress(&self) -> Result<(), SessionError> {
+        Ok(self.enter().turn_once()?)
+    }
+
+    /// Goes on until `look` finds something.
+    fn go_on<T>(
+        &self,
+        rank: &mut RankLoop<MemoryManager>,
+        mut look: impl FnMut(&mut MemoryManager) -> Option<T>,
+    ) -> Result<T, SessionError> {
+        let mut found = None;
+        rank.checked_run_until(|rank| {
+            if found.is_none() {
+                found = rank.manager.as_mut().and_then(&mut look);
+            }
+            found.is_some() || rank.is_full()
+        })?;
+        match found {
+            Some(found) => Ok(found),
+            None if rank.is_full() => Err(SessionError::Unread { bytes: manager(rank).unread_bytes() }),
+            None => Err(SessionError::Ended),
+        }
+    }
+
+    /// Ends the session: waits for all tasks or, where `waits` is not set, for those functions alone that run. Outcomes that
+    /// nobody took are gone. The other ranks return from [`enter`].
+    ///
+    /// # Errors
+    /// The session broke.
+    pub fn finish(mut self, waits: bool) -> Result<Option<Spawner>, SessionError> {
+        self.end(waits)
+    }
+
+    fn end(&mut self, waits: bool) -> Result<Option<Spawner>, SessionError> {
+        let Some(stage) = self.stage.take() else { return Ok(None) };
+        let mut rank = stage.enter();
+        // What comes now is taken by nobody.
+        rank.set_full_bytes(u64::MAX);
+        rank.by_manager(|manager, now, parts, out| manager.end(now, waits, parts, out));
+        let ended = rank.checked_run_until(|_| false);
+        drop(rank);
+        let (_, fabric, spawner) = stage.close().finish();
+        fabric.finish(ended.is_err());
+        ended?;
+        Ok(spawner)
+    }
+}
+
+impl Drop for Session {
+    /// As [`finish`](Session::finish) without waiting for tasks.
+    fn drop(&mut self) {
+        if let Err(error) = self.end(false) {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+fn manager(rank: &mut RankLoop<MemoryManager>) -> &mut MemoryManager {
+    rank.manager.as_mut().expect("rank 0 plays the manager")
+}

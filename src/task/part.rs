@@ -1,0 +1,150 @@
+//! Bundles that a program makes in memory: calls with payloads of their own, calls of an array, processes.
+
+use super::bundle::Shape;
+use super::command::Program;
+use super::json::{JsonTask, parse_task};
+use super::layout::{self, Entry, Header, MAGIC, RunRecord, VERSION};
+use super::source::MAX_TASKS;
+use super::template::{Call, Kind, ProgramPattern, Template};
+use std::time::Duration;
+use zerocopy::FromZeros;
+
+/// Gathers tasks for one bundle.
+#[derive(Debug, Default)]
+pub struct PartBuilder {
+    payload: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl PartBuilder {
+    /// Adds a task: what the function is given, or what [`process_entry`] made.
+    ///
+    /// # Panics
+    /// Where it has 4 GiB or more.
+    pub fn push(&mut self, entry: &[u8]) {
+        let length = u32::try_from(entry.len()).expect("a task's payload is smaller than 4 GiB");
+        self.entries.push(Entry {
+            offset: (self.payload.len() as u64).into(),
+            length: length.into(),
+            skipped: 0.into(),
+        });
+        self.payload.extend_from_slice(entry);
+    }
+
+    /// How many tasks were added.
+    pub fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of their payloads.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// The bytes of a bundle whose tasks call this function; or of processes, where there is none. The builder is empty
+    /// again.
+    pub fn finish(&mut self, function: Option<&str>, shape: Shape) -> Vec<u8> {
+        let kind = match function {
+            Some(name) => {
+                let call = Call { function: name.to_owned(), argument: Vec::new() };
+                Kind::EachLine { has_lines: false, program: ProgramPattern::Call(call) }
+            }
+            None => Kind::Json,
+        };
+        let bytes = assemble(kind, self.len(), &self.payload, &self.entries, shape);
+        self.payload.clear();
+        self.entries.clear();
+        bytes
+    }
+}
+
+/// The bytes of a bundle of so many calls, all with the same argument, that are called `first`, `first` + 1 and so on.
+///
+/// # Panics
+/// Where there are more than [`MAX_TASKS`].
+pub fn array_of_calls(function: &str, argument: &[u8], first: u64, tasks: u64, shape: Shape) -> Vec<u8> {
+    assert!(tasks <= MAX_TASKS, "{tasks} tasks in an array");
+    let call = Call { function: function.to_owned(), argument: argument.to_vec() };
+    assemble(Kind::Array { first, step: 1, program: ProgramPattern::Call(call) }, tasks, &[], &[], shape)
+}
+
+/// A process as an entry for a [`PartBuilder`].
+///
+/// # Errors
+/// Why there can be no such process.
+pub fn process_entry(
+    program: Program,
+    env: Vec<(Vec<u8>, Vec<u8>)>,
+    cwd: Option<Vec<u8>>,
+    stdin: Option<Vec<u8>>,
+    timeout: Option<Duration>,
+) -> Result<Vec<u8>, String> {
+    let task = JsonTask { program, env, cwd, stdin, timeout, cores: None, gpus: None, retries: None };
+    let entry = serde_json::Value::Object(task.to_json()).to_string().into_bytes();
+    parse_task(&entry).map(|_| entry)
+}
+
+fn assemble(kind: Kind, tasks: u64, payload: &[u8], entries: &[Entry], shape: Shape) -> Vec<u8> {
+    let template = Template { kind, env: Vec::new(), cwd: None, stdin: None, timeout: None, shape, tells_cores: false };
+    let template = postcard::to_stdvec(&("", &template)).expect("a template holds nothing that cannot be written");
+    let mut header = Header::new_zeroed();
+    header.magic = MAGIC;
+    header.version.set(VERSION);
+    header.len.set(tasks);
+    header.end.set(tasks);
+    header.max_cores.set(shape.resources.cores);
+    header.max_gpus.set(shape.resources.gpus);
+    let runs = [RunRecord::new(tasks, shape)];
+    layout::assemble(header, payload, entries, if tasks == 0 { &[] } else { &runs }, &template)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Bundle, IndexRange};
+
+    fn payload(bundle: &Bundle, index: u64) -> Vec<u8> {
+        bundle.call_payload(index, &mut Vec::new()).to_vec()
+    }
+
+    #[test]
+    fn calls_are_read_back_with_their_payloads() {
+        let mut builder = PartBuilder::default();
+        [&b"one"[..], b"", b"\0\xff"].into_iter().for_each(|payload| builder.push(payload));
+        let bundle = Bundle::from_bytes(builder.finish(Some("f"), Shape::CALL)).expect("it is a bundle");
+        assert!(builder.is_empty() && builder.payload_bytes() == 0);
+        assert_eq!((bundle.len(), bundle.function()), (3, Some("f")));
+        let payloads: Vec<Vec<u8>> = (0..3).map(|index| payload(&bundle, index)).collect();
+        assert_eq!(payloads, [&b"one"[..], b"", b"\0\xff"]);
+        assert_eq!(bundle.shape(2), Shape::CALL);
+        let slice = Bundle::from_bytes(bundle.extract(IndexRange::new(2, 3))).expect("a slice of it is one, too");
+        assert_eq!(payload(&slice, 2), b"\0\xff");
+    }
+
+    #[test]
+    fn an_array_stays_small_and_counts_from_its_first() {
+        let bytes = array_of_calls("f", b"all", 100, 1_000_000_000, Shape::CALL);
+        assert!(bytes.len() < 500, "{} bytes", bytes.len());
+        let bundle = Bundle::from_bytes(bytes).expect("it is a bundle");
+        assert_eq!((bundle.len(), bundle.label(7), payload(&bundle, 7)), (1_000_000_000, 107, b"all".to_vec()));
+    }
+
+    #[test]
+    fn a_process_is_read_back_and_what_can_be_none_is_refused() {
+        let program = Program::Argv(vec![b"echo".to_vec(), b"\xff x".to_vec()]);
+        let env = vec![(b"A".to_vec(), b"1".to_vec())];
+        let entry =
+            process_entry(program.clone(), env.clone(), None, None, Some(Duration::from_secs(3))).expect("it is one");
+        let mut builder = PartBuilder::default();
+        builder.push(&entry);
+        let bundle = Bundle::from_bytes(builder.finish(None, Shape::PROCESS)).expect("it is a bundle");
+        let command = bundle.command(0, 0);
+        assert_eq!((command.program, command.env, command.timeout), (program, env, Some(Duration::from_secs(3))));
+        assert!(process_entry(Program::Argv(Vec::new()), Vec::new(), None, None, None).is_err());
+    }
+}
