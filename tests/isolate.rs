@@ -252,7 +252,8 @@ fn a_process_that_is_told_to_end_with_its_whole_job_costs_nothing() {
     run.processes().iter().for_each(|process| process.signal("TERM"));
     run.wait().with(3);
     let told = summary(&world, "run");
-    assert_eq!((&told["failed"], &told["unfinished"]), (&0.into(), &1.into()));
+    assert_eq!(told["failed"], 0);
+    assert_eq!(told["ok"].as_u64().unwrap() + told["unfinished"].as_u64().unwrap(), 100);
 }
 
 #[test]
