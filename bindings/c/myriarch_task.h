@@ -18,7 +18,8 @@
  *
  * A function is called from several threads at once, one per slot. It must not call MPI, must not end the process or the
  * thread, and no exception or longjmp may leave it: whatever ends the process takes the rank along, and as a rule the run,
- * which `myriarch run --resume` goes on with. */
+ * which `myriarch run --resume` goes on with. With `--isolate` each slot has a process that calls it from one thread, and
+ * what ends that one costs the task alone. */
 
 #ifndef MYRIARCH_TASK_H
 #define MYRIARCH_TASK_H

@@ -13,6 +13,15 @@ seq -f 'payload-%08.0f' 0 $((TASKS - 1)) >payloads
 show "${run[@]}" --out payload --each-line payloads --call builtin:noop
 say "a payload of 16 bytes each, given back as the value"
 show "${run[@]}" --out echo --each-line payloads --call builtin:echo
+say "the same, called in processes of their own"
+show "${run[@]}" --out noop-isolated --array "0-$((TASKS - 1))" --call builtin:noop --isolate
+show "${run[@]}" --out payload-isolated --each-line payloads --call builtin:noop --isolate
+show "${run[@]}" --out echo-isolated --each-line payloads --call builtin:echo --isolate
+for kind in noop payload echo; do
+    awk -v kind="$kind" -v here="$(value_of "$kind/summary.json" wall_seconds)" \
+        -v isolated="$(value_of "$kind-isolated/summary.json" wall_seconds)" -v tasks="$TASKS" \
+        'BEGIN { printf "%-8s %.1f million tasks/s, isolated %.1f\n", kind, tasks / here / 1e6, tasks / isolated / 1e6 }'
+done
 ls -l echo/segments/*/* noop/segments/*/* noop/journal.* | awk '{ print $5, "bytes", $NF }'
 
 # Share of the cores' time that went into tasks: tasks × length ÷ (wall time × slots).

@@ -179,6 +179,12 @@ pub struct TaskArgs {
     /// With --call: the payload of the tasks of --array
     #[arg(long, value_name = "BYTES", requires = "call", help_heading = TASKS)]
     call_arg: Option<OsString>,
+    /// With --call: a process of each slot calls the function, so that a crash costs one task
+    ///
+    /// Such a task is signal:11 or the like, and the others go on. A function that does not return can be ended, also by
+    /// --timeout, and none is called by several threads at once.
+    #[arg(long, help_heading = TASKS)]
+    isolate: bool,
     /// What each task runs: several words are started as they are, one word with spaces is a shell line
     #[arg(last = true, value_name = "COMMAND", help_heading = TASKS)]
     command: Vec<OsString>,
@@ -236,8 +242,16 @@ impl RunArgs {
 
     /// Checks all that can be checked without reading the tasks.
     pub fn check(self) -> Result<RunOptions, InputError> {
-        let call = self.tasks.call()?;
+        let (call, isolate) = (self.tasks.call()?, self.tasks.isolate);
         let source = self.tasks.check()?;
+        if isolate && call.is_none() && source.is_some() {
+            let what = "--isolate: it is for functions, and there are none without --call; processes are apart anyway";
+            return Err(InputError::Usage(what.to_owned()));
+        }
+        if call.is_some() && self.each.timeout.is_some() && !isolate {
+            let cause = "it is for processes, and --call starts none without --isolate".to_owned();
+            return Err(InputError::Option { option: "--timeout", cause });
+        }
         if source.is_none() && !self.resume {
             return Err(InputError::Usage(
                 "which tasks? Give a list, --array, --each-line, --grid or --table (see myriarch run --help)"
@@ -275,6 +289,7 @@ impl RunArgs {
             print: self.print,
             progress: self.progress,
             recording: self.record,
+            isolate,
             keep_stdout: self.stdout,
             max_output: self.max_output,
             sync: self.sync,

@@ -1,16 +1,25 @@
 //! The functions that tasks call, on every rank before anything runs.
 
 use super::manager::place_of;
+use super::plan::Shared;
 use super::rank::DriveError;
-use crate::execute::functions::{Function, load_function};
+use crate::execute::Spawner;
+use crate::execute::functions::{Function, Isolation, load_function};
 use crate::fabric::Fabric;
 use crate::schedule::{decode, encode};
 use crate::task::Bundle;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::sync::Arc;
 
-/// Functions by their names.
-pub(super) type Functions = HashMap<String, Function>;
+/// What tasks call.
+#[derive(Default)]
+pub(super) struct Functions {
+    /// By their names. None where they run in processes of their own.
+    pub(super) named: HashMap<String, Function>,
+    /// Where the one function of all tasks runs in processes of its own: it is not loaded in the rank.
+    pub(super) isolation: Option<Arc<Isolation>>,
+}
 
 /// A function that cannot be called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,21 +48,33 @@ impl MissingFunction {
     }
 }
 
-/// Collective, where there are functions to call: loads them on every rank. The inner error is that of the first function
-/// which some rank cannot load, the same on all ranks: nothing runs then.
+/// Collective, where there are functions to call: loads them on every rank, or in a process of their own where their library
+/// is to hurt no rank. The inner error is that of the first function which some rank cannot load, the same on all ranks:
+/// nothing runs then.
 pub(super) fn functions_everywhere(
     fabric: &mut dyn Fabric,
-    names: &[String],
+    spawner: &mut Option<Spawner>,
+    shared: &Shared,
 ) -> Result<Result<Functions, MissingFunction>, DriveError> {
-    if names.is_empty() {
-        return Ok(Ok(Functions::new()));
-    }
+    let names = &shared.functions;
+    let Some(first) = names.first() else { return Ok(Ok(Functions::default())) };
     let rank = Some(fabric.rank().0);
-    let load = |(number, name): (u32, &String)| match load_function(name) {
-        Ok(function) => Ok((name.clone(), function)),
-        Err(error) => Err(MissingFunction { number, rank, why: error.to_string() }),
+    let missing = |number: u32, why: String| MissingFunction { number, rank, why };
+    let loaded = match spawner.take_if(|_| shared.isolate) {
+        Some(spawner) => {
+            let isolation = Isolation::new(spawner, first);
+            isolation.probe().map_err(|why| missing(0, why)).map(|()| isolation)
+        }
+        .map(|isolation| Functions { named: HashMap::new(), isolation: Some(isolation) }),
+        None => {
+            let load = |(number, name): (u32, &String)| match load_function(name) {
+                Ok(function) => Ok((name.clone(), function)),
+                Err(error) => Err(missing(number, error.to_string())),
+            };
+            let named = (0..).zip(names).map(load).collect::<Result<_, _>>();
+            named.map(|named| Functions { named, isolation: None })
+        }
     };
-    let loaded: Result<Functions, MissingFunction> = (0..).zip(names).map(load).collect();
     let reports = fabric.gather(encode(&loaded.as_ref().err()))?;
     let first = reports.map(|reports| {
         let read = |bytes: &Vec<u8>| decode::<Option<MissingFunction>>(bytes).unwrap_or_default();

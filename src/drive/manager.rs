@@ -70,6 +70,8 @@ pub struct Job {
     pub keep: Keep,
     /// What is recorded of calls.
     pub recording: Recording,
+    /// Functions run in processes of their own.
+    pub isolate: bool,
     /// Outputs go to stdout.
     pub print: bool,
     /// How progress is shown.
@@ -157,6 +159,7 @@ impl Job {
             functions: self.bundle.functions().to_vec(),
             has_processes: self.bundle.starts_processes(),
             recording: self.recording,
+            isolate: self.isolate,
         }
     }
 }

@@ -106,6 +106,7 @@ fn share(reports: &[Vec<u8>], wanted: &NullRun) -> Result<Shared, DriveError> {
         functions: Vec::new(),
         has_processes: true,
         recording: Recording::All,
+        isolate: false,
     })
 }
 

@@ -166,6 +166,8 @@ pub(super) struct Shared {
     /// Some tasks are processes.
     pub(super) has_processes: bool,
     pub(super) recording: Recording,
+    /// Functions run in processes of their own.
+    pub(super) isolate: bool,
 }
 
 /// Whose standard output is kept.

@@ -12,7 +12,7 @@ use super::slots::Slots;
 use super::stage::{Play, Stage};
 use super::wire::{Control, pack, unpack};
 use super::worker::{Runner, WorkerRole};
-use crate::execute::functions::FunctionSlots;
+use crate::execute::functions::{FunctionSlots, Isolation, missing};
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir};
@@ -81,9 +81,10 @@ pub fn run(
     };
     let told = fabric.broadcast(Some(encode(start.as_ref().unwrap_or(&Start::Leave))))?;
     let mut lost = false;
+    let mut spawner = Some(spawner);
     let end = match (start, decode::<Start>(&told)) {
         (Err(unfit), _) => Err(unfit),
-        (_, Ok(Start::Go(shared))) => match functions_everywhere(&mut *fabric, &shared.functions)? {
+        (_, Ok(Start::Go(shared))) => match functions_everywhere(&mut *fabric, &mut spawner, &shared)? {
             Err(missing) => match &job {
                 Some(job) => Err(DriveError::Unfit(missing.describe(&job.bundle))),
                 None => Ok(None),
@@ -149,13 +150,15 @@ fn unfit(bundle: &Bundle, have: Resources) -> String {
 }
 
 /// Who calls functions on a rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum CallsBy {
     /// A thread for each slot.
     Threads,
     /// The thread that plays the rank, where the rank has one slot: no thread has to be woken for a task. Another one goes
     /// on talking when a task takes long.
     Player,
+    /// A process for each slot.
+    Processes(Arc<Isolation>),
 }
 
 impl CallsBy {
@@ -193,7 +196,7 @@ pub(super) struct RankLoop<M> {
 impl RankLoop<ManagerRole> {
     fn new(
         fabric: Box<dyn Fabric>,
-        spawner: Spawner,
+        spawner: Option<Spawner>,
         functions: Functions,
         shared: Shared,
         job: Option<Job>,
@@ -202,17 +205,19 @@ impl RankLoop<ManagerRole> {
         let dir = visible(&shared.dir);
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
         let bundle = seen.filter(|bundle| bundle.id() == shared.bundle);
-        let calls = (!shared.functions.is_empty()).then(|| CallsBy::of(&*fabric, &tree));
-        let find: FindFunction = Arc::new(move |name| {
-            functions.get(name).cloned().unwrap_or_else(|| crate::execute::functions::missing(name))
-        });
+        let Functions { named, isolation } = functions;
+        let calls = match isolation {
+            Some(isolation) => Some(CallsBy::Processes(isolation)),
+            None => (!shared.functions.is_empty()).then(|| CallsBy::of(&*fabric, &tree)),
+        };
+        let find: FindFunction = Arc::new(move |name| named.get(name).cloned().unwrap_or_else(|| missing(name)));
         let mut parts = Parts::new(find, bundle.is_some());
         if let Some(bundle) = bundle {
             parts.add(PartPlace::default(), bundle);
         }
         let mut rank = Self::without_roles(fabric, &tree, parts, false)?;
         signals::listen();
-        let mut spawner = Some(spawner);
+        let mut worker = Some((spawner, calls));
         let mut job = job;
         for place in tree.places(rank.me) {
             match place.role {
@@ -222,7 +227,8 @@ impl RankLoop<ManagerRole> {
                 }
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
-                    let spawner = spawner.take().filter(|_| shared.has_processes);
+                    let (spawner, calls) = worker.take().expect("a rank has one worker");
+                    let spawner = spawner.filter(|_| shared.has_processes);
                     rank.worker = Some(rank.worker_role(place.clone(), spawner, calls, &shared)?);
                 }
             }
@@ -334,7 +340,10 @@ impl<M: Root> RankLoop<M> {
             CallsBy::Player if slots.slots.len() == 1 => {
                 FunctionSlots::inline(&slots.slots, slots.first_slot, shared.recording)
             }
-            _ => FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording),
+            CallsBy::Processes(isolation) => {
+                FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording, Some(isolation))
+            }
+            _ => FunctionSlots::new(&slots.slots, slots.first_slot, shared.recording, None),
         };
         let runner = Runner {
             processes: spawner.map(executor).transpose()?,

@@ -201,6 +201,7 @@ fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, Stri
         functions: Vec::new(),
         has_processes: true,
         recording: settings.recording,
+        isolate: false,
     })
 }
 
@@ -212,7 +213,7 @@ fn rank_of(
 ) -> Result<RankLoop<MemoryManager>, DriveError> {
     let me = fabric.rank();
     let tree = shared.layout.tree(shared.fan_out);
-    let calls = CallsBy::of(&*fabric, &tree);
+    let mut calls = Some(CallsBy::of(&*fabric, &tree));
     let find: FindFunction = Arc::new(move |name| match functions.get(name) {
         Some(function) => function.clone(),
         None => find_builtin(name).unwrap_or_else(|| missing(name)),
@@ -227,7 +228,7 @@ fn rank_of(
             }
             Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), None, shared)),
             Role::Worker => {
-                rank.worker = Some(rank.worker_role(place.clone(), spawner.take(), Some(calls), shared)?);
+                rank.worker = Some(rank.worker_role(place.clone(), spawner.take(), calls.take(), shared)?);
             }
         }
     }

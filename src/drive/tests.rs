@@ -66,6 +66,7 @@ fn resumed(path: &Path, cluster: Cluster) -> Job {
         max_output: 1 << 20,
         keep: Keep::All,
         recording: Default::default(),
+        isolate: false,
         print: false,
         progress: ProgressMode::None,
         began: Instant::now(),

@@ -187,7 +187,12 @@ impl WorkerRole {
         let Some(running) = self.machine.work_on(slot) else { return };
         let unfetched = self.unfetched.iter().position(|run| run.slots[0] == slot);
         match (running.calls, unfetched) {
-            (true, None) => self.cut(slot),
+            (true, None) => {
+                self.cut(slot);
+                if let Some(slots) = &mut self.runner.functions {
+                    slots.kill(slot, KILL_GRACE);
+                }
+            }
             (false, None) => {
                 if let Some(slots) = &mut self.runner.processes {
                     slots.kill(slot, KILL_GRACE);
@@ -347,7 +352,9 @@ impl WorkerRole {
         if now >= self.tell_longest_us {
             self.tell_longest(now, out);
         }
-        if self.runner.processes.as_ref().is_some_and(|slots| slots.is_broken()) {
+        let broken = self.runner.processes.as_ref().is_some_and(|slots| slots.is_broken())
+            || self.runner.functions.as_ref().is_some_and(FunctionSlots::is_broken);
+        if broken {
             self.machine.disable();
         }
         self.restless = false;
@@ -468,6 +475,7 @@ mod tests {
             functions: Vec::new(),
             has_processes: true,
             recording: Recording::All,
+            isolate: false,
         };
         let place = Place { role: Role::Worker, depth: 1, parent: Some(Rank(0)), children: Vec::new(), keeper: false };
         let machine = Worker::new(NodeId(0), Resources { cores: 2, gpus: 0 }, 1);

@@ -73,6 +73,17 @@ impl BaseEnvironment {
         Self { entries }
     }
 
+    /// Makes it that of this process, which must have one thread.
+    pub(super) fn adopt(&self) {
+        for (name, _) in std::env::vars_os() {
+            let name = name.into_vec();
+            if self.position(&name).is_none() {
+                // SAFETY: there is no other thread that could read the environment.
+                unsafe { std::env::remove_var(std::ffi::OsString::from_vec(name)) };
+            }
+        }
+    }
+
     /// The names.
     pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.entries.iter().map(|(name, _)| &name[..])

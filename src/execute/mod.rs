@@ -7,7 +7,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `executor` | the rank's side: start, kill, hear of ends |
-//! | `spawner` | forks slot processes; kills what is left when its rank dies |
+//! | `spawner` | forks slot processes and call processes; kills what is left when its rank dies |
 //! | `slot` | the life of a slot process: one task after the other, time limits, output |
 //! | `prepare`, `launch` | from an attempt to a process |
 //! | `line` | which shell lines need no shell; finding programs |

@@ -346,7 +346,7 @@ fn enter(folder: &[u8]) -> Result<(), String> {
 }
 
 /// The words for a process's status.
-fn status_of(status: libc::c_int) -> Status {
+pub(super) fn status_of(status: libc::c_int) -> Status {
     if libc::WIFSIGNALED(status) {
         Status::Signal(libc::WTERMSIG(status))
     } else {

@@ -1,11 +1,13 @@
-//! The spawner: a small process, forked before MPI starts, from which the slot processes are forked.
+//! The spawner: a small process, forked before MPI starts, from which the slot processes and call processes are forked.
 //!
-//! It holds nothing of the rank's but one socket. When the rank goes, or a slot process dies, it kills what is left.
+//! It holds nothing of the rank's but one socket, and an end of the socket of each call process, over which it tells how
+//! that one ended. When the rank goes, or a process of a slot dies, it kills what is left.
 
 use super::environment::BaseEnvironment;
+use super::functions::isolate;
 use super::leftovers;
 use super::slot;
-use super::sys::{self, Received, Wait, check};
+use super::sys::{self, Child, Received, Wait, check};
 use super::{ExecuteError, system};
 use std::ffi::CStr;
 use std::io;
@@ -16,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How long slot processes may take to clean up behind their tasks before the spawner does it.
 const SLOT_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long call processes may take to end by themselves: one that calls a function does not see that its rank is gone.
+const CALL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the spawner may take to end in all before its rank gives it up.
 const SPAWNER_PATIENCE: Duration = Duration::from_secs(8);
@@ -58,9 +63,60 @@ impl Spawner {
 
     /// Has a slot process forked, and returns the rank's end of its socket. Does not wait for it.
     pub(super) fn fork_slot(&self) -> io::Result<OwnedFd> {
+        self.fork(Request::Slot)
+    }
+
+    /// The same for a call process, which goes by this number from then on.
+    pub(super) fn fork_call(&self, number: u32) -> io::Result<OwnedFd> {
+        self.fork(Request::Call { number })
+    }
+
+    fn fork(&self, request: Request) -> io::Result<OwnedFd> {
         let (ours, theirs) = UnixStream::pair()?;
-        sys::send_descriptor(self.socket.as_fd(), theirs.as_fd())?;
+        sys::send_descriptor(self.socket.as_fd(), &request.to_bytes(), theirs.as_fd())?;
         Ok(ours.into())
+    }
+
+    /// Has a signal sent to the call process of that number, unless it has ended.
+    pub(super) fn signal_call(&self, number: u32, signal: libc::c_int) {
+        let request = Request::Signal { number, signal: signal as u8 };
+        // A spawner that is gone has taken its processes along.
+        let _ = sys::send(self.socket.as_fd(), &request.to_bytes(), true);
+    }
+}
+
+/// What a rank asks of its spawner. Each travels whole: threads of the rank may ask at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// Fork a slot process, which gets the socket that comes along.
+    Slot,
+    /// The same for a call process.
+    Call { number: u32 },
+    /// Send a signal to a call process.
+    Signal { number: u32, signal: u8 },
+}
+
+impl Request {
+    const BYTES: usize = 6;
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let (kind, signal, number) = match self {
+            Request::Slot => (0, 0, 0),
+            Request::Call { number } => (1, 0, number),
+            Request::Signal { number, signal } => (2, signal, number),
+        };
+        let [a, b, c, d] = number.to_le_bytes();
+        [kind, signal, a, b, c, d]
+    }
+
+    fn of_bytes([kind, signal, number @ ..]: [u8; Self::BYTES]) -> Option<Self> {
+        let number = u32::from_le_bytes(number);
+        match kind {
+            0 => Some(Request::Slot),
+            1 => Some(Request::Call { number }),
+            2 => Some(Request::Signal { number, signal }),
+            _ => None,
+        }
     }
 }
 
@@ -105,7 +161,7 @@ fn be_spawner(socket: OwnedFd, rank: libc::pid_t, base: BaseEnvironment) {
         Ok((socket, signals)) => {
             let ready = 0i32.to_le_bytes();
             if sys::send(socket.as_fd(), &ready, true).is_ok() {
-                Service { socket, signals, rank, slots: Vec::new(), stuck: Vec::new() }.serve(&base);
+                Service { socket, signals, rank, slots: Vec::new(), calls: Vec::new(), stuck: Vec::new() }.serve(&base);
             }
         }
         Err(error) => {
@@ -189,11 +245,20 @@ fn close_from(first: RawFd) {
     }
 }
 
+/// A call process that has not been reaped.
+struct CallProcess {
+    pid: libc::pid_t,
+    number: u32,
+    /// A copy of its end of the socket.
+    socket: OwnedFd,
+}
+
 struct Service {
     socket: OwnedFd,
     signals: OwnedFd,
     rank: libc::pid_t,
     slots: Vec<libc::pid_t>,
+    calls: Vec<CallProcess>,
     stuck: Vec<libc::pid_t>,
 }
 
@@ -213,10 +278,15 @@ impl Service {
                 self.end_leftovers();
             }
             if entries[1].revents != 0 {
-                match sys::receive_descriptor(self.socket.as_fd()) {
-                    Ok(Received::Descriptor(rank)) => self.fork_slot(rank, base),
-                    Ok(Received::Nothing) => {}
-                    Ok(Received::Closed) | Err(_) => break,
+                let mut request = [0; Request::BYTES];
+                let received = sys::receive_descriptor(self.socket.as_fd(), &mut request);
+                match (received, Request::of_bytes(request)) {
+                    (Ok(Received::Descriptor(rank)), Some(Request::Slot)) => self.fork_slot(rank, base),
+                    (Ok(Received::Descriptor(rank)), Some(Request::Call { number })) => {
+                        self.fork_call(rank, number, base)
+                    }
+                    (Ok(Received::Nothing), Some(Request::Signal { number, signal })) => self.signal(number, signal),
+                    _ => break,
                 }
             }
         }
@@ -232,6 +302,9 @@ impl Service {
                 unsafe {
                     libc::close(self.socket.as_raw_fd());
                     libc::close(self.signals.as_raw_fd());
+                    for call in &self.calls {
+                        libc::close(call.socket.as_raw_fd());
+                    }
                 }
                 if be_subreaper(c"myriarch-slot").is_ok() {
                     slot::run(rank, base.clone());
@@ -242,21 +315,56 @@ impl Service {
         }
     }
 
-    /// Kills what dead slot processes left: every child that is no slot process.
-    fn end_leftovers(&mut self) {
-        let slots = self.slots.clone();
-        let gone = &mut self.slots;
-        let spared = |pid| slots.contains(&pid);
-        let signals = self.signals.as_fd();
-        leftovers::end_all(signals, spared, &mut self.stuck, |child| gone.retain(|&slot| slot != child.pid));
+    fn fork_call(&mut self, rank: OwnedFd, number: u32, base: &BaseEnvironment) {
+        // SAFETY: getpid has no conditions.
+        let spawner = unsafe { libc::getpid() };
+        // SAFETY: this process has one thread.
+        match unsafe { libc::fork() } {
+            0 => never_return(|| {
+                // Nothing in this process refers to the descriptors that this closes.
+                if let Ok(rank) = keep_only(rank)
+                    && be_subreaper(c"myriarch-call").is_ok()
+                    && end_with(spawner).is_ok()
+                    && sys::unblock_signals().is_ok()
+                {
+                    base.adopt();
+                    isolate::serve_calls(rank);
+                }
+            }),
+            pid if pid > 0 => self.calls.push(CallProcess { pid, number, socket: rank }),
+            _ => {}
+        }
     }
 
-    /// The rank is gone: the slot processes see that for themselves and clean up; what they do not manage is done here.
+    fn signal(&self, number: u32, signal: u8) {
+        // It is not reaped, so that its number stays its own.
+        if let Some(call) = self.calls.iter().find(|call| call.number == number) {
+            sys::kill(call.pid, signal.into());
+        }
+    }
+
+    /// Kills what dead processes of slots left: every child that is no such process.
+    fn end_leftovers(&mut self) {
+        let ours: Vec<_> = self.slots.iter().copied().chain(self.calls.iter().map(|call| call.pid)).collect();
+        let (slots, calls) = (&mut self.slots, &mut self.calls);
+        let spared = |pid| ours.contains(&pid);
+        leftovers::end_all(self.signals.as_fd(), spared, &mut self.stuck, |child| note_end(slots, calls, child));
+    }
+
+    /// The rank is gone: its processes see that for themselves and clean up; what they do not manage is done here.
     fn end(mut self) {
-        let give_up = Instant::now() + SLOT_PATIENCE;
-        while !self.slots.is_empty() && !sys::until(give_up).is_zero() {
+        let began = Instant::now();
+        let (slots_until, calls_until) = (began + SLOT_PATIENCE, began + CALL_PATIENCE);
+        loop {
+            if sys::until(calls_until).is_zero() {
+                self.calls.drain(..).for_each(|call| sys::kill(call.pid, libc::SIGKILL));
+            }
+            let waits = !self.slots.is_empty() || !self.calls.is_empty();
+            if !waits || sys::until(slots_until).is_zero() {
+                break;
+            }
             match sys::reap(-1) {
-                Wait::Ended(child) => self.slots.retain(|&slot| slot != child.pid),
+                Wait::Ended(child) => note_end(&mut self.slots, &mut self.calls, child),
                 Wait::AllRun => {
                     let _ = sys::poll(&mut [sys::readable(self.signals.as_fd())], Some(Duration::from_millis(50)));
                     sys::clear_signals(self.signals.as_fd());
@@ -265,5 +373,39 @@ impl Service {
             }
         }
         leftovers::end_all(self.signals.as_fd(), |_| false, &mut self.stuck, |_| {});
+    }
+}
+
+/// A child was reaped. How a call process ended is told over its own socket, behind all that it said itself.
+fn note_end(slots: &mut Vec<libc::pid_t>, calls: &mut Vec<CallProcess>, child: Child) {
+    slots.retain(|&slot| slot != child.pid);
+    if let Some(at) = calls.iter().position(|call| call.pid == child.pid) {
+        let call = calls.swap_remove(at);
+        // One that nobody listens to any more.
+        let _ = sys::send(call.socket.as_fd(), &isolate::ended_notice(child.status), false);
+    }
+}
+
+/// Has this process killed when its parent ends.
+fn end_with(parent: libc::pid_t) -> io::Result<()> {
+    // SAFETY: prctl and getppid take plain numbers.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+        if libc::getppid() == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_back_as_they_were_made_and_others_refused() {
+        let numbers = [0, 1, u32::MAX];
+        let with = |number| [Request::Call { number }, Request::Signal { number, signal: 15 }];
+        for request in numbers.into_iter().flat_map(with).chain([Request::Slot]) {
+            assert_eq!(Request::of_bytes(request.to_bytes()), Some(request));
+        }
+        assert_eq!(Request::of_bytes([3, 0, 0, 0, 0, 0]), None);
     }
 }

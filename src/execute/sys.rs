@@ -88,10 +88,9 @@ pub(super) fn read(from: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
 #[repr(align(8))]
 struct OneDescriptor([u8; 64]);
 
-/// Sends one byte and a descriptor; does not wait.
-pub(super) fn send_descriptor(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    let mut byte = [0u8; 1];
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+/// Sends a few bytes, at least one, and a descriptor; does not wait.
+pub(super) fn send_descriptor(socket: BorrowedFd<'_>, bytes: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut control = OneDescriptor([0; 64]);
     let length = size_of::<RawFd>() as libc::c_uint;
     // SAFETY: msghdr is plain data for which zero is a valid value.
@@ -110,25 +109,24 @@ pub(super) fn send_descriptor(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>
         libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(descriptor.as_raw_fd());
     }
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    // SAFETY: message, its one part and its control buffer are live and initialised.
-    uninterrupted(|| check_len(unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) }))?;
-    Ok(())
+    // SAFETY: message, its one part, which is only read, and its control buffer are live and initialised.
+    let sent = uninterrupted(|| check_len(unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) }))?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 /// What `receive_descriptor` found.
 pub(super) enum Received {
     /// A descriptor, close-on-exec.
     Descriptor(OwnedFd),
-    /// A byte without one.
+    /// Bytes without one.
     Nothing,
     /// The other end is closed.
     Closed,
 }
 
-/// Waits for one byte that may carry a descriptor.
-pub(super) fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<Received> {
-    let mut byte = [0u8; 1];
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+/// Waits for bytes that may carry a descriptor, all of which were sent at once.
+pub(super) fn receive_descriptor(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Received> {
+    let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let mut control = OneDescriptor([0; 64]);
     // SAFETY: msghdr is plain data for which zero is a valid value.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -143,6 +141,9 @@ pub(super) fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<Received>
     let count = uninterrupted(|| check_len(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) }))?;
     if count == 0 {
         return Ok(Received::Closed);
+    }
+    if count < into.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
     // SAFETY: the kernel filled in the control buffer; a header of this type holds one descriptor, which is ours now.
     unsafe {
@@ -210,6 +211,16 @@ pub(super) fn clear_signals(signals: BorrowedFd<'_>) -> bool {
     // The number of the signal is the first field.
     let number = |one: &[u8]| one.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
     buffer[..length].chunks(ONE).any(|one| number(one) == Some(libc::SIGTERM.cast_unsigned()))
+}
+
+/// Lets every signal through again.
+pub(super) fn unblock_signals() -> io::Result<()> {
+    let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the set is initialised by sigemptyset before it is used.
+    unsafe {
+        check(libc::sigemptyset(none.as_mut_ptr()))?;
+        check(libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())).map(drop)
+    }
 }
 
 /// Gives every signal its default disposition: what this process ignores, its children would ignore too.

@@ -286,6 +286,11 @@ impl Bundle {
         }
     }
 
+    /// The time limit of each task that says none itself.
+    pub fn timeout(&self) -> Option<std::time::Duration> {
+        self.template.timeout
+    }
+
     /// What the function is given for a task; empty where the task is not held here or calls none. What has to be made is
     /// made in `row`, in place of what was there.
     pub fn call_payload<'a>(&'a self, index: u64, row: &'a mut Vec<u8>) -> &'a [u8] {

@@ -23,19 +23,11 @@ impl PackedCalls {
     /// Adds the next task's call. Durations above 292 years are cut.
     pub fn push(&mut self, duration_ns: u64, value: &[u8]) {
         let duration_ns = duration_ns.min(u64::MAX >> 1);
-        self.number(duration_ns << 1 | u64::from(!value.is_empty()));
+        put_number(&mut self.bytes, duration_ns << 1 | u64::from(!value.is_empty()));
         if !value.is_empty() {
-            self.number(value.len() as u64);
+            put_number(&mut self.bytes, value.len() as u64);
             self.bytes.extend_from_slice(value);
         }
-    }
-
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.bytes.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.bytes.push(number as u8);
     }
 
     /// The packed bytes.
@@ -56,7 +48,17 @@ pub fn take_call<'a>(bytes: &mut &'a [u8]) -> Option<UnpackedCall<'a>> {
     Some(UnpackedCall { duration_ns: number >> 1, value })
 }
 
-fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+/// Appends a number as LEB128.
+pub(crate) fn put_number(to: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        to.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    to.push(number as u8);
+}
+
+/// Takes such a number off the front; `None` where it is cut off or too large.
+pub(crate) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;

@@ -37,6 +37,7 @@ pub use account::{EndedBy, EndedRun, Extent};
 pub use base64::{base64_decode, base64_encode};
 pub use bundle::{Bundle, BundleError, Shape};
 pub use calls::{PackedCalls, UnpackedCall, take_call};
+pub(crate) use calls::{put_number, take_number};
 pub use cause::{io_cause, without_error_numbers};
 pub use command::{Command, Program};
 pub use compare::{first_difference, first_difference_outside};

@@ -145,7 +145,6 @@ impl TemplateOptions {
                 ("--env", !self.env.is_empty()),
                 ("--stdin", self.stdin.is_some()),
                 ("-I", self.replace.is_some()),
-                ("--timeout", self.timeout.is_some()),
                 ("--gpus", self.gpus.is_some()),
             ];
             if let Some((option, _)) = of_processes.into_iter().find(|(_, given)| *given) {

@@ -81,6 +81,9 @@ pub struct RunOptions {
     pub progress: ProgressMode,
     /// What is recorded of calls.
     pub recording: Recording,
+    /// Functions run in processes of their own.
+    #[serde(default)]
+    pub isolate: bool,
     /// Whose standard output is kept.
     pub keep_stdout: KeepStdout,
     /// Most bytes kept of each stream of a task.

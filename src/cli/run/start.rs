@@ -402,6 +402,12 @@ fn job(
     mut notes: Vec<String>,
     began: Instant,
 ) -> anyhow::Result<Job> {
+    if options.isolate && !bundle.called_by_all() {
+        bail!(
+            "--isolate is for tasks that all call one function, with --call; those of {} do not",
+            dir.path().display()
+        );
+    }
     dir.begin()?;
     begin_log(&dir, &owner, &options, &mut notes);
     let loaded = load(&dir)?;
@@ -430,6 +436,7 @@ fn job(
             KeepStdout::All => Keep::All,
         },
         recording: options.recording,
+        isolate: options.isolate,
         print: options.print,
         progress: options.progress,
         began,

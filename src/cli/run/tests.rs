@@ -263,7 +263,7 @@ fn a_panic_inside_of_a_function_is_said_and_ends_nothing_but_its_task() {
     let options = check(&["--array", "0-1", "--call", "builtin:noop"]).unwrap();
     let written = write_bundle(&options.source.unwrap(), &options.defaults, &folder.path().join("bundle")).unwrap();
     let function: Function = Arc::new(|call| panic!("no luck with {}", call.index));
-    let mut slots = FunctionSlots::new(&[None], 0, Recording::All).unwrap();
+    let mut slots = FunctionSlots::new(&[None], 0, Recording::All, None).unwrap();
     std::panic::set_hook(Box::new(|_| {
         SAID.fetch_add(1, Ordering::Relaxed);
     }));

@@ -5,6 +5,7 @@
 //! index (one compare-and-swap), calls, and notes how long it took (one look at the clock, if that is recorded at all).
 
 use super::function::{Call, Function, MAX_VALUE_BYTES, panic_text, refuse_value};
+use super::isolate::{Driver, Isolation, Lead};
 use crate::execute::executor::cores_together;
 use crate::execute::sys::CpuSet;
 use crate::execute::{ExecuteError, SlotCores, system};
@@ -109,10 +110,11 @@ pub struct Batch {
 /// The part of a batch that is not started yet, as offsets from its first task: the next in the low half, the end in the
 /// high half, so that taking one and cutting all off are single steps that exclude each other.
 #[derive(Debug, Default)]
-struct Window(AtomicU64);
+#[repr(transparent)]
+pub(super) struct Window(AtomicU64);
 
 impl Window {
-    fn open(&self, tasks: u32) {
+    pub(super) fn open(&self, tasks: u32) {
         self.0.store(u64::from(tasks) << 32, Ordering::Release);
     }
 
@@ -120,8 +122,13 @@ impl Window {
         (state as u32, (state >> 32) as u32)
     }
 
+    /// How many were taken, each by itself.
+    pub(super) fn claimed(&self) -> u32 {
+        Self::parts(self.0.load(Ordering::Acquire)).0
+    }
+
     /// Takes the next task.
-    fn claim(&self) -> Option<u32> {
+    pub(super) fn claim(&self) -> Option<u32> {
         let mut state = self.0.load(Ordering::Acquire);
         loop {
             let (next, end) = Self::parts(state);
@@ -136,15 +143,24 @@ impl Window {
     }
 
     /// Takes all that is left.
-    fn cut(&self) -> Option<(u32, u32)> {
-        let state = self.0.swap(0, Ordering::AcqRel);
-        let (next, end) = Self::parts(state);
-        (next < end).then_some((next, end))
+    pub(super) fn cut(&self) -> Option<(u32, u32)> {
+        let mut state = self.0.load(Ordering::Acquire);
+        loop {
+            let (next, end) = Self::parts(state);
+            if next >= end {
+                return None;
+            }
+            let cut = u64::from(next) << 32 | u64::from(next);
+            match self.0.compare_exchange_weak(state, cut, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some((next, end)),
+                Err(now) => state = now,
+            }
+        }
     }
 }
 
 /// The tasks at these places of a batch.
-fn within(batch: IndexRange, (next, end): (u32, u32)) -> IndexRange {
+pub(super) fn within(batch: IndexRange, (next, end): (u32, u32)) -> IndexRange {
     IndexRange::new(batch.start + u64::from(next), batch.start + u64::from(end))
 }
 
@@ -153,6 +169,8 @@ pub struct FunctionSlots {
     slots: Vec<Slot>,
     ended: Receiver<Batch>,
     wake: Wake,
+    /// Where functions run in processes of their own.
+    isolation: Option<Arc<Isolation>>,
     /// Waits to be taken by the thread that will call.
     caller: Option<InlineCaller>,
 }
@@ -161,6 +179,8 @@ struct Slot {
     /// Where its thread, or the inline caller, waits.
     orders: Option<Sender<BatchOrder>>,
     window: Arc<Window>,
+    /// In place of the window, where functions run in processes of their own.
+    lead: Option<Arc<Lead>>,
     units: SlotCores,
     running: Option<Running>,
     thread: Option<JoinHandle<()>>,
@@ -177,17 +197,28 @@ const LONG: Duration = Duration::from_millis(8);
 /// Stack of a thread: functions were written for a main thread, which has 8 MiB as a rule.
 const STACK_BYTES: usize = 16 << 20;
 /// A batch ends when what it leaves behind has grown to this size.
-const BATCH_BYTES: usize = 8 << 20;
+pub(super) const BATCH_BYTES: usize = 8 << 20;
 
 impl FunctionSlots {
-    /// Starts a thread for each slot. `first_slot` is the number of the first among those of the node.
-    pub fn new(slots: &[SlotCores], first_slot: u32, recording: Recording) -> Result<Self, ExecuteError> {
+    /// Starts a thread for each slot. `first_slot` is the number of the first among those of the node. With `isolation` a
+    /// thread has a process of its own call the functions.
+    pub fn new(
+        slots: &[SlotCores],
+        first_slot: u32,
+        recording: Recording,
+        isolation: Option<Arc<Isolation>>,
+    ) -> Result<Self, ExecuteError> {
         let wake = Wake::new().map_err(system("make a socket pair"))?;
         let (tell, ended) = unbounded();
         let start = |(number, units): (u32, &SlotCores)| {
             let (orders, waiting) = bounded::<BatchOrder>(1);
             let window = Arc::new(Window::default());
             let mut caller = Caller::new(window.clone(), number, first_slot + number, recording);
+            let lead = isolation.as_ref().map(|_| Arc::new(Lead::default()));
+            let mut driver = isolation
+                .as_ref()
+                .zip(lead.as_ref())
+                .map(|(isolation, lead)| Driver::new(isolation, lead, (number, first_slot + number), units, recording));
             let (own, tell, wake) = (units.clone(), tell.clone(), wake.clone());
             let work = move || {
                 bind(own.as_deref());
@@ -195,7 +226,10 @@ impl FunctionSlots {
                     if order.units.is_some() {
                         bind(order.units.as_deref());
                     }
-                    let batch = caller.call_all(&order);
+                    let batch = match &mut driver {
+                        Some(driver) => driver.call_all(&order),
+                        None => caller.call_all(&order),
+                    };
                     if order.units.is_some() {
                         bind(own.as_deref());
                     }
@@ -208,10 +242,10 @@ impl FunctionSlots {
             };
             let builder = std::thread::Builder::new().name(format!("slot-{number}")).stack_size(STACK_BYTES);
             let thread = builder.spawn(work).map_err(system("start a thread for a slot"))?;
-            Ok(Slot { orders: Some(orders), window, units: units.clone(), running: None, thread: Some(thread) })
+            Ok(Slot { orders: Some(orders), window, lead, units: units.clone(), running: None, thread: Some(thread) })
         };
         let slots = (0..).zip(slots).map(start).collect::<Result<_, ExecuteError>>()?;
-        Ok(Self { slots, ended, wake, caller: None })
+        Ok(Self { slots, ended, wake, isolation, caller: None })
     }
 
     /// One slot without a thread: whoever takes the [caller](Self::take_caller) calls.
@@ -226,8 +260,9 @@ impl FunctionSlots {
         let window = Arc::new(Window::default());
         let caller = Caller::new(window.clone(), 0, first_slot, recording);
         let caller = InlineCaller { caller, waiting, tell, units: units.clone() };
-        let slot = Slot { orders: Some(orders), window, units: units.clone(), running: None, thread: None };
-        Ok(Self { slots: vec![slot], ended, wake, caller: Some(caller) })
+        let units = units.clone();
+        let slot = Slot { orders: Some(orders), window, lead: None, units, running: None, thread: None };
+        Ok(Self { slots: vec![slot], ended, wake, isolation: None, caller: Some(caller) })
     }
 
     /// Who calls the functions of a slot without a thread. Once.
@@ -243,7 +278,11 @@ impl FunctionSlots {
         let units = cores_together(slots.iter().map(|slot| &self.slots[*slot as usize].units));
         let slot = &mut self.slots[slots[0] as usize];
         assert!(slot.running.is_none(), "slot {} already runs a batch", slots[0]);
-        slot.window.open(u32::try_from(range.len()).expect("a batch is bounded"));
+        let tasks = u32::try_from(range.len()).expect("a batch is bounded");
+        match &slot.lead {
+            Some(lead) => lead.open(tasks),
+            None => slot.window.open(tasks),
+        }
         slot.running = Some(Running { range, since: Instant::now(), is_cut: range.len() < 2 });
         let order = BatchOrder { calls, range, attempt, cores: slots.len() as u32, units };
         let sent = slot.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
@@ -255,7 +294,21 @@ impl FunctionSlots {
         let slot = self.slots.get_mut(slot as usize)?;
         let running = slot.running.as_mut()?;
         running.is_cut = true;
-        slot.window.cut().map(|cut| within(running.range, cut))
+        let cut = slot.lead.as_ref().map_or_else(|| slot.window.cut(), |lead| lead.cut());
+        cut.map(|cut| within(running.range, cut))
+    }
+
+    /// Ends the call that runs on this slot, where it runs in a process of its own: by SIGTERM, and after `grace` by
+    /// SIGKILL. Its batch gives it back. Elsewhere no call can be ended.
+    pub fn kill(&mut self, slot: u32, grace: Duration) {
+        if let Some(Slot { lead: Some(lead), running: Some(_), .. }) = self.slots.get(slot as usize) {
+            lead.kill(grace);
+        }
+    }
+
+    /// Whether nothing can be called any more.
+    pub fn is_broken(&self) -> bool {
+        self.isolation.as_ref().is_some_and(|isolation| isolation.is_broken())
     }
 
     /// Adds the batches that have ended since the last call. Does not wait.
@@ -287,12 +340,17 @@ impl FunctionSlots {
         into.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     }
 
-    /// Ends the threads. One that still calls a function is left to itself: it cannot be ended.
+    /// Ends the threads and their processes. A thread that still calls a function itself is left alone: it cannot be ended.
     pub fn shutdown(mut self) {
         for slot in &mut self.slots {
             slot.window.cut();
+            if let Some(lead) = &slot.lead {
+                lead.kill(Duration::ZERO);
+            }
             slot.orders = None;
-            if slot.running.is_none()
+        }
+        for slot in &mut self.slots {
+            if (slot.running.is_none() || slot.lead.is_some())
                 && let Some(thread) = slot.thread.take()
             {
                 // It has caught every panic of a function.
@@ -344,13 +402,13 @@ impl Drop for Bound {
 }
 
 /// Binding is for speed: where the machine refuses it, functions run unbound.
-fn bind(units: Option<&[u32]>) {
+pub(super) fn bind(units: Option<&[u32]>) {
     if let Some(units) = units {
         let _ = CpuSet::of(units).bind();
     }
 }
 
-fn unix_us() -> u64 {
+pub(super) fn unix_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
@@ -439,16 +497,21 @@ impl Caller {
             cores: order.cores,
             value: &mut self.value,
         };
-        CALLING.set(true);
-        let status = catch_unwind(AssertUnwindSafe(|| function(&mut call)));
-        CALLING.set(false);
-        let refused = (self.value.len() > MAX_VALUE_BYTES).then(|| refuse_value(&mut self.value));
-        match (status, refused) {
-            (Err(panic), _) => Status::Panic(panic_text(&*panic)),
-            (Ok(_), Some(status)) => Status::Exit(status),
-            (Ok(0), None) => Status::Ok,
-            (Ok(status), None) => Status::Exit(status),
-        }
+        call_once(function, &mut call)
+    }
+}
+
+/// Calls the function for one task, and says how that went.
+pub(super) fn call_once(function: &Function, call: &mut Call<'_>) -> Status {
+    CALLING.set(true);
+    let status = catch_unwind(AssertUnwindSafe(|| function(call)));
+    CALLING.set(false);
+    let refused = (call.value.len() > MAX_VALUE_BYTES).then(|| refuse_value(call.value));
+    match (status, refused) {
+        (Err(panic), _) => Status::Panic(panic_text(&*panic)),
+        (Ok(_), Some(status)) => Status::Exit(status),
+        (Ok(0), None) => Status::Ok,
+        (Ok(status), None) => Status::Exit(status),
     }
 }
 
@@ -497,7 +560,7 @@ mod tests {
     }
 
     fn slots_of(recording: Recording, function: impl Fn(&mut Call<'_>) -> i32 + Send + Sync + 'static) -> Tested {
-        Tested { slots: FunctionSlots::new(&[None, None], 0, recording).unwrap(), function: Arc::new(function) }
+        Tested { slots: FunctionSlots::new(&[None, None], 0, recording, None).unwrap(), function: Arc::new(function) }
     }
 
     fn ended(slots: &mut FunctionSlots) -> Batch {
