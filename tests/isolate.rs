@@ -399,7 +399,7 @@ fn it_is_for_functions_and_a_resume_keeps_it() {
     refused.says_once("--isolate: it is for functions, and there are none without --call");
     world.alone(&["run", "--out", "processes", "--array", "0-9", "--", "true"]).with(0);
     let refused = world.alone(&["run", "--resume", "--out", "processes", "--isolate"]).with(2);
-    refused.says_once("--isolate is for functions");
+    refused.says_once("--isolate is for tasks that all call one function");
     let words = ["run", "--out", "run", "--array", "0-9", "--call", "plugin.so:crashes", "--isolate"];
     world.alone(&words).with(1);
     world.alone(&["run", "--resume", "--retry-failed", "--out", "run"]).with(1);
