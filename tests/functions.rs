@@ -425,6 +425,111 @@ MYRIARCH_TASK_EXPORT int starts(struct myriarch_task *task)
 }
 
 #[test]
+fn a_list_mixes_calls_of_several_functions_and_processes() {
+    // In turns, and in long rows of one kind.
+    for row in [1, 50] {
+        let line = |n: u64| match n / row % 3 {
+            0 => format!("{{\"call\":\"builtin:echo\",\"payload\":\"value {n}\"}}\n"),
+            1 => format!("{{\"shell\":\"echo process {n}; echo beside >&2\"}}\n"),
+            _ => "{\"call\":\"builtin:spin\",\"payload\":\"20\"}\n".to_owned(),
+        };
+        for launch in launches() {
+            let world = World::new();
+            world.write("list.jsonl", (0..300).map(line).collect::<String>());
+            world.run(launch, &["run", "--out", "run", "list.jsonl"]).with(0);
+            let values = outputs(&world, "run");
+            assert_eq!(values.len(), 300, "{}", launch.name);
+            for (n, value) in (0..).zip(&values) {
+                let (stdout, stderr) = match n / row % 3 {
+                    0 => (format!("value {n}"), ""),
+                    1 => (format!("process {n}\n"), "beside\n"),
+                    _ => (String::new(), ""),
+                };
+                assert_eq!((&value["stdout"], &value["stderr"]), (&stdout.into(), &stderr.into()), "{}", launch.name);
+            }
+            assert_eq!(tasks(&world, "run")[0]["command"], "builtin:echo 'value 0'");
+        }
+    }
+}
+
+#[test]
+fn failed_calls_are_a_list_that_runs_again() {
+    let ready = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+MYRIARCH_TASK_EXPORT int ready(struct myriarch_task *task)
+{
+    char text[32];
+    FILE *go = fopen("go", "r");
+    if (!go || myriarch_text(task, text, sizeof text))
+        return 3;
+    fclose(go);
+    return myriarch_print(task, "%s is ready\n", text);
+}
+"#;
+    let world = World::new();
+    plugin(&world, "ready.so", ready);
+    world.write("lines", "one\ntwo\n");
+    let call = "{\"call\":\"./ready.so:ready\",\"payload\":\"two\",\"retries\":1}\n";
+    let others = "{\"shell\":\"true\"}\n{\"call\":\"builtin:noop\"}\n";
+    world.write("list.jsonl", format!("{}{others}{call}", call.replace("two", "one")));
+    for (out, words) in
+        [("option", &["--each-line", "lines", "--call", "ready.so:ready"][..]), ("list", &["list.jsonl"])]
+    {
+        world.alone(&[&["run", "--out", out], words].concat()).with(1);
+        world.write("go", "");
+        let again = format!("{out}-again");
+        world.alone(&["run", "--out", &again, &format!("{out}/failed.jsonl")]).with(0);
+        std::fs::remove_file(world.path("go")).unwrap();
+        assert_eq!(world.alone(&["output", &again]).with(0).text(), "one is ready\ntwo is ready\n", "{out}");
+    }
+}
+
+#[test]
+fn a_function_of_a_list_that_is_not_there_stops_the_run_before_it_starts() {
+    for launch in Launch::each_kind() {
+        for call in ["builtin:nop", "missing.so:f"] {
+            let world = World::new();
+            let before = "{\"shell\":\"touch ran\"}\n{\"call\":\"builtin:noop\"}\n\n".repeat(2);
+            world.write("list.jsonl", format!("{before}{{\"call\":\"{call}\"}}\n{{\"call\":\"builtin:nip\"}}\n"));
+            let listing = world.listing();
+            let ended = world.run(launch, &["run", "--out", "run", "list.jsonl"]);
+            if !launch.is_mpi() {
+                assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+            }
+            ended.says_once("list.jsonl:7: ");
+            assert_eq!(ended.says("myriarch:"), 1, "{}: {}", launch.name, ended.stderr);
+            assert_eq!(world.listing(), listing, "nothing ran, and no folder is left");
+        }
+    }
+}
+
+#[test]
+fn a_mixed_list_that_is_stopped_goes_on_where_it_was() {
+    for launch in launches() {
+        let world = World::new();
+        let line = |n: u64| match n % 4 {
+            0 => "{\"shell\":\"sleep 0.01\"}\n",
+            _ => "{\"call\":\"builtin:sleep\",\"payload\":\"5000\"}\n",
+        };
+        world.write("list.jsonl", (0..2_000).map(line).collect::<String>());
+        let run = world.start(launch, &["run", "--out", "run", "-j", "2", "list.jsonl"]);
+        eventually("some tasks have ended", || {
+            let progress = std::fs::read_to_string(world.path("run/progress.json")).ok()?;
+            let progress: serde_json::Value = serde_json::from_str(&progress).ok()?;
+            (progress["ok"].as_u64()? > 0).then_some(())
+        });
+        world.alone(&["stop", "run"]).with(0);
+        run.wait();
+        let told = summary(&world, "run");
+        assert_eq!((&told["failed"], &told["exit_status"]), (&0.into(), &3.into()), "{}", launch.name);
+        world.run(launch, &["run", "--resume", "--out", "run", "list.jsonl"]).with(0);
+        let rows = tasks(&world, "run");
+        assert!(rows.len() == 2_000 && rows.iter().all(|row| row["status"] == "ok" && row["attempts"] == 1));
+    }
+}
+
+#[test]
 fn options_of_processes_are_refused_with_functions() {
     let world = World::new();
     for (words, cause) in [

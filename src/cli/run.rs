@@ -12,7 +12,7 @@ pub use start::main;
 use crate::execute::Pin;
 use crate::execute::functions::Recording;
 
-use crate::task::{Call, Input, InputError, Source, TemplateOptions, parse_duration};
+use crate::task::{Call, Input, InputError, Source, TemplateOptions, parse_duration, whole_function_name};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use options::{parse_max_fails, parse_positive_duration, parse_size};
@@ -145,7 +145,7 @@ pub struct TaskArgs {
     /// List of tasks: a shell command per line, or a JSON object per line in a .jsonl file; - is stdin
     ///
     /// In a plain list blank lines and lines that begin with # are skipped. JSON keys: argv or shell, env, cwd, stdin,
-    /// cores, gpus, timeout, retries; failed.jsonl of a run is such a list.
+    /// cores, gpus, timeout, retries; or call, payload, cores, retries. failed.jsonl of a run is such a list.
     #[arg(value_name = "TASKS", help_heading = TASKS)]
     list: Option<PathBuf>,
     /// A task for each number: FIRST-LAST or FIRST-LAST:STEP
@@ -179,10 +179,10 @@ pub struct TaskArgs {
     /// With --call: the payload of the tasks of --array
     #[arg(long, value_name = "BYTES", requires = "call", help_heading = TASKS)]
     call_arg: Option<OsString>,
-    /// With --call: a process of each slot calls the function, so that a crash costs one task
+    /// A process of each slot calls functions, so that a crash costs one task
     ///
-    /// Such a task is signal:11 or the like, and the others go on. A function that does not return can be ended, also by
-    /// --timeout, and none is called by several threads at once.
+    /// With --call, or for the calls of a task list. Such a task is signal:11 or the like, and the others go on. A function
+    /// that does not return can be ended, also by --timeout, and none is called by several threads at once.
     #[arg(long, help_heading = TASKS)]
     isolate: bool,
     /// What each task runs: several words are started as they are, one word with spaces is a shell line
@@ -244,7 +244,7 @@ impl RunArgs {
     pub fn check(self) -> Result<RunOptions, InputError> {
         let (call, isolate) = (self.tasks.call()?, self.tasks.isolate);
         let source = self.tasks.check()?;
-        if isolate && call.is_none() && source.is_some() {
+        if isolate && call.is_none() && !matches!(source, None | Some(Source::Json(_))) {
             let what = "--isolate: it is for functions, and there are none without --call; processes are apart anyway";
             return Err(InputError::Usage(what.to_owned()));
         }
@@ -306,21 +306,10 @@ impl RunArgs {
 }
 
 impl TaskArgs {
-    /// The function that tasks call, where one is given. A shared object is named by its whole path, so that a resume
-    /// finds it from anywhere.
+    /// The function that tasks call, where one is given.
     fn call(&self) -> Result<Option<Call>, InputError> {
         let Some(name) = &self.call else { return Ok(None) };
-        let colon = name.as_bytes().iter().rposition(|&byte| byte == b':').unwrap_or(0);
-        let whole = match name.as_bytes().split_at(colon) {
-            (b"" | b"builtin", _) => name.clone(),
-            (path, symbol) => {
-                let path = Path::new(OsStr::from_bytes(path));
-                let mut whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
-                whole.push(OsStr::from_bytes(symbol));
-                whole
-            }
-        };
-        let function = whole.into_string().map_err(|whole| {
+        let function = whole_function_name(name).map_err(|whole| {
             let cause = format!("\"{}\" is not UTF-8; give the file or its folder another name", whole.display());
             InputError::Option { option: "--call", cause }
         })?;

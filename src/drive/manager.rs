@@ -156,7 +156,8 @@ impl Job {
             crash_limit: self.crash_limit,
             max_output: self.max_output,
             keep: self.keep,
-            function: self.bundle.function().map(str::to_owned),
+            functions: self.bundle.functions().to_vec(),
+            has_processes: self.bundle.starts_processes(),
             recording: self.recording,
             isolate: self.isolate,
         }

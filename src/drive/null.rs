@@ -103,7 +103,8 @@ fn share(reports: &[Vec<u8>], wanted: &NullRun) -> Result<Shared, DriveError> {
         crash_limit: 1,
         max_output: 0,
         keep: Keep::None,
-        function: None,
+        functions: Vec::new(),
+        has_processes: true,
         recording: Recording::All,
         isolate: false,
     })

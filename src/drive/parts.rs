@@ -39,7 +39,7 @@ pub(super) struct Part {
     /// The positions in the run that it holds.
     pub(super) held: IndexRange,
     pub(super) bundle: Arc<Bundle>,
-    /// Where the tasks are functions.
+    /// Where some tasks are functions.
     pub(super) calls: Option<Arc<Calls>>,
 }
 
@@ -83,9 +83,9 @@ impl Parts {
         let bundle = Arc::new(bundle);
         let held = bundle.held();
         let held = IndexRange::new(place.base + held.start, place.base + held.end);
-        let function = bundle.function().map(|name| (self.find)(name));
-        let calls = function
-            .map(|function| Arc::new(Calls { bundle: bundle.clone(), base: place.base, first: place.first, function }));
+        let functions: Vec<Function> = bundle.functions().iter().map(|name| (self.find)(name)).collect();
+        let calls = || Arc::new(Calls { bundle: bundle.clone(), base: place.base, first: place.first, functions });
+        let calls = (!bundle.functions().is_empty()).then(calls);
         Arc::new(Part { place, held, bundle, calls })
     }
 

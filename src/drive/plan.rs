@@ -161,8 +161,10 @@ pub(super) struct Shared {
     pub(super) crash_limit: u32,
     pub(super) max_output: u64,
     pub(super) keep: Keep,
-    /// The function that tasks call, where they are no processes.
-    pub(super) function: Option<String>,
+    /// The functions that tasks call, by their numbers in the bundle.
+    pub(super) functions: Vec<String>,
+    /// Some tasks are processes.
+    pub(super) has_processes: bool,
     pub(super) recording: Recording,
     /// Functions run in processes of their own.
     pub(super) isolate: bool,

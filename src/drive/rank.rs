@@ -1,5 +1,6 @@
 //! The loop of one rank: messages in, processes watched, ledger followed, messages out; asleep in between.
 
+use super::functions::{Functions, functions_everywhere};
 use super::keeper::Keeper;
 use super::manager::{Job, ManagerRole, RunEnd};
 use super::parts::{FindFunction, PartPlace, Parts, put_parcel};
@@ -11,7 +12,7 @@ use super::slots::Slots;
 use super::stage::{Play, Stage};
 use super::wire::{Control, pack, unpack};
 use super::worker::{Runner, WorkerRole};
-use crate::execute::functions::{Function, FunctionSlots, Isolation, load_function, missing};
+use crate::execute::functions::{FunctionSlots, Isolation};
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir};
@@ -80,21 +81,26 @@ pub fn run(
     };
     let told = fabric.broadcast(Some(encode(start.as_ref().unwrap_or(&Start::Leave))))?;
     let mut lost = false;
-    let mut spawner = Some(spawner);
     let end = match (start, decode::<Start>(&told)) {
         (Err(unfit), _) => Err(unfit),
-        (_, Ok(Start::Go(shared))) => match function_everywhere(&mut *fabric, &mut spawner, &shared)? {
-            Err(unfit) if fabric.rank() == Rank::MANAGER => Err(DriveError::Unfit(unfit)),
-            Err(_) => Ok(None),
-            Ok(callee) => {
-                let rank = RankLoop::new(fabric, spawner, callee, *shared, job)?;
-                let rank = rank.play_to_the_end()?;
-                lost = rank.is_forced();
-                let end;
-                (end, fabric, _) = rank.finish();
-                Ok(end)
+        (_, Ok(Start::Go(shared))) => {
+            let isolation = isolation(&spawner, &shared);
+            match functions_everywhere(&mut *fabric, &shared.functions, isolation.as_ref())? {
+                Err(missing) => match &job {
+                    Some(job) => Err(DriveError::Unfit(missing.describe(&job.bundle))),
+                    None => Ok(None),
+                },
+                Ok(functions) => {
+                    let callees = Callees { functions, isolation };
+                    let rank = RankLoop::new(fabric, spawner, callees, *shared, job)?;
+                    let rank = rank.play_to_the_end()?;
+                    lost = rank.is_forced();
+                    let end;
+                    (end, fabric, _) = rank.finish();
+                    Ok(end)
+                }
             }
-        },
+        }
         (_, Ok(Start::Leave)) => Ok(None),
         (_, Err(_)) => Err(DriveError::Plan),
     };
@@ -106,51 +112,16 @@ pub fn run(
     }
 }
 
-/// The function that tasks call.
-struct Callee {
-    function: Function,
-    /// Where it runs in processes of their own: it is not loaded in the rank.
+/// What tasks call.
+struct Callees {
+    functions: Functions,
+    /// Where they run in processes of their own: they are not loaded in the rank then.
     isolation: Option<Arc<Isolation>>,
 }
 
-/// Finds the function, in a process of its own where its library is to hurt no rank.
-fn find_function(name: &str, spawner: &mut Option<Spawner>, isolate: bool) -> Result<Callee, String> {
-    if let Some(spawner) = spawner.take_if(|_| isolate) {
-        let isolation = Isolation::new(spawner, name);
-        isolation.probe()?;
-        return Ok(Callee { function: missing(name), isolation: Some(isolation) });
-    }
-    let function = load_function(name).map_err(|error| error.to_string())?;
-    Ok(Callee { function, isolation: None })
-}
-
-/// Collective, where there is a function to call: loads it on every rank. The inner error is that of the first rank which
-/// cannot, the same on all ranks: nothing runs then.
-fn function_everywhere(
-    fabric: &mut dyn Fabric,
-    spawner: &mut Option<Spawner>,
-    shared: &Shared,
-) -> Result<Result<Option<Callee>, String>, DriveError> {
-    let Some(name) = &shared.function else { return Ok(Ok(None)) };
-    let loaded = find_function(name, spawner, shared.isolate);
-    let trouble = loaded.as_ref().err();
-    let troubles = fabric.gather(encode(&trouble))?;
-    let first = troubles.map(|all| {
-        let read = |bytes: &Vec<u8>| decode::<Option<String>>(bytes).unwrap_or_default();
-        let all: Vec<Option<String>> = all.iter().map(read).collect();
-        let rank = all.iter().position(Option::is_some)?;
-        // What all ranks say need not be pinned on one of them.
-        let everywhere = all.iter().all(Option::is_some);
-        let text = all.into_iter().flatten().next()?;
-        Some(if everywhere { text } else { format!("rank {rank}: {text}") })
-    });
-    let told = fabric.broadcast(first.map(|first| encode(&first)))?;
-    let first = decode::<Option<String>>(&told).map_err(|_| DriveError::Plan)?;
-    Ok(match (first, loaded) {
-        (Some(trouble), _) => Err(trouble),
-        (None, Ok(callee)) => Ok(Some(callee)),
-        (None, Err(own)) => Err(own),
-    })
+fn isolation(spawner: &Spawner, shared: &Shared) -> Option<Arc<Isolation>> {
+    let isolates = shared.isolate && !shared.functions.is_empty();
+    isolates.then(|| Isolation::new(spawner.clone(), &shared.functions))
 }
 
 fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
@@ -240,8 +211,8 @@ pub(super) struct RankLoop<M> {
 impl RankLoop<ManagerRole> {
     fn new(
         fabric: Box<dyn Fabric>,
-        spawner: Option<Spawner>,
-        callee: Option<Callee>,
+        spawner: Spawner,
+        callees: Callees,
         shared: Shared,
         job: Option<Job>,
     ) -> Result<Self, DriveError> {
@@ -249,24 +220,19 @@ impl RankLoop<ManagerRole> {
         let dir = visible(&shared.dir);
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
         let bundle = seen.filter(|bundle| bundle.id() == shared.bundle);
-        let (function, calls) = match callee {
-            Some(Callee { function, isolation: Some(isolation) }) => {
-                (Some(function), Some(CallsBy::Processes(isolation)))
-            }
-            Some(Callee { function, isolation: None }) => (Some(function), Some(CallsBy::of(&*fabric, &tree))),
-            None => (None, None),
-        };
-        let find: FindFunction = match function {
-            Some(function) => Arc::new(move |_| function.clone()),
-            None => Arc::new(missing),
-        };
+        let Callees { functions, isolation } = callees;
+        let by = || isolation.map_or_else(|| CallsBy::of(&*fabric, &tree), CallsBy::Processes);
+        let mut calls = (!shared.functions.is_empty()).then(by);
+        let find: FindFunction = Arc::new(move |name| {
+            functions.get(name).cloned().unwrap_or_else(|| crate::execute::functions::missing(name))
+        });
         let mut parts = Parts::new(find, bundle.is_some());
         if let Some(bundle) = bundle {
             parts.add(PartPlace::default(), bundle);
         }
         let mut rank = Self::without_roles(fabric, &tree, parts, false)?;
         signals::listen();
-        let mut worker = Some((spawner, calls));
+        let mut spawner = Some(spawner);
         let mut job = job;
         for place in tree.places(rank.me) {
             match place.role {
@@ -276,9 +242,8 @@ impl RankLoop<ManagerRole> {
                 }
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
-                    let (spawner, calls) = worker.take().expect("a rank has one worker");
-                    let spawner = spawner.filter(|_| calls.is_none());
-                    rank.worker = Some(rank.worker_role(place.clone(), spawner, calls, &shared)?);
+                    let spawner = spawner.take().filter(|_| shared.has_processes);
+                    rank.worker = Some(rank.worker_role(place.clone(), spawner, calls.take(), &shared)?);
                 }
             }
         }
@@ -425,7 +390,11 @@ impl<M: Root> RankLoop<M> {
     /// Goes on until the rank's part is over, or `leave` says so; it is asked once in each turn.
     pub(super) fn run_until(&mut self, mut leave: impl FnMut(&mut Self) -> bool) -> Result<(), DriveError> {
         while !self.is_over() && !leave(self) {
-            self.turn_once()?;
+            let mut out = Outbox::new();
+            if self.receive(&mut out, &mut leave)? {
+                return Ok(());
+            }
+            self.turn(&mut out);
             let full = self.is_full();
             if (full || self.local.is_empty()) && !self.is_over() && !leave(self) {
                 self.sleep(full)?;
@@ -437,7 +406,7 @@ impl<M: Root> RankLoop<M> {
     /// Takes up what is there and does what is due, without waiting for anything.
     pub(super) fn turn_once(&mut self) -> Result<(), DriveError> {
         let mut out = Outbox::new();
-        self.receive(&mut out)?;
+        self.receive(&mut out, &mut |_| false)?;
         self.turn(&mut out);
         Ok(())
     }
@@ -461,6 +430,19 @@ impl<M: Root> RankLoop<M> {
         self.send(&mut out);
     }
 
+    /// Acts on what the program told the manager, and hears nobody.
+    pub(super) fn push(&mut self) {
+        let (now, mut out) = (self.now(), Outbox::new());
+        if let Some(manager) = &mut self.manager {
+            manager.turn(now, &mut self.parts, &mut out);
+        }
+        self.send(&mut out);
+        while let Some(own) = self.local.pop_front() {
+            self.handle(own.level, self.me, own.control, own.attached, &mut out);
+            self.send(&mut out);
+        }
+    }
+
     /// Time since the last turn began.
     pub(super) fn since_turn(&self) -> Duration {
         self.turned.elapsed()
@@ -480,7 +462,9 @@ impl<M: Root> RankLoop<M> {
         let bound = caller.bind();
         loop {
             let mut rank = stage.enter();
-            rank.go_on(|| caller.has_order());
+            // What the call gave goes up before anything else; then others have their turn, whatever waits to be called.
+            rank.turn(&mut Outbox::new());
+            rank.go_on_after_a_look(|| caller.has_order());
             if rank.is_over() || rank.failed.is_some() {
                 break;
             }
@@ -492,6 +476,14 @@ impl<M: Root> RankLoop<M> {
         match rank.failed.take() {
             Some(error) => Err(error),
             None => Ok(rank),
+        }
+    }
+
+    /// As [`go_on`](Self::go_on), but takes up a message first, if there is one, even where it is to leave.
+    fn go_on_after_a_look(&mut self, leave: impl Fn() -> bool) {
+        if self.failed.is_none() {
+            let looked = self.receive(&mut Outbox::new(), &mut |_| leave());
+            self.failed = looked.and_then(|_| self.run_until(|_| leave())).err();
         }
     }
 
@@ -539,8 +531,8 @@ impl<M: Root> RankLoop<M> {
         place.parent.filter(|parent| *parent != self.me).map_or(0, |parent| self.fabric.unsent_to(parent))
     }
 
-    /// Takes messages up.
-    fn receive(&mut self, out: &mut Outbox) -> Result<(), DriveError> {
+    /// Takes messages up until there are no more, or one of them makes it `leave`; whether it did.
+    fn receive(&mut self, out: &mut Outbox, leave: &mut impl FnMut(&mut Self) -> bool) -> Result<bool, DriveError> {
         for _ in 0..MESSAGES_AT_ONCE {
             if self.is_full() {
                 break;
@@ -560,8 +552,11 @@ impl<M: Root> RankLoop<M> {
             };
             self.handle(level, from, control, attached, out);
             self.send(out);
+            if leave(self) {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn handle(&mut self, level: u8, from: Rank, control: Control, attached: Vec<u8>, out: &mut Outbox) {
@@ -599,10 +594,10 @@ impl<M: Root> RankLoop<M> {
             }
             Control::Slice { path, asked } => {
                 // What is small is perhaps all of an array, which others below will ask for as well.
-                if path.is_empty() || attached.len() < ATTACHED_BYTES {
-                    if let Err(why) = self.parts.add_parcels(&attached) {
-                        tracing::error!("rank {} was sent a slice that it cannot use: {why}", self.me);
-                    }
+                if (path.is_empty() || attached.len() < ATTACHED_BYTES)
+                    && let Err(why) = self.parts.add_parcels(&attached)
+                {
+                    tracing::error!("rank {} was sent a slice that it cannot use: {why}", self.me);
                 }
                 match (path.is_empty(), &mut self.worker) {
                     (true, Some(worker)) => worker.on_slice(now, asked, &self.parts, out),

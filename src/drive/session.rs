@@ -198,7 +198,8 @@ fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, Stri
         crash_limit: settings.crash_limit,
         max_output: settings.max_output,
         keep: Keep::All,
-        function: None,
+        functions: Vec::new(),
+        has_processes: true,
         recording: settings.recording,
         isolate: false,
     })
@@ -321,8 +322,10 @@ impl Session {
         }
         let number = manager.submit(bundle, entry);
         let (starts, waiting) = (manager.has_appetite(), manager.live_bytes());
-        if starts || rank.since_turn() > TURN {
+        if rank.since_turn() > TURN {
             rank.turn_once()?;
+        } else if starts {
+            rank.push();
         }
         if waiting > self.max_waiting_bytes {
             let enough = self.max_waiting_bytes / 2;

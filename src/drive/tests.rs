@@ -130,6 +130,17 @@ fn lines(folder: &Path) -> Source {
     Source::Lines(Input::new(&path))
 }
 
+/// A list of which every so manieth task is a process and the others are calls.
+fn calls(folder: &Path, every: u64) -> Source {
+    let path = folder.join("tasks.jsonl");
+    let line = |index: u64| match index % every {
+        1 => format!("{{\"shell\":\"echo {index}\"}}\n"),
+        _ => format!("{{\"call\":\"builtin:echo\",\"payload\":\"{index}\\n\"}}\n"),
+    };
+    std::fs::write(&path, (0..TASKS).map(line).collect::<String>()).unwrap();
+    Source::Json(Input::new(&path))
+}
+
 fn symbolic() -> Source {
     Source::Array { first: 0, last: TASKS - 1, step: 1, command: vec![b"echo {}".to_vec()] }
 }
@@ -154,6 +165,15 @@ fn tasks_and_outputs_pass_through_several_levels_that_do_not_see_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster { ranks: 8, ranks_per_node: 2, fan_out: 2, blind: &[1, 2, 3, 4, 5, 6, 7], stubborn: None };
     all_outputs_are_there(cluster, TASKS, &lines(folder.path()));
+}
+
+#[test]
+fn calls_of_a_list_reach_nodes_that_do_not_see_the_folder_beside_processes_and_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster { ranks: 8, ranks_per_node: 2, fan_out: 2, blind: &[1, 2, 3, 4, 5, 6, 7], stubborn: None };
+    all_outputs_are_there(cluster, TASKS, &calls(folder.path(), 2));
+    all_outputs_are_there(cluster, TASKS, &calls(folder.path(), 7));
+    all_outputs_are_there(cluster, TASKS, &calls(folder.path(), u64::MAX));
 }
 
 /// Ranks are full at a few kilobytes here: tasks on their way down must not keep outputs from going up.

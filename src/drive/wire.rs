@@ -1,6 +1,6 @@
 //! The bytes of a message between ranks: a control part, and with reports the blocks of outcomes that go to the keeper.
 
-use crate::schedule::{Down, Up, decode, encode};
+use crate::schedule::{Down, Up, decode, encode_after};
 use crate::task::{EndedBy, IndexRange, Rank};
 use serde::{Deserialize, Serialize};
 
@@ -66,10 +66,9 @@ const LENGTH_BYTES: usize = 4;
 
 /// The bytes of a message.
 pub(super) fn pack(control: &Control, attached: &[u8]) -> Vec<u8> {
-    let head = encode(control);
-    let mut bytes = Vec::with_capacity(LENGTH_BYTES + head.len() + attached.len());
-    bytes.extend_from_slice(&(head.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&head);
+    let mut bytes = encode_after(control, vec![0; LENGTH_BYTES]);
+    let head = (bytes.len() - LENGTH_BYTES) as u32;
+    bytes[..LENGTH_BYTES].copy_from_slice(&head.to_le_bytes());
     bytes.extend_from_slice(attached);
     bytes
 }

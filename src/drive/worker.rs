@@ -162,8 +162,8 @@ impl WorkerRole {
             return;
         };
         let attempt = run.work.attempt + run.work.crashes + 1;
-        match (&part.calls, &mut self.runner) {
-            (Some(calls), Runner { functions: Some(slots), .. }) => {
+        match (run.work.calls, &part.calls, &mut self.runner) {
+            (true, Some(calls), Runner { functions: Some(slots), .. }) => {
                 // What lies in another part waits for its turn.
                 let end = part.held.end.min(run.range.end);
                 slots.start(&run.slots, calls.clone(), IndexRange::new(run.range.start, end), attempt);
@@ -172,7 +172,7 @@ impl WorkerRole {
                     self.restless = true;
                 }
             }
-            (None, Runner { processes: Some(slots), .. }) => {
+            (false, _, Runner { processes: Some(slots), .. }) => {
                 let command = part.bundle.command(part.within(run.range.start), self.first_slot + run.slots[0]);
                 slots.start(&run.slots, &command, attempt);
             }
@@ -472,7 +472,8 @@ mod tests {
             crash_limit: 1,
             max_output: 0,
             keep: Keep::All,
-            function: None,
+            functions: Vec::new(),
+            has_processes: true,
             recording: Recording::All,
             isolate: false,
         };

@@ -124,7 +124,8 @@ fn one_call_after_the_other() {
 fn errors_and_panics_are_the_task_s_own_and_retries_are_made() {
     within_deadline(|| {
         let mut program = Program::new();
-        let odd = program.fallible("odd", |_, x: u64| if x % 2 == 0 { Err(format!("{x} is even")) } else { Ok(x) });
+        let odd =
+            program.fallible("odd", |_, x: u64| if x.is_multiple_of(2) { Err(format!("{x} is even")) } else { Ok(x) });
         let stumble = program.function("stumble", |_, x: u64| -> u64 { panic!("{x} hurts") });
         let late =
             program.fallible("late", |task, ()| if task.attempt < 3 { Err("too soon") } else { Ok(task.attempt) });

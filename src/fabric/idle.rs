@@ -5,14 +5,17 @@ use super::Listen;
 use std::time::{Duration, Instant};
 
 /// Spinning: an answer that is on its way through shared memory is there by then.
-const SPIN: Duration = Duration::from_micros(4);
+const SPIN: Duration = Duration::from_micros(10);
 /// Yielding: the peer that was descheduled gets its turn.
 const YIELD: Duration = Duration::from_micros(40);
-/// The first pause.
-const FIRST_PAUSE: Duration = Duration::from_micros(64);
+/// The shortest pause: with the time that it takes to wake up it is shorter than the yielding of a peer that waits for this
+/// rank.
+const FIRST_PAUSE: Duration = Duration::from_micros(10);
 /// The first pause of a rank that listens lazily: what it waits for wakes it by a descriptor, and a core that it looks
 /// around on is missing to the tasks.
 const FIRST_LAZY_PAUSE: Duration = Duration::from_millis(1);
+/// What has been waited for so long is looked for again after this part of it.
+const PART_OF_WAIT: u32 = 4;
 /// The longest pause: 100 wake-ups a second cost a rank about 0.2 % of a core.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause while a message is in mid-transfer, which goes on only when this rank looks after it.
@@ -65,9 +68,9 @@ impl Idle {
         } else if transferring {
             Step::Sleep(self.pause.min(TRANSFER_PAUSE))
         } else {
-            let pause = self.pause;
-            self.pause = (pause * 2).min(LONGEST_PAUSE);
-            Step::Sleep(pause)
+            // A part of the time waited so far: two ranks that take turns would otherwise each find the other asleep for as
+            // long as it had slept itself, for ever. So each answer comes sooner than the one before.
+            Step::Sleep((idle / PART_OF_WAIT).clamp(FIRST_PAUSE, LONGEST_PAUSE))
         }
     }
 }
@@ -93,9 +96,9 @@ mod tests {
 
     #[test]
     fn an_idle_rank_spins_then_yields_then_sleeps_ever_longer_up_to_the_bound() {
-        let steps = steps(&mut Idle::default(), Instant::now(), 60, false);
-        assert_eq!(steps[..4], [Step::Spin; 4]);
-        assert_eq!(steps[4..40], [Step::Yield; 36]);
+        let steps = steps(&mut Idle::default(), Instant::now(), 80, false);
+        assert_eq!(steps[..10], [Step::Spin; 10]);
+        assert_eq!(steps[10..40], [Step::Yield; 30]);
         let pauses: Vec<_> = steps[40..]
             .iter()
             .map(|step| match step {
@@ -106,6 +109,26 @@ mod tests {
         assert_eq!(pauses[0], FIRST_PAUSE);
         assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]));
         assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn two_that_take_turns_wake_each_other_up() {
+        // Each waits while the other sleeps; both have slept for long.
+        let (mut idle, mut waited) = (Idle::default(), Duration::from_millis(40));
+        for _ in 0..40 {
+            idle.reset();
+            let (start, mut now) = (Instant::now(), Instant::now());
+            let arrives = now + waited;
+            // The answer comes when the pause in which it arrived is over.
+            while now < arrives {
+                now += match idle.next(now, false, Listen::Eagerly) {
+                    Step::Sleep(pause) => pause,
+                    _ => Duration::from_micros(1),
+                };
+            }
+            waited = now.duration_since(start) - waited + Duration::from_micros(2);
+        }
+        assert!(waited < YIELD, "each still waits for {waited:?}");
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub struct MpiFabric {
     /// around this library started MPI, and ends it.
     universe: Option<ManuallyDrop<Universe>>,
     may_change_threads: bool,
+    _timers: system::SharpTimers,
 }
 
 // SAFETY: handles of MPI are numbers or pointers that any thread may use, one at a time, where MPI was started with
@@ -107,6 +108,7 @@ impl MpiFabric {
             idle: Idle::default(),
             universe,
             may_change_threads: ::mpi::environment::threading_support() >= Threading::Serialized,
+            _timers: system::SharpTimers::new(),
         })
     }
 

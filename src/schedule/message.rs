@@ -331,7 +331,14 @@ impl Report {
 
 /// The bytes of a message.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    postcard::to_stdvec(message).expect("messages hold nothing that cannot be written")
+    encode_after(message, Vec::new())
+}
+
+/// The same, behind what is in the buffer already.
+pub fn encode_after<T: Serialize>(message: &T, mut buffer: Vec<u8>) -> Vec<u8> {
+    // Most messages are shorter: they need no second look for room.
+    buffer.reserve(256);
+    postcard::to_extend(message, buffer).expect("messages hold nothing that cannot be written")
 }
 
 /// The message in the bytes. Fails on bytes that are no such message; never takes memory on the word of a length.

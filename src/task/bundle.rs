@@ -2,6 +2,7 @@
 //! in it is believed before its length and checksum fit. Only files that Myriarch wrote are mapped: a file of the
 //! user's may shrink under the map and kill the process.
 
+use super::call_entry::CallEntry;
 use super::cause::io_cause;
 use super::command::Command;
 use super::layout::{self, Damage, Entry, Header, RunRecord, Sections};
@@ -259,9 +260,22 @@ impl Bundle {
         self.template.command(index, self.entry(index), SlotText::Number(slot))
     }
 
-    /// The function that the tasks call; `None` where they are processes.
-    pub fn function(&self) -> Option<&str> {
-        self.template.kind.call().map(|call| call.function.as_str())
+    /// The functions that tasks call, by their numbers; none where all tasks are processes.
+    pub fn functions(&self) -> &[String] {
+        self.template.kind.functions()
+    }
+
+    /// Whether every task calls the same function, which no line of a list names.
+    pub fn called_by_all(&self) -> bool {
+        self.template.kind.call().is_some()
+    }
+
+    /// The number of the function that a task calls; `None` where the task is not held here or calls none.
+    pub fn function_of(&self, index: u64) -> Option<u32> {
+        match &self.template.kind {
+            Kind::Json { .. } => Some(CallEntry::read(self.entry(index)?)?.function),
+            kind => kind.call().map(|_| 0),
+        }
     }
 
     /// The time limit of each task that says none itself.
@@ -273,6 +287,11 @@ impl Bundle {
     /// made in `row`, in place of what was there.
     pub fn call_payload<'a>(&'a self, index: u64, row: &'a mut Vec<u8>) -> &'a [u8] {
         self.template.payload(index, self.entry(index), row)
+    }
+
+    /// Whether some tasks held here are processes.
+    pub fn starts_processes(&self) -> bool {
+        self.runs().iter().any(|run| !run.shape().calls)
     }
 
     /// Appends what the task runs as a person could type it into a shell, its program alone: no folder, variables or

@@ -56,7 +56,7 @@ pub struct Command {
     pub timeout: Option<Duration>,
     /// What the attempt takes.
     pub resources: Resources,
-    /// `MYRIARCH_ENTRY`: the line or row of the task, cut to `Command::ENTRY_BYTES`; symbolic tasks have none.
+    /// `MYRIARCH_ENTRY`: the line or row of the task, cut to `Command::ENTRY_BYTES`; symbolic tasks and calls have none.
     pub entry: Option<Vec<u8>>,
     /// `MYRIARCH_INDEX`: the user's index.
     pub label: u64,

@@ -3,7 +3,7 @@
 use super::bundle::BundleError;
 use super::cause::io_cause;
 use super::grid::GridError;
-use super::scan::MAX_LINE_BYTES;
+use super::scan::{MAX_FUNCTIONS, MAX_LINE_BYTES};
 use std::io;
 use std::path::PathBuf;
 
@@ -22,6 +22,9 @@ pub enum LineFault {
     /// Too many lines that are no tasks.
     #[error("more than four billion lines of the file are no tasks")]
     TooManySkipped,
+    /// More functions than a list may call.
+    #[error("a list calls at most {MAX_FUNCTIONS} different functions, and this is one more")]
+    TooManyFunctions,
     /// A JSON task that is wrong.
     #[error("{0}")]
     Task(String),

@@ -1,10 +1,12 @@
 //! One task as one JSON object, read and written. Keys: `argv` or `shell`, `env`, `cwd`, `stdin`, `cores`, `gpus`,
-//! `timeout`, `retries`; the keys that `failed.jsonl` adds are accepted and ignored. Bytes that are not UTF-8 travel
-//! under `argv_base64`, `shell_base64`, `env_base64`, `cwd_base64` and `stdin_base64`.
+//! `timeout`, `retries`; or `call`, `payload`, `cores`, `retries`; the keys that `failed.jsonl` adds are accepted and
+//! ignored. Bytes that are not UTF-8 travel under `argv_base64`, `shell_base64`, `env_base64`, `cwd_base64`,
+//! `stdin_base64` and `payload_base64`.
 
 use super::base64::{base64_decode, base64_encode};
 use super::command::Program;
 use super::duration::{duration_from_seconds, parse_duration};
+use super::function_name::is_function_name;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -25,9 +27,11 @@ pub(super) struct JsonTask {
 }
 
 /// Keys that mean something.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 17] = [
     "argv",
     "shell",
+    "call",
+    "payload",
     "env",
     "cwd",
     "stdin",
@@ -40,6 +44,7 @@ const KEYS: [&str; 14] = [
     "env_base64",
     "cwd_base64",
     "stdin_base64",
+    "payload_base64",
 ];
 /// Keys of `failed.jsonl` that say how a task ended.
 const IGNORED_KEYS: [&str; 7] = ["index", "line", "status", "attempts", "node", "seconds", "stderr_tail"];
@@ -83,6 +88,7 @@ fn unknown_key(key: &str) -> String {
         "dir" | "directory" | "workdir" => Some("cwd"),
         "environment" => Some("env"),
         "walltime" | "time" => Some("timeout"),
+        "function" | "func" => Some("call"),
         _ => None,
     };
     let hint = match other {
@@ -114,7 +120,7 @@ impl<'de> Visitor<'de> for TaskVisitor {
     type Value = JsonTask;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with the key argv or shell")
+        f.write_str("an object with the key argv, shell or call")
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<JsonTask, M::Error> {
@@ -143,6 +149,8 @@ impl<'de> Visitor<'de> for TaskVisitor {
 struct Draft {
     argv: Option<Vec<Vec<u8>>>,
     shell: Option<Vec<u8>>,
+    call: Option<String>,
+    payload: Option<Vec<u8>>,
     env: Vec<(Vec<u8>, Vec<u8>)>,
     cwd: Option<Vec<u8>>,
     stdin: Option<Vec<u8>>,
@@ -185,6 +193,12 @@ impl Draft {
                 set(&mut self.argv, words)
             }
             "shell" => set(&mut self.shell, bytes(map.next_value()?)),
+            "call" => {
+                self.call = map.next_value()?;
+                Ok(())
+            }
+            "payload" => set(&mut self.payload, bytes(map.next_value()?)),
+            "payload_base64" => set(&mut self.payload, base64_value(map)?),
             "cwd" => set(&mut self.cwd, bytes(map.next_value()?)),
             "stdin" => set(&mut self.stdin, bytes(map.next_value()?)),
             "shell_base64" => set(&mut self.shell, base64_value(map)?),
@@ -218,18 +232,50 @@ impl Draft {
         }
     }
 
-    fn check(self) -> Result<JsonTask, String> {
-        let program = match (self.argv, self.shell) {
-            (Some(_), Some(_)) => return Err("it has both argv and shell; a task runs one of them".to_owned()),
-            (None, None) => return Err("it has neither argv nor shell, so there is nothing to run".to_owned()),
-            (Some(words), None) if words.first().is_none_or(Vec::is_empty) => {
+    /// Which keys stand together.
+    fn check_keys(&self) -> Result<(), String> {
+        let programs = [("argv", self.argv.is_some()), ("shell", self.shell.is_some()), ("call", self.call.is_some())];
+        let mut given = programs.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key);
+        if let (Some(one), Some(other)) = (given.next(), given.next()) {
+            return Err(format!("it has both {one} and {other}; a task runs one of them"));
+        }
+        if self.call.is_none() {
+            return match self.payload {
+                Some(_) => Err("\"payload\": it goes with \"call\", which is missing".to_owned()),
+                None => Ok(()),
+            };
+        }
+        let of_processes = [
+            ("env", !self.env.is_empty()),
+            ("cwd", self.cwd.is_some()),
+            ("stdin", self.stdin.is_some()),
+            ("timeout", self.timeout.is_some()),
+            ("gpus", self.gpus.is_some()),
+        ];
+        match of_processes.into_iter().find(|(_, is_given)| *is_given) {
+            Some((key, _)) => Err(format!("\"{key}\": it is for processes, and \"call\" starts none")),
+            None => Ok(()),
+        }
+    }
+
+    fn check(mut self) -> Result<JsonTask, String> {
+        self.check_keys()?;
+        let program = match (self.argv, self.shell, self.call) {
+            (Some(words), ..) if words.first().is_none_or(Vec::is_empty) => {
                 return Err("\"argv\": the command is empty".to_owned());
             }
-            (None, Some(line)) if line.iter().all(u8::is_ascii_whitespace) => {
+            (_, Some(line), _) if line.iter().all(u8::is_ascii_whitespace) => {
                 return Err("\"shell\": the command is empty".to_owned());
             }
-            (Some(words), None) => Program::Argv(words),
-            (None, Some(line)) => Program::Shell(line),
+            (.., Some(function)) if !is_function_name(&function) => {
+                return Err("\"call\": write builtin:NAME, or PATH.so:SYMBOL".to_owned());
+            }
+            (Some(words), ..) => Program::Argv(words),
+            (_, Some(line), _) => Program::Shell(line),
+            (.., Some(function)) => Program::Call { function, payload: self.payload.take().unwrap_or_default() },
+            (None, None, None) => {
+                return Err("it has none of argv, shell and call, so there is nothing to run".to_owned());
+            }
         };
         for (name, _) in &self.env {
             if name.is_empty() || name.contains(&b'=') {
@@ -350,12 +396,27 @@ impl<'de> Deserialize<'de> for Timeout {
 }
 
 impl JsonTask {
+    /// A task that says nothing but what it runs.
+    pub(super) fn of(program: Program) -> JsonTask {
+        JsonTask {
+            program,
+            env: Vec::new(),
+            cwd: None,
+            stdin: None,
+            timeout: None,
+            cores: None,
+            gpus: None,
+            retries: None,
+        }
+    }
+
     /// All texts that reach a program, with the key that they stand under.
     fn texts(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         let (key, words) = match &self.program {
             Program::Argv(words) => ("argv", words.as_slice()),
             Program::Shell(line) => ("shell", std::slice::from_ref(line)),
-            Program::Call { payload, .. } => ("payload", std::slice::from_ref(payload)),
+            // A payload may hold anything.
+            Program::Call { .. } => ("payload", &[][..]),
         };
         let program = words.iter().map(move |word| (key, word.as_slice()));
         let env = self.env.iter().flat_map(|(name, value)| [("env", name.as_slice()), ("env", value.as_slice())]);

@@ -3,14 +3,14 @@
 //! in a message read alike. Knows nothing of what a template says.
 //!
 //! ```text
-//! | header | payload: the user's bytes | index: Entry per task | runs: RunRecord per run of equal shape | template |
+//! | header | payload: the tasks' own bytes | index: Entry per task | runs: RunRecord per run of equal shape | template |
 //! ```
 
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub(super) const MAGIC: [u8; 8] = *b"MYRIBNDL";
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// First bytes of the file.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

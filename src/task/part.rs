@@ -54,7 +54,7 @@ impl PartBuilder {
                 let call = Call { function: name.to_owned(), argument: Vec::new() };
                 Kind::EachLine { has_lines: false, program: ProgramPattern::Call(call) }
             }
-            None => Kind::Json,
+            None => Kind::Json { functions: Vec::new() },
         };
         let bytes = assemble(kind, self.len(), &self.payload, &self.entries, shape);
         self.payload.clear();
@@ -118,7 +118,7 @@ mod tests {
         [&b"one"[..], b"", b"\0\xff"].into_iter().for_each(|payload| builder.push(payload));
         let bundle = Bundle::from_bytes(builder.finish(Some("f"), Shape::CALL)).expect("it is a bundle");
         assert!(builder.is_empty() && builder.payload_bytes() == 0);
-        assert_eq!((bundle.len(), bundle.function()), (3, Some("f")));
+        assert_eq!((bundle.len(), bundle.functions()), (3, &["f".to_owned()][..]));
         let payloads: Vec<Vec<u8>> = (0..3).map(|index| payload(&bundle, index)).collect();
         assert_eq!(payloads, [&b"one"[..], b"", b"\0\xff"]);
         assert_eq!(bundle.shape(2), Shape::CALL);

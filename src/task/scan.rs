@@ -1,13 +1,18 @@
 //! From the bytes of a list to index entries: read in big chunks, cut at line ends, scanned in parallel. At no moment
-//! does anything per task exist but its sixteen bytes of index.
+//! does anything per task exist but its sixteen bytes of index; of a JSON list its text, too, for as long as its chunk.
 
 use super::bundle::Shape;
+use super::call_entry::{put_call, renumber};
+use super::command::Program;
+use super::function_name::whole_function_name;
 use super::input_error::{InputError, LineFault};
 use super::json::parse_task;
 use super::layout::Entry;
 use super::template::{Kind, Template};
 use super::write::{BundleWriter, ContentHash};
 use rayon::prelude::*;
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{self, Read};
 
 /// Bytes read at a time.
@@ -16,6 +21,8 @@ pub(super) const CHUNK_BYTES: usize = 16 << 20;
 const PIECE_BYTES: usize = 256 << 10;
 /// Longest line or record. Linux takes no longer list of arguments than this at its defaults.
 pub(super) const MAX_LINE_BYTES: usize = 4 << 20;
+/// Different functions of a list, at most: every rank loads all of them, and every slice of the list names them.
+pub(super) const MAX_FUNCTIONS: usize = 1000;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// How a list is cut into tasks.
@@ -44,6 +51,7 @@ pub(super) struct ListScan<'a> {
     cut: Cut,
     file: &'a str,
     lines: u64,
+    functions: Functions,
     /// First line that ended in CR LF.
     pub(super) first_cr: Option<u64>,
     /// First shell line that begins as a JSON object does.
@@ -52,9 +60,46 @@ pub(super) struct ListScan<'a> {
     pub(super) had_mark: bool,
 }
 
+/// Functions by their numbers, in the order of the lines that name them first.
+#[derive(Debug, Default)]
+struct Functions {
+    names: Vec<String>,
+    numbers: HashMap<String, u32>,
+}
+
+impl Functions {
+    /// Of any spelling of its name.
+    fn number(&mut self, name: &str) -> Result<u32, LineFault> {
+        if let Some(number) = self.numbers.get(name) {
+            return Ok(*number);
+        }
+        let whole = whole_function_name(OsStr::new(name)).map_err(|whole| {
+            let cause = format!("\"{}\" is not UTF-8; give the file or its folder another name", whole.display());
+            LineFault::Task(format!("\"call\": {cause}"))
+        })?;
+        let number = match self.numbers.get(&whole) {
+            Some(number) => *number,
+            None if self.names.len() == MAX_FUNCTIONS => return Err(LineFault::TooManyFunctions),
+            None => {
+                let next = self.names.len() as u32;
+                self.names.push(whole.clone());
+                self.numbers.insert(whole, next);
+                next
+            }
+        };
+        self.numbers.insert(name.to_owned(), number);
+        Ok(number)
+    }
+}
+
 /// What one thread found in its piece.
 struct Piece {
     entries: Vec<Entry>,
+    /// What the entries lie in, where that is not the list itself.
+    payload: Vec<u8>,
+    /// Functions as they are written, by their numbers within the piece, each with its first line.
+    functions: Vec<(String, u64)>,
+    numbers: HashMap<String, u32>,
     content: ContentHash,
     shapes: Vec<(u64, Shape)>,
     lines: u64,
@@ -67,12 +112,13 @@ impl<'a> ListScan<'a> {
     /// For a template whose tasks are entries of a list.
     pub(super) fn new(template: &'a Template, file: &'a str) -> Self {
         let cut = match template.kind {
-            Kind::Json => Cut::Json,
+            Kind::Json { .. } => Cut::Json,
             Kind::EachLine { has_lines: true, .. } => Cut::EachLine,
             Kind::EachLine { has_lines: false, .. } => Cut::EachNul,
             _ => Cut::Lines,
         };
-        Self { template, cut, file, lines: 0, first_cr: None, first_object: None, had_mark: false }
+        let functions = Functions::default();
+        Self { template, cut, file, lines: 0, functions, first_cr: None, first_object: None, had_mark: false }
     }
 
     /// Reads to the end.
@@ -87,7 +133,7 @@ impl<'a> ListScan<'a> {
                 None => return Err(self.fault(self.lines + 1, LineFault::TooLong)),
             };
             let mut start = 0;
-            if writer.payload_bytes() == 0 && self.cut != Cut::EachNul && buffer.starts_with(BYTE_ORDER_MARK) {
+            if self.lines == 0 && self.cut != Cut::EachNul && buffer.starts_with(BYTE_ORDER_MARK) {
                 self.had_mark = true;
                 start = BYTE_ORDER_MARK.len();
             }
@@ -97,6 +143,11 @@ impl<'a> ListScan<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// The functions that the tasks call, by their numbers.
+    pub(super) fn into_functions(self) -> Vec<String> {
+        self.functions.names
     }
 
     fn fault(&self, line: u64, cause: LineFault) -> ScanError {
@@ -111,11 +162,20 @@ impl<'a> ListScan<'a> {
                 .map(|(start, piece)| self.piece(piece, base + start as u64))
                 .collect()
         };
-        let (pieces, copied) = rayon::join(scan, || writer.payload(bytes));
+        let packs = self.cut == Cut::Json;
+        let (pieces, copied) = rayon::join(scan, || if packs { Ok(()) } else { writer.payload(bytes) });
         copied.map_err(ScanError::Write)?;
         for mut piece in pieces {
-            if let Some((line, cause)) = piece.fault {
+            let numbered = self.number_functions(&mut piece);
+            // A line with too many functions may stand before one that is wrong.
+            let first = [numbered.err(), piece.fault.take()].into_iter().flatten().min_by_key(|(line, _)| *line);
+            if let Some((line, cause)) = first {
                 return Err(self.fault(self.lines + line, cause));
+            }
+            if packs {
+                let base = writer.payload_bytes();
+                piece.entries.iter_mut().for_each(|entry| entry.offset += base);
+                writer.payload(&piece.payload).map_err(ScanError::Write)?;
             }
             let skipped = u32::try_from(self.lines - writer.tasks());
             let Ok(skipped) = skipped.map_err(drop).and_then(|skipped| last_skip(&piece, skipped).ok_or(())) else {
@@ -135,10 +195,28 @@ impl<'a> ListScan<'a> {
         Ok(())
     }
 
+    /// Gives the functions of a piece the numbers that they have in the whole list. The error has the line within the
+    /// piece.
+    fn number_functions(&mut self, piece: &mut Piece) -> Result<(), (u64, LineFault)> {
+        let number = |(name, line): &(String, u64)| self.functions.number(name).map_err(|fault| (*line, fault));
+        let numbers = piece.functions.iter().map(number).collect::<Result<Vec<u32>, _>>()?;
+        if (0..).zip(&numbers).all(|(own, number)| own == *number) {
+            return Ok(());
+        }
+        for entry in &piece.entries {
+            let start = entry.offset.get() as usize;
+            renumber(&mut piece.payload[start..start + entry.length.get() as usize], |own| numbers[own as usize]);
+        }
+        Ok(())
+    }
+
     /// Finds the tasks of one piece; `offset` is its place in the payload. Lines count from 1 within the piece.
     fn piece(&self, bytes: &[u8], offset: u64) -> Piece {
         let mut piece = Piece {
             entries: Vec::new(),
+            payload: Vec::new(),
+            functions: Vec::new(),
+            numbers: HashMap::new(),
             content: ContentHash::default(),
             shapes: Vec::new(),
             lines: 0,
@@ -162,31 +240,45 @@ impl<'a> ListScan<'a> {
                 piece.first_object = piece.first_object.or(Some(piece.lines));
             }
             if !self.cut.skips(text) {
-                match self.check(text) {
-                    Ok(shape) => piece.add(offset + start as u64, text, shape),
-                    Err(fault) => {
-                        piece.fault = Some((piece.lines, fault));
-                        return piece;
-                    }
+                let added = match self.cut {
+                    Cut::Json => self.add_json(&mut piece, text),
+                    _ => self.check(text).map(|()| piece.add(offset + start as u64, text.len(), self.template.shape)),
+                };
+                if let Err(fault) = added {
+                    piece.fault = Some((piece.lines, fault));
+                    return piece;
                 }
+                piece.content.push(text);
             }
             start = end.map_or(bytes.len(), |end| end + 1);
         }
         piece
     }
 
-    fn check(&self, text: &[u8]) -> Result<Shape, LineFault> {
+    fn check(&self, text: &[u8]) -> Result<(), LineFault> {
+        match memchr::memchr(0, text) {
+            _ if text.len() > MAX_LINE_BYTES => Err(LineFault::TooLong),
+            Some(_) if self.cut == Cut::EachLine => Err(LineFault::NulInEntry),
+            Some(_) => Err(LineFault::Nul),
+            None => Ok(()),
+        }
+    }
+
+    fn add_json(&self, piece: &mut Piece, text: &[u8]) -> Result<(), LineFault> {
         if text.len() > MAX_LINE_BYTES {
             return Err(LineFault::TooLong);
         }
-        if self.cut == Cut::Json {
-            return parse_task(text).map(|task| self.template.json_shape(&task)).map_err(LineFault::Task);
+        let task = parse_task(text).map_err(LineFault::Task)?;
+        let start = piece.payload.len();
+        match &task.program {
+            Program::Call { function, payload } => {
+                let number = piece.number(function);
+                put_call(&task, number, payload, &mut piece.payload);
+            }
+            _ => piece.payload.extend_from_slice(text),
         }
-        match memchr::memchr(0, text) {
-            Some(_) if self.cut == Cut::EachLine => Err(LineFault::NulInEntry),
-            Some(_) => Err(LineFault::Nul),
-            None => Ok(self.template.shape),
-        }
+        piece.add(start as u64, piece.payload.len() - start, self.template.json_shape(&task));
+        Ok(())
     }
 }
 
@@ -197,15 +289,25 @@ fn last_skip(piece: &Piece, before: u32) -> Option<u32> {
 }
 
 impl Piece {
-    fn add(&mut self, offset: u64, text: &[u8], shape: Shape) {
+    /// The number of a function within this piece.
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = self.functions.len() as u32;
+        self.functions.push((name.to_owned(), self.lines));
+        self.numbers.insert(name.to_owned(), number);
+        number
+    }
+
+    fn add(&mut self, offset: u64, length: usize, shape: Shape) {
         // The line itself is no skipped one. A piece has far fewer lines than a u32 can count.
         let skipped = self.lines - 1 - self.entries.len() as u64;
         self.entries.push(Entry {
             offset: offset.into(),
-            length: (text.len() as u32).into(),
+            length: (length as u32).into(),
             skipped: (skipped as u32).into(),
         });
-        self.content.push(text);
         match self.shapes.last_mut() {
             Some((count, last)) if *last == shape => *count += 1,
             _ => self.shapes.push((1, shape)),

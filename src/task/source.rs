@@ -189,7 +189,7 @@ pub fn write_bundle(source: &Source, defaults: &TemplateOptions, to: &Path) -> R
     let mut table = None;
     let kind = match source {
         Source::Lines(_) => Kind::Lines,
-        Source::Json(_) => Kind::Json,
+        Source::Json(_) => Kind::Json { functions: Vec::new() },
         Source::Array { first, step, command, .. } => {
             Kind::Array { first: *first, step: *step, program: job.program(command, &[])? }
         }
@@ -209,7 +209,7 @@ pub fn write_bundle(source: &Source, defaults: &TemplateOptions, to: &Path) -> R
             Kind::Table { program: job.program(command, &columns)?, columns, delimiter }
         }
     };
-    let template = job.template(kind);
+    let mut template = job.template(kind);
     let mut writer = BundleWriter::new(to).map_err(failed)?;
     let len = match (symbolic_len, reader) {
         (Some(len), _) => {
@@ -218,14 +218,17 @@ pub fn write_bundle(source: &Source, defaults: &TemplateOptions, to: &Path) -> R
         }
         (None, Some(mut reader)) => {
             let scanned = match table {
-                Some(scan) => scan.run(&mut reader, &template, &mut writer),
+                Some(scan) => scan.run(&mut reader, &template, &mut writer).map(|()| Vec::new()),
                 None => job.scan(&mut reader, &template, &name, &mut writer),
             };
-            scanned.map_err(|error| match error {
+            let called = scanned.map_err(|error| match error {
                 ScanError::Read(source) => InputError::Unreadable { file: name.clone(), source },
                 ScanError::Write(source) => failed(source),
                 ScanError::Input(error) => error,
             })?;
+            if let Kind::Json { functions } = &mut template.kind {
+                *functions = called;
+            }
             writer.tasks()
         }
         (None, None) => 0,
@@ -356,13 +359,14 @@ impl Job<'_> {
         }
     }
 
+    /// Reads a list; gives the functions that its tasks call, by their numbers.
     fn scan(
         &mut self,
         reader: &mut dyn Read,
         template: &Template,
         name: &str,
         writer: &mut BundleWriter,
-    ) -> Result<(), ScanError> {
+    ) -> Result<Vec<String>, ScanError> {
         let mut scan = ListScan::new(template, name);
         scan.run(reader, writer)?;
         if scan.had_mark {
@@ -379,6 +383,6 @@ impl Job<'_> {
                 "{name} has Windows line ends (the first in line {line}); the CR before each newline was left out"
             ));
         }
-        Ok(())
+        Ok(scan.into_functions())
     }
 }

@@ -1,5 +1,6 @@
 //! What all tasks of a bundle have in common, and how one task's command comes out of it. Knows nothing of files.
 
+use super::call_entry::CallEntry;
 use super::command::{Command, Program};
 use super::grid::{self, Axis};
 use super::json::{JsonTask, parse_task};
@@ -31,8 +32,8 @@ pub struct Call {
 pub(super) enum Kind {
     /// The entry is a shell line.
     Lines,
-    /// The entry is a JSON object.
-    Json,
+    /// The entry is a JSON object, or a call of one of these functions.
+    Json { functions: Vec<String> },
     /// No entry: the index is the task.
     Array { first: u64, step: u64, program: ProgramPattern },
     /// The entry is `{}`. `has_lines`: entries are lines of the source, not NUL-separated.
@@ -66,7 +67,15 @@ impl Kind {
         }
     }
 
-    /// The function that tasks call, where they are no processes.
+    /// The functions that tasks call, by their numbers; none where all tasks are processes.
+    pub(super) fn functions(&self) -> &[String] {
+        match self {
+            Kind::Json { functions } => functions,
+            _ => self.call().map_or(&[], |call| std::slice::from_ref(&call.function)),
+        }
+    }
+
+    /// The function that every task calls, where they are no processes.
     pub(super) fn call(&self) -> Option<&Call> {
         match self {
             Kind::Array { program: ProgramPattern::Call(call), .. }
@@ -86,6 +95,10 @@ impl Template {
 
     /// What the function of a task is given; nothing where it calls none. A grid's row is made in `row`.
     pub(super) fn payload<'a>(&'a self, position: u64, entry: Option<&'a [u8]>, row: &'a mut Vec<u8>) -> &'a [u8] {
+        let entry = entry.unwrap_or_default();
+        if let Kind::Json { .. } = self.kind {
+            return CallEntry::read(entry).map_or(&[], |call| call.payload);
+        }
         let Some(call) = self.kind.call() else { return &[] };
         match &self.kind {
             Kind::Array { .. } => &call.argument,
@@ -94,7 +107,7 @@ impl Template {
                 grid::put_row(axes, position, row);
                 row
             }
-            _ => entry.unwrap_or_default(),
+            _ => entry,
         }
     }
 
@@ -126,11 +139,12 @@ impl Template {
 
     /// What the scheduler needs of a JSON task.
     pub(super) fn json_shape(&self, task: &JsonTask) -> Shape {
-        let resources = Resources {
-            cores: task.cores.unwrap_or(self.shape.resources.cores),
-            gpus: task.gpus.unwrap_or(self.shape.resources.gpus),
-        };
         let calls = matches!(task.program, Program::Call { .. });
+        let default = self.shape.resources;
+        let resources = Resources {
+            cores: task.cores.unwrap_or(default.cores),
+            gpus: task.gpus.unwrap_or(if calls { 0 } else { default.gpus }),
+        };
         Shape { resources, retries: task.retries.unwrap_or(self.shape.retries), calls }
     }
 
@@ -138,7 +152,7 @@ impl Template {
     pub(super) fn command(&self, position: u64, entry: Option<&[u8]>, slot: SlotText) -> Command {
         let (task, label) = self.task(position, entry, slot);
         let shape = self.json_shape(&task);
-        let tells_cores = self.tells_cores || task.cores.is_some();
+        let tells_cores = (self.tells_cores || task.cores.is_some()) && !shape.calls;
         let mut env = task.env;
         if tells_cores && !env.iter().any(|(name, _)| name == b"OMP_NUM_THREADS") {
             env.push((b"OMP_NUM_THREADS".to_vec(), shape.resources.cores.to_string().into_bytes()));
@@ -150,7 +164,7 @@ impl Template {
             stdin: task.stdin,
             timeout: task.timeout,
             resources: shape.resources,
-            entry: entry.map(|entry| entry[..entry.len().min(Command::ENTRY_BYTES)].to_vec()),
+            entry: entry.filter(|_| !shape.calls).map(|entry| entry[..entry.len().min(Command::ENTRY_BYTES)].to_vec()),
             label,
         }
     }
@@ -171,8 +185,8 @@ impl Template {
     pub(super) fn put_command(&self, position: u64, entry: Option<&[u8]>, out: &mut Vec<u8>) {
         match &self.kind {
             Kind::Lines => out.extend_from_slice(entry.unwrap_or_default()),
-            Kind::Json => {
-                if let Ok(task) = parse_task(entry.unwrap_or_default()) {
+            Kind::Json { functions } => {
+                if let Some(task) = json_task(entry.unwrap_or_default(), functions) {
                     task.program.put_text(out);
                 }
             }
@@ -196,7 +210,7 @@ impl Template {
         let own = match &self.kind {
             // A line was parsed when the bundle was written, and checksums say that it is still that line; should it
             // fail all the same, the empty command is a task that cannot be started, with its reason.
-            Kind::Json => parse_task(entry).ok(),
+            Kind::Json { functions } => json_task(entry, functions),
             Kind::Lines => Some(JsonTask::of(Program::Shell(entry.to_vec()))),
             Kind::Array { program, .. }
             | Kind::EachLine { program, .. }
@@ -204,6 +218,10 @@ impl Template {
             | Kind::Table { program, .. } => Some(JsonTask::of(program.fill(&values, payload))),
         };
         let mut task = own.unwrap_or_else(|| JsonTask::of(Program::Argv(Vec::new())));
+        if matches!(task.program, Program::Call { .. }) {
+            // The rest is for processes.
+            return (task, label);
+        }
         let own_env = std::mem::take(&mut task.env);
         for (name, value) in self.env.iter().map(|(name, value)| (name.clone(), value.fill(&values))).chain(own_env) {
             match task.env.iter_mut().find(|(known, _)| *known == name) {
@@ -234,7 +252,7 @@ impl Template {
     /// All patterns in it.
     fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         let program = match &self.kind {
-            Kind::Lines | Kind::Json => &[],
+            Kind::Lines | Kind::Json { .. } => &[],
             Kind::Array { program, .. }
             | Kind::EachLine { program, .. }
             | Kind::Grid { program, .. }
@@ -250,6 +268,14 @@ impl Template {
 
     fn uses_columns(&self) -> bool {
         self.patterns().any(Pattern::uses_columns)
+    }
+}
+
+/// The task of a JSON list that has this entry.
+fn json_task(entry: &[u8], functions: &[String]) -> Option<JsonTask> {
+    match CallEntry::read(entry) {
+        Some(call) => Some(call.to_task(functions)),
+        None => parse_task(entry).ok(),
     }
 }
 
@@ -297,22 +323,6 @@ impl ProgramPattern {
                 Program::Shell(line)
             }
             ProgramPattern::Argv(words) => Program::Argv(words.iter().map(|word| word.fill(values)).collect()),
-        }
-    }
-}
-
-impl JsonTask {
-    /// A task that says nothing but what it runs.
-    fn of(program: Program) -> JsonTask {
-        JsonTask {
-            program,
-            env: Vec::new(),
-            cwd: None,
-            stdin: None,
-            timeout: None,
-            cores: None,
-            gpus: None,
-            retries: None,
         }
     }
 }

@@ -402,7 +402,7 @@ fn job(
     mut notes: Vec<String>,
     began: Instant,
 ) -> anyhow::Result<Job> {
-    if options.isolate && bundle.function().is_none() {
+    if options.isolate && bundle.functions().is_empty() {
         bail!("--isolate is for functions, and the tasks of {} are processes", dir.path().display());
     }
     dir.begin()?;

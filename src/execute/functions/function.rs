@@ -42,13 +42,13 @@ pub type Function = Arc<dyn Fn(&mut Call<'_>) -> i32 + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum FunctionError {
     /// The name is of no form that is known.
-    #[error("--call {0}: write builtin:NAME, or PATH.so:SYMBOL")]
+    #[error("{0}: write builtin:NAME, or PATH.so:SYMBOL")]
     Form(String),
     /// There is no such builtin.
-    #[error("--call builtin:{0}: there is no such function; there are noop, spin, sleep, echo")]
+    #[error("builtin:{0}: there is no such function; there are noop, spin, sleep, echo")]
     NoBuiltin(String),
     /// The shared object cannot be loaded.
-    #[error("--call: {}: it cannot be loaded: {why}", path.display())]
+    #[error("{}: it cannot be loaded: {why}", path.display())]
     Load {
         /// The file.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum FunctionError {
         why: String,
     },
     /// The shared object lacks a symbol.
-    #[error("--call: {} has no symbol {symbol}{hint}", path.display())]
+    #[error("{} has no symbol {symbol}{hint}", path.display())]
     NoSymbol {
         /// The file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum FunctionError {
         hint: &'static str,
     },
     /// The shared object was built for another version of the interface.
-    #[error("--call: {} was built for version {found} of myriarch_task.h, and this program calls version {wanted}", path.display())]
+    #[error("{} was built for version {found} of myriarch_task.h, and this program calls version {wanted}", path.display())]
     Version {
         /// The file.
         path: PathBuf,

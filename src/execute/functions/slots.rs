@@ -33,7 +33,7 @@ pub enum Recording {
     None,
 }
 
-/// Tasks that are calls of one function.
+/// Tasks that are calls, perhaps with others among them.
 pub struct Calls {
     /// Holds them.
     pub bundle: Arc<Bundle>,
@@ -41,8 +41,8 @@ pub struct Calls {
     pub base: u64,
     /// Added to what the bundle calls a task, for what the user calls it.
     pub first: u64,
-    /// What they call.
-    pub function: Function,
+    /// What they call, by the numbers that the bundle gives.
+    pub functions: Vec<Function>,
 }
 
 impl std::fmt::Debug for Calls {
@@ -484,10 +484,14 @@ impl Caller {
 
     fn call(&mut self, order: &BatchOrder, index: u64) -> Status {
         self.value.clear();
-        let Calls { bundle, base, first, function } = &*order.calls;
+        let Calls { bundle, base, first, functions } = &*order.calls;
+        let task = index - base;
+        let Some(function) = bundle.function_of(task).and_then(|number| functions.get(number as usize)) else {
+            return not_called();
+        };
         let mut call = Call {
-            index: first + bundle.label(index - base),
-            payload: bundle.call_payload(index - base, &mut self.row),
+            index: first + bundle.label(task),
+            payload: bundle.call_payload(task, &mut self.row),
             attempt: order.attempt,
             slot: self.slot,
             cores: order.cores,
@@ -495,6 +499,11 @@ impl Caller {
         };
         call_once(function, &mut call)
     }
+}
+
+/// The status of a task whose function is none of its bundle.
+pub(super) fn not_called() -> Status {
+    Status::NotStarted("it calls no function of its bundle".to_owned())
 }
 
 /// Calls the function for one task, and says how that went.
@@ -546,7 +555,7 @@ mod tests {
 
     impl Tested {
         fn start(&mut self, slots: &[u32], bundle: Arc<Bundle>, range: IndexRange, attempt: u32) {
-            let calls = Calls { bundle, base: 0, first: 0, function: self.function.clone() };
+            let calls = Calls { bundle, base: 0, first: 0, functions: vec![self.function.clone()] };
             self.slots.start(slots, Arc::new(calls), range, attempt);
         }
 

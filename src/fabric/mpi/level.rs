@@ -55,6 +55,8 @@ pub(super) struct Level {
     busy: Vec<usize>,
     receiving: VecDeque<Receiving>,
     receiving_bytes: usize,
+    /// Whether this rank ever sent anything here.
+    has_sent: bool,
     /// After MPI refused a wildcard (as a fault-tolerant MPI does when a peer is lost) each relative is asked in turn.
     ask_each: Option<usize>,
 }
@@ -101,7 +103,16 @@ impl Level {
             |rank| Relative { rank: Rank(rank), waiting: VecDeque::new(), under_way: VecDeque::new(), unsent_bytes: 0 };
         let relatives = ranks.into_iter().map(relative).collect();
         let (busy, receiving) = (Vec::new(), VecDeque::new());
-        Ok(Some(Level { comm, relatives, places, busy, receiving, receiving_bytes: 0, ask_each: None }))
+        Ok(Some(Level {
+            comm,
+            relatives,
+            places,
+            busy,
+            receiving,
+            receiving_bytes: 0,
+            has_sent: false,
+            ask_each: None,
+        }))
     }
 
     /// Gives the communicator back. Collective over the family, before MPI_Finalize.
@@ -112,6 +123,7 @@ impl Level {
     /// Sends, or keeps for later. `None`: `to` is no relative.
     pub(super) fn send(&mut self, to: Rank, message: Vec<u8>, traffic: &mut Traffic) -> Option<()> {
         let place = *self.places.get(&to)?;
+        self.has_sent = true;
         let relative = &mut self.relatives[place];
         relative.unsent_bytes += message.len() as u64;
         relative.waiting.push_back(message);
@@ -188,6 +200,10 @@ impl Level {
     /// The next message, if one is complete. Messages of one sender come in their order, though a later one may be
     /// complete sooner.
     pub(super) fn receive(&mut self, traffic: &mut Traffic) -> Result<Option<(Rank, Vec<u8>)>, FabricError> {
+        if self.relatives.len() == 1 && !self.has_sent {
+            // Nobody is there who could have sent anything.
+            return Ok(None);
+        }
         if let Some(message) = self.first_received(traffic) {
             return Ok(Some(message));
         }

@@ -8,10 +8,13 @@ use std::time::Duration;
 fn samples() -> Vec<Bundle> {
     let json =
         b"{\"argv\":[\"a\"]}\n{\"shell\":\"b\",\"cores\":2}\n\n{\"shell\":\"c\",\"cores\":2}\n{\"shell\":\"d\"}\n";
+    let mixed =
+        b"{\"call\":\"a:b\",\"payload\":\"1\",\"cores\":2}\n{\"argv\":[\"c\"]}\n{\"call\":\"c:d\",\"retries\":0}\n";
     let each = |input| Source::EachLine { input, nul_separated: false, command: words(&["p", "{}"]) };
     vec![
         with_file("t.txt", b"one\n#\n\ntwo\nthree", Source::Lines).0.unwrap().bundle,
         with_file("t.jsonl", json, Source::Json).0.unwrap().bundle,
+        with_file("m.jsonl", mixed, Source::Json).0.unwrap().bundle,
         with_file("n", b"x\ny\n\nz\n", each).0.unwrap().bundle,
         write(&array(3, 9, &["p {}"]), &TemplateOptions::default()).unwrap().bundle,
     ]
@@ -22,9 +25,10 @@ fn whole(bundle: &Bundle) -> Vec<u8> {
 }
 
 /// All that can be asked of a task.
-fn answers(bundle: &Bundle, index: u64) -> (Command, Shape, Option<u64>, u64, String) {
+fn answers(bundle: &Bundle, index: u64) -> (Command, Shape, Option<u64>, u64, String, Option<u32>) {
     let json = serde_json::to_string(&bundle.task_json(index)).unwrap();
-    (bundle.command(index, 3), bundle.shape(index), bundle.line(index), bundle.label(index), json)
+    let (line, function) = (bundle.line(index), bundle.function_of(index));
+    (bundle.command(index, 3), bundle.shape(index), line, bundle.label(index), json, function)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bundles;
+mod calls;
 mod lists;
 mod quoting;
 mod slips;
