@@ -392,6 +392,35 @@ MYRIARCH_TASK_EXPORT int sees(struct myriarch_task *task)
 }
 
 #[test]
+fn several_functions_and_processes_share_a_run() {
+    for launch in launches() {
+        let world = World::new();
+        plugin(&world, CRASHES);
+        let path = world.path("plugin.so").to_str().unwrap().to_owned();
+        let line = |n: u64| match n % 3 {
+            0 => format!("{{\"call\":\"{path}:crashes\"}}\n"),
+            1 => format!("{{\"call\":\"builtin:echo\",\"payload\":\"payload {n}\"}}\n"),
+            _ => format!("{{\"argv\":[\"echo\",\"process {n}\"]}}\n"),
+        };
+        world.write("tasks.jsonl", (0..90).map(line).collect::<String>());
+        world.run(launch, &["run", "--out", "run", "--isolate", "tasks.jsonl"]).with(1);
+        let expected = |n: u64| match n % 3 {
+            0 => format!("{n}\n"),
+            1 => format!("payload {n}"),
+            _ => format!("process {n}\n"),
+        };
+        for (row, output) in tasks(&world, "run").iter().zip(outputs(&world, "run")) {
+            let n = index_of(row);
+            if n == 9 {
+                assert_eq!(row["status"], "exit:3", "{}", launch.name);
+            } else {
+                assert_eq!((&row["status"], &output["stdout"]), (&"ok".into(), &expected(n).into()), "{}", launch.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn it_is_for_functions_and_a_resume_keeps_it() {
     let world = World::new();
     plugin(&world, CRASHES);
@@ -399,7 +428,7 @@ fn it_is_for_functions_and_a_resume_keeps_it() {
     refused.says_once("--isolate: it is for functions, and there are none without --call");
     world.alone(&["run", "--out", "processes", "--array", "0-9", "--", "true"]).with(0);
     let refused = world.alone(&["run", "--resume", "--out", "processes", "--isolate"]).with(2);
-    refused.says_once("--isolate is for tasks that all call one function");
+    refused.says_once("--isolate is for functions");
     let words = ["run", "--out", "run", "--array", "0-9", "--call", "plugin.so:crashes", "--isolate"];
     world.alone(&words).with(1);
     world.alone(&["run", "--resume", "--retry-failed", "--out", "run"]).with(1);

@@ -179,10 +179,10 @@ pub struct TaskArgs {
     /// With --call: the payload of the tasks of --array
     #[arg(long, value_name = "BYTES", requires = "call", help_heading = TASKS)]
     call_arg: Option<OsString>,
-    /// With --call: a process of each slot calls the function, so that a crash costs one task
+    /// A process of each slot calls functions, so that a crash costs one task
     ///
-    /// Such a task is signal:11 or the like, and the others go on. A function that does not return can be ended, also by
-    /// --timeout, and none is called by several threads at once.
+    /// With --call, or for the calls of a task list. Such a task is signal:11 or the like, and the others go on. A function
+    /// that does not return can be ended, also by --timeout, and none is called by several threads at once.
     #[arg(long, help_heading = TASKS)]
     isolate: bool,
     /// What each task runs: several words are started as they are, one word with spaces is a shell line
@@ -244,7 +244,7 @@ impl RunArgs {
     pub fn check(self) -> Result<RunOptions, InputError> {
         let (call, isolate) = (self.tasks.call()?, self.tasks.isolate);
         let source = self.tasks.check()?;
-        if isolate && call.is_none() && source.is_some() {
+        if isolate && call.is_none() && !matches!(source, None | Some(Source::Json(_))) {
             let what = "--isolate: it is for functions, and there are none without --call; processes are apart anyway";
             return Err(InputError::Usage(what.to_owned()));
         }

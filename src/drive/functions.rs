@@ -1,10 +1,8 @@
 //! The functions that tasks call, on every rank before anything runs.
 
 use super::manager::place_of;
-use super::plan::Shared;
 use super::rank::DriveError;
-use crate::execute::Spawner;
-use crate::execute::functions::{Function, Isolation, load_function};
+use crate::execute::functions::{Function, Isolation, load_function, missing};
 use crate::fabric::Fabric;
 use crate::schedule::{decode, encode};
 use crate::task::Bundle;
@@ -12,14 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What tasks call.
-#[derive(Default)]
-pub(super) struct Functions {
-    /// By their names. None where they run in processes of their own.
-    pub(super) named: HashMap<String, Function>,
-    /// Where the one function of all tasks runs in processes of its own: it is not loaded in the rank.
-    pub(super) isolation: Option<Arc<Isolation>>,
-}
+/// Functions by their names.
+pub(super) type Functions = HashMap<String, Function>;
 
 /// A function that cannot be called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,33 +40,30 @@ impl MissingFunction {
     }
 }
 
-/// Collective, where there are functions to call: loads them on every rank, or in a process of their own where their library
-/// is to hurt no rank. The inner error is that of the first function which some rank cannot load, the same on all ranks:
-/// nothing runs then.
+/// Loads a function; with `isolation` elsewhere, so that its library can hurt no rank.
+fn load(name: &str, isolation: Option<&Arc<Isolation>>) -> Result<Function, String> {
+    match isolation {
+        Some(isolation) => isolation.probe(name).map(|()| missing(name)),
+        None => load_function(name).map_err(|error| error.to_string()),
+    }
+}
+
+/// Collective, where there are functions to call: loads them on every rank. The inner error is that of the first function
+/// which some rank cannot load, the same on all ranks: nothing runs then.
 pub(super) fn functions_everywhere(
     fabric: &mut dyn Fabric,
-    spawner: &mut Option<Spawner>,
-    shared: &Shared,
+    names: &[String],
+    isolation: Option<&Arc<Isolation>>,
 ) -> Result<Result<Functions, MissingFunction>, DriveError> {
-    let names = &shared.functions;
-    let Some(first) = names.first() else { return Ok(Ok(Functions::default())) };
+    if names.is_empty() {
+        return Ok(Ok(Functions::new()));
+    }
     let rank = Some(fabric.rank().0);
-    let missing = |number: u32, why: String| MissingFunction { number, rank, why };
-    let loaded = match spawner.take_if(|_| shared.isolate) {
-        Some(spawner) => {
-            let isolation = Isolation::new(spawner, first);
-            isolation.probe().map_err(|why| missing(0, why)).map(|()| isolation)
-        }
-        .map(|isolation| Functions { named: HashMap::new(), isolation: Some(isolation) }),
-        None => {
-            let load = |(number, name): (u32, &String)| match load_function(name) {
-                Ok(function) => Ok((name.clone(), function)),
-                Err(error) => Err(missing(number, error.to_string())),
-            };
-            let named = (0..).zip(names).map(load).collect::<Result<_, _>>();
-            named.map(|named| Functions { named, isolation: None })
-        }
+    let load = |(number, name): (u32, &String)| match load(name, isolation) {
+        Ok(function) => Ok((name.clone(), function)),
+        Err(why) => Err(MissingFunction { number, rank, why }),
     };
+    let loaded: Result<Functions, MissingFunction> = (0..).zip(names).map(load).collect();
     let reports = fabric.gather(encode(&loaded.as_ref().err()))?;
     let first = reports.map(|reports| {
         let read = |bytes: &Vec<u8>| decode::<Option<MissingFunction>>(bytes).unwrap_or_default();

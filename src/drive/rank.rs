@@ -12,7 +12,7 @@ use super::slots::Slots;
 use super::stage::{Play, Stage};
 use super::wire::{Control, pack, unpack};
 use super::worker::{Runner, WorkerRole};
-use crate::execute::functions::{FunctionSlots, Isolation, missing};
+use crate::execute::functions::{FunctionSlots, Isolation};
 use crate::execute::{ExecuteError, Executor, Spawner};
 use crate::fabric::{Fabric, FabricError, Listen, launcher, loss_survival};
 use crate::ledger::{LedgerError, RunDir};
@@ -81,23 +81,26 @@ pub fn run(
     };
     let told = fabric.broadcast(Some(encode(start.as_ref().unwrap_or(&Start::Leave))))?;
     let mut lost = false;
-    let mut spawner = Some(spawner);
     let end = match (start, decode::<Start>(&told)) {
         (Err(unfit), _) => Err(unfit),
-        (_, Ok(Start::Go(shared))) => match functions_everywhere(&mut *fabric, &mut spawner, &shared)? {
-            Err(missing) => match &job {
-                Some(job) => Err(DriveError::Unfit(missing.describe(&job.bundle))),
-                None => Ok(None),
-            },
-            Ok(functions) => {
-                let rank = RankLoop::new(fabric, spawner, functions, *shared, job)?;
-                let rank = rank.play_to_the_end()?;
-                lost = rank.is_forced();
-                let end;
-                (end, fabric, _) = rank.finish();
-                Ok(end)
+        (_, Ok(Start::Go(shared))) => {
+            let isolation = isolation(&spawner, &shared);
+            match functions_everywhere(&mut *fabric, &shared.functions, isolation.as_ref())? {
+                Err(missing) => match &job {
+                    Some(job) => Err(DriveError::Unfit(missing.describe(&job.bundle))),
+                    None => Ok(None),
+                },
+                Ok(functions) => {
+                    let callees = Callees { functions, isolation };
+                    let rank = RankLoop::new(fabric, spawner, callees, *shared, job)?;
+                    let rank = rank.play_to_the_end()?;
+                    lost = rank.is_forced();
+                    let end;
+                    (end, fabric, _) = rank.finish();
+                    Ok(end)
+                }
             }
-        },
+        }
         (_, Ok(Start::Leave)) => Ok(None),
         (_, Err(_)) => Err(DriveError::Plan),
     };
@@ -107,6 +110,18 @@ pub fn run(
         Ok(Some(end)) if !orderly || lost => crate::fabric::leave(end.wait()),
         end => end,
     }
+}
+
+/// What tasks call.
+struct Callees {
+    functions: Functions,
+    /// Where they run in processes of their own: they are not loaded in the rank then.
+    isolation: Option<Arc<Isolation>>,
+}
+
+fn isolation(spawner: &Spawner, shared: &Shared) -> Option<Arc<Isolation>> {
+    let isolates = shared.isolate && !shared.functions.is_empty();
+    isolates.then(|| Isolation::new(spawner.clone(), &shared.functions))
 }
 
 fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
@@ -196,8 +211,8 @@ pub(super) struct RankLoop<M> {
 impl RankLoop<ManagerRole> {
     fn new(
         fabric: Box<dyn Fabric>,
-        spawner: Option<Spawner>,
-        functions: Functions,
+        spawner: Spawner,
+        callees: Callees,
         shared: Shared,
         job: Option<Job>,
     ) -> Result<Self, DriveError> {
@@ -205,19 +220,19 @@ impl RankLoop<ManagerRole> {
         let dir = visible(&shared.dir);
         let seen = dir.as_ref().and_then(|dir| Bundle::open(&dir.bundle()).ok());
         let bundle = seen.filter(|bundle| bundle.id() == shared.bundle);
-        let Functions { named, isolation } = functions;
-        let calls = match isolation {
-            Some(isolation) => Some(CallsBy::Processes(isolation)),
-            None => (!shared.functions.is_empty()).then(|| CallsBy::of(&*fabric, &tree)),
-        };
-        let find: FindFunction = Arc::new(move |name| named.get(name).cloned().unwrap_or_else(|| missing(name)));
+        let Callees { functions, isolation } = callees;
+        let by = || isolation.map_or_else(|| CallsBy::of(&*fabric, &tree), CallsBy::Processes);
+        let mut calls = (!shared.functions.is_empty()).then(by);
+        let find: FindFunction = Arc::new(move |name| {
+            functions.get(name).cloned().unwrap_or_else(|| crate::execute::functions::missing(name))
+        });
         let mut parts = Parts::new(find, bundle.is_some());
         if let Some(bundle) = bundle {
             parts.add(PartPlace::default(), bundle);
         }
         let mut rank = Self::without_roles(fabric, &tree, parts, false)?;
         signals::listen();
-        let mut worker = Some((spawner, calls));
+        let mut spawner = Some(spawner);
         let mut job = job;
         for place in tree.places(rank.me) {
             match place.role {
@@ -227,9 +242,8 @@ impl RankLoop<ManagerRole> {
                 }
                 Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), dir.as_ref(), &shared)),
                 Role::Worker => {
-                    let (spawner, calls) = worker.take().expect("a rank has one worker");
-                    let spawner = spawner.filter(|_| shared.has_processes);
-                    rank.worker = Some(rank.worker_role(place.clone(), spawner, calls, &shared)?);
+                    let spawner = spawner.take().filter(|_| shared.has_processes);
+                    rank.worker = Some(rank.worker_role(place.clone(), spawner, calls.take(), &shared)?);
                 }
             }
         }

@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long slot processes may take to clean up behind their tasks before the spawner does it.
@@ -25,9 +26,14 @@ const CALL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the spawner may take to end in all before its rank gives it up.
 const SPAWNER_PATIENCE: Duration = Duration::from_secs(8);
 
-/// A rank's hold on its spawner process. Dropping it ends the spawner, its slot processes and all tasks.
-#[derive(Debug)]
+/// A rank's hold on its spawner process. Dropping the last one ends the spawner, its slot processes and all tasks.
+#[derive(Clone, Debug)]
 pub struct Spawner {
+    process: Arc<SpawnerProcess>,
+}
+
+#[derive(Debug)]
+struct SpawnerProcess {
     pid: libc::pid_t,
     socket: OwnedFd,
 }
@@ -50,12 +56,12 @@ impl Spawner {
             never_return(|| be_spawner(theirs, rank, base));
         }
         drop(theirs);
-        let spawner = Spawner { pid, socket: ours };
+        let process = SpawnerProcess { pid, socket: ours };
         let mut errno = [0u8; 4];
         let told =
-            sys::receive(spawner.socket.as_fd(), &mut errno, true).map_err(system("hear the spawner process"))?;
+            sys::receive(process.socket.as_fd(), &mut errno, true).map_err(system("hear the spawner process"))?;
         match (told, i32::from_le_bytes(errno)) {
-            (4, 0) => Ok(spawner),
+            (4, 0) => Ok(Spawner { process: Arc::new(process) }),
             (4, errno) => Err(system("set up the spawner process")(io::Error::from_raw_os_error(errno))),
             _ => Err(ExecuteError::SpawnerGone),
         }
@@ -73,7 +79,7 @@ impl Spawner {
 
     fn fork(&self, request: Request) -> io::Result<OwnedFd> {
         let (ours, theirs) = UnixStream::pair()?;
-        sys::send_descriptor(self.socket.as_fd(), &request.to_bytes(), theirs.as_fd())?;
+        sys::send_descriptor(self.process.socket.as_fd(), &request.to_bytes(), theirs.as_fd())?;
         Ok(ours.into())
     }
 
@@ -81,7 +87,7 @@ impl Spawner {
     pub(super) fn signal_call(&self, number: u32, signal: libc::c_int) {
         let request = Request::Signal { number, signal: signal as u8 };
         // A spawner that is gone has taken its processes along.
-        let _ = sys::send(self.socket.as_fd(), &request.to_bytes(), true);
+        let _ = sys::send(self.process.socket.as_fd(), &request.to_bytes(), true);
     }
 }
 
@@ -120,7 +126,7 @@ impl Request {
     }
 }
 
-impl Drop for Spawner {
+impl Drop for SpawnerProcess {
     fn drop(&mut self) {
         // SAFETY: shutdown takes plain numbers.
         unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_WR) };

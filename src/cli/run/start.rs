@@ -402,11 +402,8 @@ fn job(
     mut notes: Vec<String>,
     began: Instant,
 ) -> anyhow::Result<Job> {
-    if options.isolate && !bundle.called_by_all() {
-        bail!(
-            "--isolate is for tasks that all call one function, with --call; those of {} do not",
-            dir.path().display()
-        );
+    if options.isolate && bundle.functions().is_empty() {
+        bail!("--isolate is for functions, and the tasks of {} are processes", dir.path().display());
     }
     dir.begin()?;
     begin_log(&dir, &owner, &options, &mut notes);

@@ -487,7 +487,7 @@ impl Caller {
         let Calls { bundle, base, first, functions } = &*order.calls;
         let task = index - base;
         let Some(function) = bundle.function_of(task).and_then(|number| functions.get(number as usize)) else {
-            return Status::NotStarted("it calls no function of its bundle".to_owned());
+            return not_called();
         };
         let mut call = Call {
             index: first + bundle.label(task),
@@ -499,6 +499,11 @@ impl Caller {
         };
         call_once(function, &mut call)
     }
+}
+
+/// The status of a task whose function is none of its bundle.
+pub(super) fn not_called() -> Status {
+    Status::NotStarted("it calls no function of its bundle".to_owned())
 }
 
 /// Calls the function for one task, and says how that went.

@@ -33,33 +33,29 @@ const UNREADABLE: i32 = -2;
 #[derive(Debug)]
 pub struct Isolation {
     spawner: Spawner,
-    function: String,
+    functions: Vec<String>,
     /// The last number that was given to a process.
     number: AtomicU32,
     broken: AtomicBool,
 }
 
 impl Isolation {
-    /// Call processes for the function of this name.
-    pub fn new(spawner: Spawner, function: &str) -> Arc<Isolation> {
+    /// Call processes for the functions of these names, which go by their numbers.
+    pub fn new(spawner: Spawner, functions: &[String]) -> Arc<Isolation> {
         let (number, broken) = (AtomicU32::new(0), AtomicBool::new(false));
-        Arc::new(Isolation { spawner, function: function.to_owned(), number, broken })
+        Arc::new(Isolation { spawner, functions: functions.to_vec(), number, broken })
     }
 
-    /// Has a call process try whether there is the function: its library may do harm already when it is loaded.
-    pub fn probe(self: &Arc<Self>) -> Result<(), String> {
+    /// Has a call process try whether there is the function of this name: its library may do harm already when it is
+    /// loaded.
+    pub fn probe(self: &Arc<Self>, name: &str) -> Result<(), String> {
         let failed = |error: io::Error| system("start a process for calls")(error).to_string();
-        let mut process = CallProcess::start(self, &self.setup(0, None, Recording::None)).map_err(failed)?;
-        process.wait_ready()
-    }
-
-    /// The name of the function.
-    pub(super) fn function(&self) -> &str {
-        &self.function
+        let setup = Setup { functions: vec![name.to_owned()], ..self.setup(0, None, Recording::None) };
+        CallProcess::start(self, &setup).map_err(failed)?.wait_ready(name)
     }
 
     fn setup(&self, slot: u32, units: SlotCores, recording: Recording) -> Setup {
-        Setup { function: self.function.clone(), slot, units, recording }
+        Setup { functions: self.functions.clone(), slot, units, recording }
     }
 
     /// Whether no process can be made any more.
@@ -164,8 +160,12 @@ impl Driver {
         let most = if next < self.single_until { 1 } else { ORDER_TASKS };
         for offset in next..end.min(next.saturating_add(most)) {
             let within = order.range.start + u64::from(offset) - calls.base;
-            self.writer
-                .push(calls.first + calls.bundle.label(within), calls.bundle.call_payload(within, &mut self.row));
+            let function = calls.bundle.function_of(within);
+            self.writer.push(
+                function,
+                calls.first + calls.bundle.label(within),
+                calls.bundle.call_payload(within, &mut self.row),
+            );
             if self.writer.len_bytes() > ORDER_BYTES {
                 break;
             }

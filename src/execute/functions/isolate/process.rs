@@ -107,8 +107,8 @@ impl CallProcess {
         }
     }
 
-    /// Waits for the process to be ready. An error says why it has no function, or how it ended.
-    pub(super) fn wait_ready(&mut self) -> Result<(), String> {
+    /// Waits for the process to be ready. An error says why it lacks the function of this name, or how it ended.
+    pub(super) fn wait_ready(&mut self, name: &str) -> Result<(), String> {
         loop {
             match self.next_notice() {
                 Ok(Some(Notice::Ready)) => return Ok(()),
@@ -117,11 +117,10 @@ impl CallProcess {
                     return Err(String::from_utf8_lossy(&why).into_owned());
                 }
                 Ok(Some(Notice::Ended(status))) => {
-                    let (name, how) = (self.isolation.function(), status_of(status));
-                    return Err(format!("--call {name}: the process that loaded it has ended: {how}"));
+                    return Err(format!("{name}: the process that loaded it has ended: {}", status_of(status)));
                 }
                 Ok(Some(Notice::Done(_))) | Err(_) => {
-                    return Err(format!("--call {}: the process that loaded it is gone", self.isolation.function()));
+                    return Err(format!("{name}: the process that loaded it is gone"));
                 }
                 Ok(None) => self.wait(false, LOOK),
             }

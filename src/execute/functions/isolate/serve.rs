@@ -1,9 +1,9 @@
-//! The life of a call process: it loads its function and calls it for one order after the other, until its rank goes.
+//! The life of a call process: it loads its functions and calls them for one order after the other, until its rank goes.
 //!
 //! It has one thread of ours, the main one, with the stack that a program has.
 
-use super::super::function::{Call, Function, MAX_VALUE_BYTES, load_function};
-use super::super::slots::{Recording, bind, call_once};
+use super::super::function::{Call, Function, MAX_VALUE_BYTES, load_function, missing};
+use super::super::slots::{Recording, bind, call_once, not_called};
 use super::area::Area;
 use super::wire::{Failure, Notice, OrderHead, OrderTasks, Record, Setup};
 use crate::execute::sys::{self, Received, check};
@@ -60,7 +60,7 @@ struct Server {
     rank: OwnedFd,
     area: Area,
     setup: Setup,
-    function: Function,
+    functions: Vec<Function>,
     /// The body of an order.
     body: Vec<u8>,
     value: Vec<u8>,
@@ -78,18 +78,19 @@ impl Server {
         }
         let setup: Setup = decode(&read_message(&rank)?).map_err(|_| damaged(Damaged))?;
         bind(setup.units.as_deref());
-        let (function, said) = match load_function(&setup.function) {
-            Ok(function) => (function, Notice::Ready.to_bytes().to_vec()),
-            Err(error) => {
+        let mut said = Notice::Ready.to_bytes().to_vec();
+        let load = |name: &String| {
+            load_function(name).unwrap_or_else(|error| {
                 let why = error.to_string();
                 let cut = &why.as_bytes()[..why.floor_char_boundary(Notice::MAX_WHY_BYTES)];
-                let said = [&Notice::Unable(cut.len() as u32).to_bytes()[..], cut].concat();
-                (super::super::missing(&setup.function), said)
-            }
+                said = [&Notice::Unable(cut.len() as u32).to_bytes()[..], cut].concat();
+                missing(name)
+            })
         };
+        let functions = setup.functions.iter().map(load).collect();
         sys::send_all_slices(rank.as_fd(), &[&said])?;
         let value = Vec::with_capacity(MAX_VALUE_BYTES);
-        Ok(Server { rank, area, setup, function, body: Vec::new(), value, record: Vec::new() })
+        Ok(Server { rank, area, setup, functions, body: Vec::new(), value, record: Vec::new() })
     }
 
     fn serve_order(&mut self) -> io::Result<()> {
@@ -121,7 +122,7 @@ impl Server {
         while Area::has_room(used)
             && let Some(place) = self.area.window().claim()
         {
-            let (index, payload) = tasks.take()?;
+            let (function, index, payload) = tasks.take()?;
             // Where no call is timed but those that fail, each has to be: nobody knows before.
             let start = if self.setup.recording == Recording::Failures { Instant::now() } else { clock };
             self.area.note_start(ns(start));
@@ -134,7 +135,10 @@ impl Server {
                 cores: head.cores,
                 value: &mut self.value,
             };
-            let status = call_once(&self.function, &mut call);
+            let status = match self.functions.get(function as usize) {
+                Some(function) => call_once(function, &mut call),
+                None => not_called(),
+            };
             let failed = status != Status::Ok;
             if records || failed {
                 clock = Instant::now();

@@ -1,8 +1,8 @@
 //! The bytes between a rank and its call processes. Both are the same program on the same machine; but a function may have
 //! written anywhere, so whatever comes back is checked.
 //!
-//! An order is a fixed head, the processing units of its tasks, and for each task its index (u64), the length of its
-//! payload (u32, or `SAME` where it is that of the task before) and the payload. Results are records, for each task in
+//! An order is a fixed head, the processing units of its tasks, and for each task the number of its function (u32, or
+//! `NONE`), its index (u64), the length of its payload (u32, or `SAME` where it is that of the task before) and the payload. Results are records, for each task in
 //! order where all are recorded and else for those that failed: a byte `MARK`; `duration in ns × 4 + 2 (it failed) + 1 (it
 //! has a value)` as LEB128; where it failed its place in the order and its start, the same way, and its status; the value's length,
 //! the same way, and the value. A notice has five bytes.
@@ -23,8 +23,8 @@ pub(super) const MAX_RECORD_BYTES: usize = MAX_VALUE_BYTES + MAX_TEXT_BYTES + 12
 /// What a call process is told first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Setup {
-    /// The function, by its name.
-    pub(super) function: String,
+    /// Functions by their names; tasks name them by their numbers here.
+    pub(super) functions: Vec<String>,
     /// The slot, unique on the node.
     pub(super) slot: u32,
     /// What it binds itself to.
@@ -32,6 +32,8 @@ pub(super) struct Setup {
     pub(super) recording: Recording,
 }
 
+/// Stands for a function that there is not.
+const NONE: u32 = u32::MAX;
 /// Stands for the length of a payload that is that of the task before.
 const SAME: u32 = u32::MAX;
 
@@ -58,7 +60,8 @@ impl OrderWriter {
     }
 
     /// Adds a task.
-    pub(super) fn push(&mut self, index: u64, payload: &[u8]) {
+    pub(super) fn push(&mut self, function: Option<u32>, index: u64, payload: &[u8]) {
+        self.bytes.extend_from_slice(&function.unwrap_or(NONE).to_le_bytes());
         self.bytes.extend_from_slice(&index.to_le_bytes());
         if !payload.is_empty() && self.bytes[self.last.clone()] == *payload {
             self.bytes.extend_from_slice(&SAME.to_le_bytes());
@@ -125,9 +128,10 @@ pub(super) struct OrderTasks<'a> {
 }
 
 impl<'a> OrderTasks<'a> {
-    /// Index and payload of the next.
-    pub(super) fn take(&mut self) -> Result<(u64, &'a [u8]), Damaged> {
-        let (index, rest) = self.bytes.split_first_chunk().ok_or(Damaged)?;
+    /// Number of the function, index and payload of the next.
+    pub(super) fn take(&mut self) -> Result<(u32, u64, &'a [u8]), Damaged> {
+        let (function, rest) = self.bytes.split_first_chunk().ok_or(Damaged)?;
+        let (index, rest) = rest.split_first_chunk().ok_or(Damaged)?;
         let (length, rest) = rest.split_first_chunk().ok_or(Damaged)?;
         let length = u32::from_le_bytes(*length);
         let own = if length == SAME { 0 } else { length as usize };
@@ -136,7 +140,7 @@ impl<'a> OrderTasks<'a> {
             self.last = payload;
         }
         self.bytes = rest;
-        Ok((u64::from_le_bytes(*index), self.last))
+        Ok((u32::from_le_bytes(*function), u64::from_le_bytes(*index), self.last))
     }
 }
 
@@ -156,7 +160,7 @@ pub(super) struct Failure {
     pub(super) place: u32,
     /// From the start of the order.
     pub(super) start_ns: u64,
-    /// A status, or a panic.
+    /// A status, a panic, or why nothing was called.
     pub(super) status: Status,
 }
 
@@ -164,6 +168,7 @@ pub(super) struct Failure {
 const MARK: u8 = 0xa7;
 const EXIT: u8 = 0;
 const PANIC: u8 = 1;
+const NOT_STARTED: u8 = 2;
 
 impl<'a> Record<'a> {
     /// Appends it. Durations above 146 years are cut, texts and values at their limits.
@@ -181,12 +186,13 @@ impl<'a> Record<'a> {
                     to.extend_from_slice(&code.to_le_bytes());
                 }
                 other => {
-                    let text = match other {
-                        Status::Panic(text) => text.clone(),
-                        other => other.to_string(),
+                    let (kind, text) = match other {
+                        Status::Panic(text) => (PANIC, text.clone()),
+                        Status::NotStarted(why) => (NOT_STARTED, why.clone()),
+                        other => (PANIC, other.to_string()),
                     };
                     let text = &text.as_bytes()[..text.floor_char_boundary(MAX_TEXT_BYTES)];
-                    to.push(PANIC);
+                    to.push(kind);
                     put_number(to, text.len() as u64);
                     to.extend_from_slice(text);
                 }
@@ -221,9 +227,9 @@ fn take_failure(bytes: &mut &[u8]) -> Result<Failure, Damaged> {
             // What ended well has not failed.
             Some(i32::from_le_bytes(*code)).filter(|code| *code != 0).map(Status::Exit).ok_or(Damaged)?
         }
-        PANIC => {
-            let text = take_bytes(bytes, MAX_TEXT_BYTES)?;
-            Status::Panic(std::str::from_utf8(text).map_err(|_| Damaged)?.to_owned())
+        PANIC | NOT_STARTED => {
+            let text = std::str::from_utf8(take_bytes(bytes, MAX_TEXT_BYTES)?).map_err(|_| Damaged)?.to_owned();
+            if *kind == PANIC { Status::Panic(text) } else { Status::NotStarted(text) }
         }
         _ => return Err(Damaged),
     };
@@ -295,7 +301,8 @@ mod tests {
 
     fn status() -> impl Strategy<Value = Status> {
         let code = any::<i32>().prop_filter("it failed", |code| *code != 0);
-        prop_oneof![code.prop_map(Status::Exit), ".{0,60}".prop_map(Status::Panic)]
+        let text = ".{0,60}";
+        prop_oneof![code.prop_map(Status::Exit), text.prop_map(Status::Panic), text.prop_map(Status::NotStarted)]
     }
 
     fn failure() -> impl Strategy<Value = Failure> {
@@ -314,10 +321,10 @@ mod tests {
         bytes
     }
 
-    fn order_of(tasks: &[(u64, Vec<u8>)], units: Option<&[u32]>) -> Vec<u8> {
+    fn order_of(tasks: &[(Option<u32>, u64, Vec<u8>)], units: Option<&[u32]>) -> Vec<u8> {
         let mut order = OrderWriter::default();
         order.begin(9, 7, 3, units);
-        tasks.iter().for_each(|(index, payload)| order.push(*index, payload));
+        tasks.iter().for_each(|(function, index, payload)| order.push(*function, *index, payload));
         assert_eq!(order.tasks(), tasks.len() as u32);
         order.finish().to_vec()
     }
@@ -349,7 +356,8 @@ mod tests {
 
         #[test]
         fn an_order_is_read_back_as_it_was_written(
-            tasks in prop::collection::vec((any::<u64>(), prop::collection::vec(any::<u8>(), 0..300)), 0..30),
+            tasks in prop::collection::vec(
+                (prop::option::of(0..1000u32), any::<u64>(), prop::collection::vec(any::<u8>(), 0..300)), 0..30),
             units in prop::option::of(prop::collection::vec(any::<u32>(), 1..5)),
         ) {
             let order = order_of(&tasks, units.as_deref());
@@ -359,8 +367,8 @@ mod tests {
             prop_assert_eq!((head.number, head.attempt, head.cores), (9, 7, 3));
             let (own_units, mut left) = head.split(body).unwrap();
             prop_assert_eq!(own_units, units);
-            for (index, payload) in &tasks {
-                prop_assert_eq!(left.take(), Ok((*index, &payload[..])));
+            for (function, index, payload) in &tasks {
+                prop_assert_eq!(left.take(), Ok((function.unwrap_or(NONE), *index, &payload[..])));
             }
             prop_assert_eq!(left.take(), Err(Damaged));
         }
@@ -377,11 +385,11 @@ mod tests {
     fn a_payload_that_tasks_share_travels_once() {
         let (shared, mut order) = (vec![b'x'; 1000], OrderWriter::default());
         order.begin(1, 1, 1, None);
-        (0..100).for_each(|index| order.push(index, &shared));
-        assert!(order.len_bytes() < 1000 + 100 * 12 + 100);
+        (0..100).for_each(|index| order.push(Some(1), index, &shared));
+        assert!(order.len_bytes() < 1000 + 100 * 16 + 100);
         let (head, body) = order.finish().split_first_chunk().unwrap();
         let (_, mut tasks) = OrderHead::read(head).split(body).unwrap();
-        assert!((0..100).all(|index| tasks.take() == Ok((index, &shared[..]))));
+        assert!((0..100).all(|index| tasks.take() == Ok((1, index, &shared[..]))));
     }
 
     #[test]
