@@ -80,7 +80,8 @@ pub(crate) struct Cluster {
     arrivals: HashMap<(Rank, u8, Rank, u8), u64>,
     behaviour: Behaviour,
     running: HashMap<(Rank, u32), RunningTask>,
-    runs: u64,
+    /// Attempts or batches that were started.
+    pub(crate) runs: u64,
     pub(crate) outcomes: BTreeMap<u64, OutcomeClass>,
     /// Attempts made, by task.
     pub(crate) started: HashMap<u64, u32>,
@@ -94,7 +95,7 @@ pub(crate) struct Cluster {
 }
 
 /// A batch that takes longer is cut, as the worker's threads do it.
-const LONG_US: u64 = 8_000;
+const LONG_US: u64 = 20_000;
 
 pub(crate) struct Shape {
     pub(crate) nodes: u32,
