@@ -57,6 +57,10 @@ const FULL_BYTES: u64 = if cfg!(test) { 5_000 } else { 128 << 20 };
 const PARENTS_WAIT: Duration = Duration::from_millis(5);
 /// How long a rank that can take up or start no more waits before it looks whether it can again.
 const FULL_WAIT: Duration = Duration::from_millis(10);
+/// While ranks get to know each other and the first tasks show how long they take, each word is answered by one that is
+/// waited for: for so long no rank leaves messages lying for more than this.
+const STARTING: Duration = Duration::from_millis(200);
+const STARTING_WAIT: Duration = Duration::from_millis(1);
 /// Longest sleep.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -526,7 +530,11 @@ impl<'a, M: Root> RankLoop<'a, M> {
         }
         descriptors.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         let held_back = full || self.worker.as_ref().is_some_and(WorkerRole::is_paused);
-        let longest = if held_back { FULL_WAIT } else { LONGEST_WAIT };
+        let longest = match held_back {
+            true => FULL_WAIT,
+            false if self.began.elapsed() < STARTING => STARTING_WAIT,
+            false => LONGEST_WAIT,
+        };
         self.fabric.wait(descriptors, next.min(longest), listen)?;
         Ok(())
     }
