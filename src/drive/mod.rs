@@ -11,6 +11,7 @@ mod manager;
 mod null;
 mod plan;
 mod printer;
+mod progress;
 mod rank;
 mod roles;
 mod root;
