@@ -4,6 +4,7 @@ use super::keeper::Keeper;
 use super::longest::Longest;
 use super::plan::{Keep, Layout, LayoutOptions, Shared};
 use super::printer::Printer;
+use super::progress::ProgressWriter;
 use super::roles::{Outbox, Outgoing};
 use super::signals;
 use super::wire::{Control, LongRun};
@@ -199,6 +200,7 @@ pub(super) struct ManagerRole {
     grace_ends_us: Option<u64>,
     signals: u32,
     printer: Option<Printer>,
+    progress: ProgressWriter,
     observer: Observer,
     longest: Longest,
     first_hand_us: Option<u64>,
@@ -279,6 +281,7 @@ impl ManagerRole {
             started => started.and_then(Result::ok),
         };
         let told = state.counts();
+        let progress = ProgressWriter::start(dir.clone());
         Ok(Self {
             machine,
             keeper,
@@ -304,6 +307,7 @@ impl ManagerRole {
             grace_ends_us: None,
             signals: 0,
             printer,
+            progress,
             observer,
             longest: Longest::default(),
             first_hand_us: None,
@@ -511,7 +515,9 @@ impl ManagerRole {
         }
         if now >= self.next_progress_us {
             self.next_progress_us = now + PROGRESS_US;
-            self.write_progress(now, self.machine.draining().map_or(RunState::Running, |_| RunState::Draining));
+            let state = self.machine.draining().map_or(RunState::Running, |_| RunState::Draining);
+            let progress = self.progress_at(now, state);
+            self.progress.write(progress);
         }
     }
 
@@ -563,7 +569,7 @@ impl ManagerRole {
         self.first_hand_us.map_or(0.0, |first| now.saturating_sub(first) as f64 / 1e6)
     }
 
-    fn write_progress(&mut self, now: u64, state: RunState) {
+    fn progress_at(&mut self, now: u64, state: RunState) -> Progress {
         let wall = self.wall_seconds(now);
         let ended = self.told.ended() - self.told_at_start.ended();
         let longest = self.longest.top(now, 10).into_iter().map(|run| LongTask {
@@ -571,7 +577,7 @@ impl ManagerRole {
             node: name_of(&self.nodes, run.node),
             seconds: f64::from(run.seconds),
         });
-        let progress = Progress {
+        Progress {
             state,
             updated_unix: unix_us() as f64 / 1e6,
             tasks: self.bundle.len(),
@@ -587,9 +593,6 @@ impl ManagerRole {
             nodes: self.nodes.len() as u32,
             slots: self.slots,
             longest: longest.collect(),
-        };
-        if let Err(error) = progress.write(&self.dir) {
-            tracing::warn!("{error}");
         }
     }
 
@@ -627,10 +630,11 @@ impl ManagerRole {
         if self.force_us.is_none() {
             self.journal.append(&Record::End { ended_by, ended_unix_us: unix_us() });
         }
-        self.write_progress(now, RunState::Ended);
+        let last = self.progress_at(now, RunState::Ended);
         let wall = self.first_hand_us.map_or(0.0, |first| self.last_record_us.saturating_sub(first) as f64 / 1e6);
         let utilisation = self.utilisation(wall);
         let ended = counts.ended() - self.told_at_start.ended();
+        self.progress.finish(&last, &self.dir);
         let kept = self.keeper.finish().and(self.journal.finish());
         if let (Err(error), None) = (&kept, self.force_us) {
             tracing::error!("{error}");

@@ -15,6 +15,7 @@ mod null;
 mod parts;
 mod plan;
 mod printer;
+mod progress;
 mod rank;
 mod roles;
 mod root;

@@ -63,6 +63,10 @@ const PARENTS_WAIT: Duration = Duration::from_millis(5);
 const FULL_WAIT: Duration = Duration::from_millis(10);
 /// Bytes of tasks that go along with what is handed out.
 const ATTACHED_BYTES: usize = 16 << 10;
+/// While ranks get to know each other and the first tasks show how long they take, each word is answered by one that is
+/// waited for: for so long no rank leaves messages lying for more than this.
+const STARTING: Duration = Duration::from_millis(200);
+const STARTING_WAIT: Duration = Duration::from_millis(1);
 /// Longest sleep.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -344,6 +348,7 @@ impl<M: Root> RankLoop<M> {
         };
         let total = Resources { cores: slots.slots.len() as u32, gpus: slots.gpus.ids.len() as u32 };
         let machine = Worker::new(NodeId(slots.node), total, shared.crash_limit);
+        let machine = if calls.is_some() { machine.with_calls() } else { machine };
         let executor = |spawner| -> Result<Box<dyn Slots>, DriveError> {
             let executor: Box<dyn Slots> = Box::new(Executor::new(spawner, &slots.slots, settings)?);
             #[cfg(test)]
@@ -733,7 +738,11 @@ impl<M: Root> RankLoop<M> {
         }
         descriptors.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         let held_back = full || self.worker.as_ref().is_some_and(WorkerRole::is_paused);
-        let longest = if held_back { FULL_WAIT } else { LONGEST_WAIT };
+        let longest = match held_back {
+            true => FULL_WAIT,
+            false if self.began.elapsed() < STARTING => STARTING_WAIT,
+            false => LONGEST_WAIT,
+        };
         self.fabric.wait(descriptors, next.min(longest), listen)?;
         Ok(())
     }

@@ -81,12 +81,19 @@ struct BatchSize {
 }
 
 impl BatchSize {
-    const TARGET_US: u64 = 4_000;
+    const TARGET_US: u64 = 10_000;
     const MOST_TASKS: u64 = 1 << 18;
 
     fn adapt(&mut self, ended: u64, took_us: u64) {
-        let wanted = (ended * Self::TARGET_US).checked_div(took_us).unwrap_or(Self::MOST_TASKS);
+        let wanted = (ended * Self::TARGET_US + took_us / 2).checked_div(took_us).unwrap_or(Self::MOST_TASKS);
         self.tasks = wanted.min(self.tasks * 2).clamp(1, Self::MOST_TASKS);
+    }
+
+    /// How many of so many tasks are the next batch, of at most about `fair`: equal parts of them, since what is left over
+    /// would make a short batch.
+    fn out_of(&self, tasks: u64, fair: u64) -> u64 {
+        let most = self.tasks.min(fair).max(1);
+        tasks.div_ceil(((tasks + most / 2) / most).max(1))
     }
 }
 
@@ -123,7 +130,9 @@ pub struct Worker {
     paused: bool,
     /// Nothing can be started any more.
     disabled: bool,
-    /// Of tasks that are functions.
+    /// Tasks may be functions.
+    calls: bool,
+    /// Of those.
     batch: BatchSize,
 }
 
@@ -146,8 +155,14 @@ impl Worker {
             done: false,
             paused: false,
             disabled: false,
+            calls: false,
             batch: BatchSize { tasks: 1 },
         }
+    }
+
+    /// A worker whose tasks may be functions: it is supplied further ahead.
+    pub fn with_calls(self) -> Self {
+        Self { calls: true, ..self }
     }
 
     /// The parent's word.
@@ -193,7 +208,9 @@ impl Worker {
 
     fn capacity(&self) -> Capacity {
         let total = if self.disabled { Resources { cores: 0, gpus: 0 } } else { self.total };
-        Capacity { total, widest: total, node: Some(self.node), horizon_us: 0, workers: 1 }
+        // What a batch has done is told when it is over, and the next one is not to be short of tasks.
+        let horizon_us = if self.calls { 2 * BatchSize::TARGET_US } else { 0 };
+        Capacity { total, widest: total, node: Some(self.node), horizon_us, workers: 1 }
     }
 
     fn forget_all(&mut self, out: &mut Vec<WorkerAction>) {
@@ -423,8 +440,7 @@ impl Worker {
         let need = first.work.resources;
         let waiting = self.queued.cores.div_ceil(2 * u64::from(self.total.cores));
         // Ever smaller batches towards the end of the queue, so that slots come to the end of it together.
-        let most = if first.work.calls { self.batch.tasks.min(waiting) } else { 1 };
-        let count = most.clamp(1, first.range.len());
+        let count = if first.work.calls { self.batch.out_of(first.range.len(), waiting) } else { 1 };
         let (work, range) = (first.work, IndexRange::new(first.range.start, first.range.start + count));
         first.range.start = range.end;
         if first.range.is_empty() {

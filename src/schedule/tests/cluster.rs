@@ -83,7 +83,8 @@ pub(crate) struct Cluster {
     arrivals: HashMap<(Rank, u8, Rank, u8), u64>,
     behaviour: Behaviour,
     running: HashMap<(Rank, u32), RunningTask>,
-    runs: u64,
+    /// Attempts or batches that were started.
+    pub(crate) runs: u64,
     pub(crate) outcomes: BTreeMap<u64, OutcomeClass>,
     /// Attempts made, by task.
     pub(crate) started: HashMap<u64, u32>,
@@ -97,7 +98,7 @@ pub(crate) struct Cluster {
 }
 
 /// A batch that takes longer is cut, as the worker's threads do it.
-const LONG_US: u64 = 8_000;
+const LONG_US: u64 = 20_000;
 
 pub(crate) struct Shape {
     pub(crate) nodes: u32,
@@ -130,7 +131,8 @@ impl Cluster {
                         Role::SubManager => Machine::Sub(SubManager::new(policy, &place.children)),
                         Role::Worker => {
                             let total = Resources { cores: shape.slots, gpus: 0 };
-                            Machine::Worker(Worker::new(node.node, total, settings.crash_limit))
+                            let worker = Worker::new(node.node, total, settings.crash_limit);
+                            Machine::Worker(if uniform.calls { worker.with_calls() } else { worker })
                         }
                     };
                     machines.insert((rank, place.depth), machine);

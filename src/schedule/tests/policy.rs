@@ -78,6 +78,21 @@ fn functions_of_microseconds_keep_the_slots_busy_with_few_messages() {
 }
 
 #[test]
+fn functions_are_called_many_at_a_time_though_words_take_their_time() {
+    for levels in 1..=3 {
+        let mut draws = Draws(levels.into());
+        let shape = depth(levels);
+        let settings = Settings { nodes: shape.nodes, ..settings() };
+        let cluster = Cluster::new(&shape, settings, 32_000, TaskShape::CALL, each_takes(1_000));
+        let done = cluster.latency(move || draws.below(8_000)).run(3_600_000_000).all_ended_once();
+        let each = 32_000 / done.runs;
+        assert!(each >= 8, "{each} functions in a batch at depth {levels}");
+        let efficiency = 2_000.0 * 1_000.0 / done.last_end_us as f64;
+        assert!(efficiency > 0.95, "{efficiency} at depth {levels}");
+    }
+}
+
+#[test]
 fn long_functions_are_spread_as_processes_are() {
     for levels in 1..=3 {
         let done = run_as(true, &depth(levels), 160, each_takes(1_000_000));
