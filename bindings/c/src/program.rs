@@ -158,8 +158,8 @@ impl myriarch_options {
 /// as before when the session is over; a program may enter again.
 ///
 /// Rank 0's options hold; NULL stands for the defaults. Where MPI was started with MPI_THREAD_SERIALIZED or more, another
-/// thread talks for rank 0 while the program does something else than calling the session; with less, see
-/// myriarch_progress().
+/// thread talks for rank 0 while the program does something else than calling the session: with MPI_THREAD_SERIALIZED, the
+/// program calls nothing of MPI on rank 0 until the session is over. With less, see myriarch_progress().
 #[cfg(feature = "mpi")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn myriarch_enter(
