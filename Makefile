@@ -2,21 +2,23 @@
 #
 #   MPI=openmpi|mpich   which MPI to build with (default openmpi); MPICH builds in target-mpich/
 #   MPICC, MPI_PKG_CONFIG, MPIEXEC   an MPI that is installed elsewhere; nothing of it is installed then
-#   PREFIX              where `make install` puts the program (default ~/.local)
+#   PREFIX              where `make install` and `make install-c` put things (default ~/.local)
 
 MPI ?= openmpi
 PREFIX ?= $(HOME)/.local
-destination := $(patsubst ~%,$(HOME)%,$(PREFIX))/bin
+prefix := $(patsubst ~%,$(HOME)%,$(PREFIX))
+destination := $(prefix)/bin
 export MPI
 SHELL := bash
 
-.PHONY: help setup build run test install fmt check clean
+.PHONY: help setup build run test install install-c fmt check clean
 
 help:
 	@echo "make run       build, then estimate pi with 2,000 processes on real MPI"
 	@echo "make build     the release binary"
 	@echo "make test      every check and every test, on Open MPI, on MPICH, and without MPI"
 	@echo "make install   the release binary to PREFIX/bin ($(destination))"
+	@echo "make install-c the library for C and Fortran to PREFIX/lib and PREFIX/include"
 	@echo "make setup     only what the build needs: says what is missing, and installs it where it can"
 	@echo "make fmt       format;  make check: format and lints, no tests;  make clean"
 	@echo "Add MPI=mpich for MPICH."
@@ -31,12 +33,16 @@ run: build
 	@scripts/pi.sh
 
 test:
-	@scripts/setup.sh openmpi mpich
+	@scripts/setup.sh openmpi mpich fortran
 	@scripts/test.sh
 
 install: build
 	@. scripts/environment.sh && install -D -m 755 "$$target_dir/release/myriarch" "$(destination)/myriarch"
 	@echo "Installed $(destination)/myriarch"
+
+install-c: setup
+	@scripts/build-c.sh
+	@scripts/install-c.sh "$(prefix)"
 
 fmt:
 	cargo fmt --all

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the build needs is there. Usage: setup.sh [openmpi] [mpich]
+# Makes sure that what the build needs is there. Usage: setup.sh [openmpi] [mpich] [fortran]; the tests want Fortran.
 # On Debian and its kin it says what is missing and installs it; elsewhere it names what to install or load.
 # When nothing is missing it says nothing and changes nothing.
 set -euo pipefail
@@ -23,6 +23,7 @@ if has apt-get && has dpkg-query; then
         case $mpi in
         openmpi) wanted+=(libopenmpi-dev openmpi-bin) ;;
         mpich) wanted+=(libmpich-dev mpich) ;;
+        fortran) wanted+=(gfortran) ;;
         *)
             echo "MPI $mpi is not known: openmpi or mpich" >&2
             exit 2
@@ -68,6 +69,8 @@ if has pkg-config; then
     pkg-config --exists libudev || missing+=("libudev")
 fi
 for mpi in "$@"; do
+    # Tests of Fortran are left out where there is none.
+    [ "$mpi" = fortran ] && continue
     has "mpicc.$mpi" || has mpicc || has cc && cc --version 2>/dev/null | grep -qi cray || missing+=("$mpi")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
@@ -126,6 +127,14 @@ impl<'a> RawBundle<'a> {
     /// Whether an outcome can be had without asking the session.
     pub(super) fn has_taken(&self) -> bool {
         !self.taken.is_empty()
+    }
+
+    /// Lets go of it: it stays open, and [`Session::by_number`] knows it by this number. For bindings to languages in which
+    /// nothing borrows; to be called before outcomes are taken, those taken ahead are gone.
+    pub fn into_number(self) -> usize {
+        let mut kept = ManuallyDrop::new(self);
+        kept.taken = VecDeque::new();
+        kept.number
     }
 
     /// Adds a task; its number in the bundle, from 0. It may be sent on together with those that come next, but not later

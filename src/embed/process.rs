@@ -58,6 +58,15 @@ impl Process {
         self.timeout = Some(timeout);
         self
     }
+
+    /// As a task of a bundle of processes that is known by its number.
+    ///
+    /// # Errors
+    /// There can be no such process.
+    pub fn entry(&self) -> Result<Vec<u8>, SessionError> {
+        let Process { program, env, cwd, stdin, timeout } = self.clone();
+        process_entry(program, env, cwd, stdin, timeout).map_err(SessionError::Argument)
+    }
 }
 
 /// A bundle of processes. As [`RawBundle`]; outcomes hold standard output and standard error.
@@ -66,6 +75,11 @@ pub struct Processes<'a>(RawBundle<'a>);
 impl<'a> Processes<'a> {
     pub(super) fn new(raw: RawBundle<'a>) -> Self {
         Self(raw)
+    }
+
+    /// See [`RawBundle::into_number`].
+    pub fn into_number(self) -> usize {
+        self.0.into_number()
     }
 
     /// The bundle for [`Session::wait_any`](super::Session::wait_any).
@@ -78,8 +92,7 @@ impl<'a> Processes<'a> {
     /// # Errors
     /// As there, or there can be no such process.
     pub fn submit(&mut self, process: &Process) -> Result<u64, SessionError> {
-        let Process { program, env, cwd, stdin, timeout } = process.clone();
-        self.0.submit(&process_entry(program, env, cwd, stdin, timeout).map_err(SessionError::Argument)?)
+        self.0.submit(&process.entry()?)
     }
 
     /// See [`RawBundle::close`].

@@ -3,11 +3,12 @@
 use super::prepare;
 use super::session::Session;
 use crate::drive::{self, DriveError, Entered, RankReport, SessionSettings};
-use crate::execute::functions::{Call, Function, MAX_VALUE_BYTES, cores_pool};
+use crate::execute::functions::{Call, Function, MAX_VALUE_BYTES, RawFunction, cores_pool, raw_function};
 use crate::fabric::ThreadFabric;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Display;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -124,9 +125,32 @@ impl Program {
     /// # Panics
     /// As [`function`](Self::function).
     pub fn raw(&mut self, name: &str, function: impl Fn(&mut Call<'_>) -> i32 + Send + Sync + 'static) {
-        assert!(!name.starts_with("builtin:"), "{name}: names of this form are taken");
-        let before = self.functions.insert(name.to_owned(), Arc::new(function));
-        assert!(before.is_none(), "a function {name} was registered before");
+        self.insert(name, Arc::new(function)).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Registers a function with the C interface of `bindings/c/myriarch_task.h`.
+    ///
+    /// # Errors
+    /// The name was registered before, or begins with `builtin:`.
+    ///
+    /// # Safety
+    /// The function keeps to what the header says of such functions.
+    pub unsafe fn register_raw(&mut self, name: &str, function: RawFunction) -> Result<(), String> {
+        // SAFETY: the caller's promise.
+        self.insert(name, unsafe { raw_function(function) })
+    }
+
+    fn insert(&mut self, name: &str, function: Function) -> Result<(), String> {
+        if name.starts_with("builtin:") {
+            return Err(format!("{name}: names of this form are taken"));
+        }
+        match self.functions.entry(name.to_owned()) {
+            Entry::Occupied(_) => Err(format!("a function {name} was registered before")),
+            Entry::Vacant(free) => {
+                free.insert(function);
+                Ok(())
+            }
+        }
     }
 
     /// Enters with a communicator: collective over it. A duplicate of it is used. On rank 0 of it gives the session, at

@@ -59,6 +59,11 @@ impl Session {
         Self { inner, calls: RefCell::default() }
     }
 
+    /// What is below: bundles are known by their numbers there. See [`RawBundle::into_number`].
+    pub fn by_number(&self) -> &drive::Session {
+        &self.inner
+    }
+
     /// All slots of the session.
     pub fn slots(&self) -> u64 {
         self.inner.slots()

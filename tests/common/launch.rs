@@ -90,7 +90,12 @@ impl Launch {
 
     /// The command up to the binary. Whatever the MPI puts into files goes to `folder`.
     pub(super) fn command(self, folder: &Path) -> Command {
-        let mut command = if self.is_mpi() { self.mpiexec() } else { Command::new(BINARY) };
+        self.command_of(BINARY.as_ref(), folder)
+    }
+
+    /// The command up to another program in place of the binary.
+    pub fn command_of(self, program: &Path, folder: &Path) -> Command {
+        let mut command = if self.is_mpi() { self.mpiexec(program) } else { Command::new(program) };
         for name in ["OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"] {
             command.env(name, "1").env(format!("{name}_CONFIRM"), "1");
         }
@@ -122,7 +127,7 @@ impl Launch {
     }
 
     #[cfg(feature = "mpi")]
-    fn mpiexec(self) -> Command {
+    fn mpiexec(self, program: &Path) -> Command {
         let library = environment().library;
         let mut command = mpiexec_of(library);
         match library {
@@ -137,12 +142,12 @@ impl Launch {
             }
             _ => (),
         }
-        command.args(["-n", &self.mpi_ranks.to_string()]).arg(BINARY);
+        command.args(["-n", &self.mpi_ranks.to_string()]).arg(program);
         command
     }
 
     #[cfg(not(feature = "mpi"))]
-    fn mpiexec(self) -> Command {
+    fn mpiexec(self, _: &Path) -> Command {
         panic!("{}: this build has no MPI", self.name)
     }
 }

@@ -13,5 +13,6 @@ mod slots;
 
 pub use function::{Call, Function, FunctionError, MAX_VALUE_BYTES, find_builtin, load_function, missing};
 pub use isolate::Isolation;
+pub use plugin::{RawFunction, RawTask, raw_function};
 pub use pool::cores_pool;
 pub use slots::{Batch, BatchOrder, Calls, FailedCall, FunctionSlots, InlineCaller, OkCalls, Recording, is_calling};

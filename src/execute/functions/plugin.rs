@@ -12,22 +12,23 @@ use std::sync::Arc;
 const VERSION: u32 = 1;
 const VERSION_SYMBOL: &str = "myriarch_task_version";
 
-/// `struct myriarch_task` of the header.
+/// `struct myriarch_task` of the header, which says what its fields are.
+#[allow(missing_docs)]
 #[repr(C)]
-struct RawTask {
-    index: u64,
-    payload: *const c_void,
-    payload_bytes: usize,
-    value: *mut c_void,
-    value_capacity: usize,
-    value_bytes: usize,
-    attempt: u32,
-    slot: u32,
-    cores: u32,
+pub struct RawTask {
+    pub index: u64,
+    pub payload: *const c_void,
+    pub payload_bytes: usize,
+    pub value: *mut c_void,
+    pub value_capacity: usize,
+    pub value_bytes: usize,
+    pub attempt: u32,
+    pub slot: u32,
+    pub cores: u32,
 }
 
-// A C++ exception that leaves it ends the process instead of being undefined.
-type RawFunction = unsafe extern "C-unwind" fn(*mut RawTask) -> c_int;
+/// `myriarch_task_function` of the header. A C++ exception that leaves it ends the process instead of being undefined.
+pub type RawFunction = unsafe extern "C-unwind" fn(*mut RawTask) -> c_int;
 
 const NO_HEADER: &str = ": it does not include myriarch_task.h with MYRIARCH_TASK_PLUGIN, or hides it";
 const NOT_EXPORTED: &str = " of its own: is it exported, and extern \"C\" in C++?";
@@ -66,7 +67,16 @@ pub(super) fn load(path: &Path, symbol: &str) -> Result<Function, FunctionError>
     // The look goes on in the libraries that this one needs: a name may be that of a function of the C library.
     let own = function.filter(|function| base_of(*function as *const c_void) == base_of(version.cast()));
     let function = own.ok_or_else(|| missing(symbol, NOT_EXPORTED))?;
-    Ok(Arc::new(move |call: &mut Call<'_>| invoke(function, call)))
+    // SAFETY: the user says so, as above.
+    Ok(unsafe { raw_function(function) })
+}
+
+/// A function of the header's type.
+///
+/// # Safety
+/// It keeps to what the header says of such functions.
+pub unsafe fn raw_function(function: RawFunction) -> Function {
+    Arc::new(move |call: &mut Call<'_>| invoke(function, call))
 }
 
 thread_local! {

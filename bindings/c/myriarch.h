@@ -1,0 +1,262 @@
+/* Ranks of an MPI program become manager and workers of many short tasks for a while, and go on with MPI afterwards.
+ *
+ *     struct myriarch_program *program = myriarch_program_new();
+ *     struct myriarch_session *session;
+ *     myriarch_register(program, "square", square);           // on every rank the same
+ *     myriarch_enter(program, MPI_COMM_WORLD, NULL, &session);
+ *     if (session) {                                          // rank 0; the others have run tasks when they come here
+ *         myriarch_open(session, "square", NULL, &bundle);
+ *         myriarch_submit(session, bundle, &x, sizeof x, NULL);
+ *         while (myriarch_next(session, bundle, &outcome) == 1) ...
+ *         myriarch_finish(session);
+ *     }
+ *     myriarch_program_free(program);
+ *
+ * Functions return MYRIARCH_OK or a negative code, unless they say otherwise; myriarch_error() says more. Link with
+ * -lmyriarch_c, or as `pkg-config myriarch` says. */
+
+
+#ifndef MYRIARCH_H
+#define MYRIARCH_H
+
+/* Written by cbindgen from bindings/c/src: change it there. */
+
+#include <mpi.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "myriarch_task.h"
+
+// What functions return; those that tell something by a number give it as 0 or more.
+enum myriarch_code {
+    // It went well.
+    MYRIARCH_OK = 0,
+    // An argument is NULL where it must not be, is not UTF-8, or makes no sense.
+    MYRIARCH_ERROR_ARGUMENT = -1,
+    // Not now: MPI is not running, or runs already, or the bundle is closed.
+    MYRIARCH_ERROR_STATE = -2,
+    // A payload is larger than any that can be sent (64 MiB).
+    MYRIARCH_ERROR_TOO_LARGE = -3,
+    // Outcomes that nobody took fill the memory: take those of other bundles, or drop the bundles.
+    MYRIARCH_ERROR_UNREAD = -4,
+    // No function of this name is registered.
+    MYRIARCH_ERROR_NO_FUNCTION = -5,
+    // Processes cannot be started: myriarch_prepare() was not called on every rank.
+    MYRIARCH_ERROR_NOT_PREPARED = -6,
+    // The ranks do not fit each other, or no rank has as many cores as a task takes.
+    MYRIARCH_ERROR_UNFIT = -7,
+    // The session is broken: messages cannot be moved any more.
+    MYRIARCH_ERROR_BROKEN = -8,
+    // A fault of Myriarch's own.
+    MYRIARCH_ERROR_PANIC = -9,
+};
+
+// What slots are bound to, for myriarch_options.
+enum myriarch_pin {
+    // What is best as a rule: cores.
+    MYRIARCH_PIN_DEFAULT = 0,
+    // Each to cores of its own.
+    MYRIARCH_PIN_CORE = 1,
+    // Each to the cores that its rank has on one NUMA node.
+    MYRIARCH_PIN_NUMA = 2,
+    // To nothing.
+    MYRIARCH_PIN_NONE = 3,
+};
+
+// What is recorded of calls, for myriarch_options.
+enum myriarch_recording {
+    // All of it.
+    MYRIARCH_RECORD_DEFAULT = 0,
+    // Status, duration and value of every task.
+    MYRIARCH_RECORD_ALL = 1,
+    // Those of failed tasks; of the others only that they ended well.
+    MYRIARCH_RECORD_FAILURES = 2,
+    // The status of each task, and nothing else.
+    MYRIARCH_RECORD_NONE = 3,
+};
+
+// The functions that tasks may call. Every rank registers the same ones.
+struct myriarch_program;
+
+// Rank 0's handle on a session. One thread at a time may use it; which ones may is for the level to say that MPI was
+// started with.
+struct myriarch_session;
+
+// What rank 0 decides of a session. 0 stands for the default everywhere: see myriarch_options_init().
+struct myriarch_options {
+    // Slots on each node; by default a slot for each core.
+    uint32_t slots_per_node;
+    // Width of a node by hand; by default as MPI and the host names say.
+    uint32_t ranks_per_node;
+    // Other than 0: rank 0's node runs no tasks; where there is one node, rank 0 alone runs none.
+    int dedicated_manager;
+    // One of enum myriarch_pin.
+    int pin;
+    // One of enum myriarch_recording.
+    int recording;
+};
+
+// What the tasks of a bundle take, and how often each is tried. 0 stands for the default everywhere.
+struct myriarch_task_options {
+    // Cores of one rank; by default 1.
+    uint32_t cores;
+    // Further attempts after a failed one.
+    uint32_t retries;
+};
+
+// How one task ended. What its pointers lead to stays valid until the next call with the same bundle.
+struct myriarch_outcome {
+    // Its number in its bundle: what myriarch_submit() gave, or the index of the array.
+    uint64_t index;
+    // 1 where it ended well, else 0.
+    int ok;
+    // "ok", "exit:3", "signal:9", "panic: WHY", "cancelled" and the like.
+    const char *status;
+    // What the function gave, also where it failed; of a process, standard output. Nothing is known of its alignment.
+    const void *value;
+    // Its length.
+    size_t value_bytes;
+    // Standard error of a process.
+    const void *error_output;
+    // Its length.
+    size_t error_output_bytes;
+    // Attempts made, the last included.
+    uint32_t attempts;
+    // The rank that ran it.
+    uint32_t rank;
+    // The node that ran it, from 0.
+    uint32_t node;
+    // Length of the last attempt; 0 where it was not recorded.
+    double seconds;
+};
+
+// How many tasks of a bundle ended how.
+struct myriarch_counts {
+    // Ended well.
+    uint64_t ok;
+    // Failed for good.
+    uint64_t failed;
+    // Cancelled.
+    uint64_t cancelled;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// What the last error of the calling thread was, in words; empty where there was none. It stays valid until the thread's
+// next error.
+const char *myriarch_error(void);
+
+// A program without functions; NULL where there is no memory. To be given to myriarch_program_free() at the end.
+struct myriarch_program *myriarch_program_new(void);
+
+// Frees a program, or NULL. Sessions that were entered with it go on.
+void myriarch_program_free(struct myriarch_program *program);
+
+// Registers a function under a name, before entering. It is called from several threads at once, one per slot, on any rank,
+// and must not use MPI nor call the functions of this header: see myriarch_task.h.
+int myriarch_register(struct myriarch_program *program,
+                      const char *name,
+                      myriarch_task_function function);
+
+// Makes it possible for sessions to run processes: to be called on every rank before MPI_Init, and best before there are
+// threads. Functions need no preparation.
+int myriarch_prepare(void);
+
+// Sets all options to their defaults.
+void myriarch_options_init(struct myriarch_options *options);
+
+// Enters with a communicator: collective over it; a duplicate of it is used. On rank 0 it gives the session, at once. On
+// the other ranks it runs tasks until that session is over, and *session is NULL then. MPI must be running, and can be used
+// as before when the session is over; a program may enter again.
+//
+// Rank 0's options hold; NULL stands for the defaults. Where MPI was started with MPI_THREAD_SERIALIZED or more, another
+// thread talks for rank 0 while the program does something else than calling the session: with MPI_THREAD_SERIALIZED, the
+// program calls nothing of MPI on rank 0 until the session is over. With less, see myriarch_progress().
+int myriarch_enter(const struct myriarch_program *program,
+                   MPI_Comm communicator,
+                   const struct myriarch_options *options,
+                   struct myriarch_session **session);
+
+// myriarch_enter() with a communicator of Fortran: an INTEGER, or the MPI_VAL of a TYPE(MPI_Comm).
+int myriarch_enter_f(const struct myriarch_program *program,
+                     MPI_Fint communicator,
+                     const struct myriarch_options *options,
+                     struct myriarch_session **session);
+
+// Waits until all tasks of all bundles have ended, ends the session and frees it; outcomes that nobody took are gone. The
+// other ranks return from myriarch_enter().
+int myriarch_finish(struct myriarch_session *session);
+
+// As myriarch_finish(), without waiting for tasks that have not started.
+int myriarch_leave(struct myriarch_session *session);
+
+// Talks to the other ranks without waiting. To be called every few milliseconds by a program that does something else for
+// long where MPI was started with less than MPI_THREAD_SERIALIZED; until then no task is handed out.
+int myriarch_progress(struct myriarch_session *session);
+
+// Opens a bundle of calls of a registered or builtin function. NULL stands for the default options.
+int myriarch_open(struct myriarch_session *session,
+                  const char *function,
+                  const struct myriarch_task_options *options,
+                  uint64_t *bundle);
+
+// Opens a bundle of processes: every rank has called myriarch_prepare(). NULL stands for the default options.
+int myriarch_open_processes(struct myriarch_session *session,
+                            const struct myriarch_task_options *options,
+                            uint64_t *bundle);
+
+// Adds a task with this payload, which is copied; its number in the bundle goes to *index, where that is not NULL. It may be
+// sent on together with those that come next, but not later than the next call that takes outcomes or waits. Where very many
+// tasks wait, it waits until some have ended.
+int myriarch_submit(struct myriarch_session *session,
+                    uint64_t bundle,
+                    const void *payload,
+                    size_t payload_bytes,
+                    uint64_t *index);
+
+// Adds a process to a bundle of processes: a line with the meaning that `sh -c LINE` gives it.
+int myriarch_submit_shell(struct myriarch_session *session, uint64_t bundle, const char *command, uint64_t *index);
+
+// Opens a bundle of `count` calls with the indexes `first`, `first` + 1 and so on, all with the same argument as payload, and
+// closes it. It takes a few bytes, however many indexes there are.
+int myriarch_submit_array(struct myriarch_session *session,
+                          const char *function,
+                          uint64_t first,
+                          uint64_t count,
+                          const void *argument,
+                          size_t argument_bytes,
+                          uint64_t *bundle);
+
+// No more tasks will be added to the bundle.
+int myriarch_close(struct myriarch_session *session, uint64_t bundle);
+
+// The next outcome of the bundle, in the order in which they come; waits for it. Returns 1, or 0 when every task so far has
+// ended and its outcome was given, or a negative code.
+int myriarch_next(struct myriarch_session *session,
+                  uint64_t bundle,
+                  struct myriarch_outcome *outcome);
+
+// As myriarch_next(), but returns 0 also when there is no outcome yet.
+int myriarch_try_next(struct myriarch_session *session, uint64_t bundle, struct myriarch_outcome *outcome);
+
+// Waits until every task of the bundle so far has ended; how many ended how goes to *counts, where that is not NULL.
+// Outcomes can be taken after it as before.
+int myriarch_wait(struct myriarch_session *session, uint64_t bundle, struct myriarch_counts *counts);
+
+// Takes `count` tasks of the bundle back, from number `first` on: those that have not started end as cancelled. Functions
+// that run go on to their end, which is their outcome; processes that run are killed.
+int myriarch_cancel(struct myriarch_session *session,
+                    uint64_t bundle,
+                    uint64_t first,
+                    uint64_t count);
+
+// Closes the bundle and forgets it: its number means nothing any more, its tasks run on, and nobody takes their outcomes.
+int myriarch_drop(struct myriarch_session *session,
+                  uint64_t bundle);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* MYRIARCH_H */

@@ -1,0 +1,209 @@
+//! Programs: functions by name, and entering with a communicator.
+
+use crate::error::{Failure, guarded};
+use crate::pointers::{self, handle};
+use myriarch::embed::{Pin, Program, RawFunction, Recording, Settings, prepare};
+use std::ffi::{c_char, c_int};
+use std::panic::catch_unwind;
+
+#[cfg(feature = "mpi")]
+use crate::{
+    error::Answer,
+    pointers::place,
+    session::{myriarch_session, opened},
+};
+#[cfg(feature = "mpi")]
+use mpi::ffi::RSMPI_Fint as MPI_Fint;
+
+/// The functions that tasks may call. Every rank registers the same ones.
+pub struct myriarch_program(Program);
+
+/// That of myriarch_task.h.
+pub type myriarch_task_function = Option<RawFunction>;
+
+/// What slots are bound to, for myriarch_options.
+#[repr(C)]
+pub enum myriarch_pin {
+    /// What is best as a rule: cores.
+    MYRIARCH_PIN_DEFAULT = 0,
+    /// Each to cores of its own.
+    MYRIARCH_PIN_CORE = 1,
+    /// Each to the cores that its rank has on one NUMA node.
+    MYRIARCH_PIN_NUMA = 2,
+    /// To nothing.
+    MYRIARCH_PIN_NONE = 3,
+}
+
+/// What is recorded of calls, for myriarch_options.
+#[repr(C)]
+pub enum myriarch_recording {
+    /// All of it.
+    MYRIARCH_RECORD_DEFAULT = 0,
+    /// Status, duration and value of every task.
+    MYRIARCH_RECORD_ALL = 1,
+    /// Those of failed tasks; of the others only that they ended well.
+    MYRIARCH_RECORD_FAILURES = 2,
+    /// The status of each task, and nothing else.
+    MYRIARCH_RECORD_NONE = 3,
+}
+
+/// What rank 0 decides of a session. 0 stands for the default everywhere: see myriarch_options_init().
+#[repr(C)]
+#[derive(Default)]
+pub struct myriarch_options {
+    /// Slots on each node; by default a slot for each core.
+    pub slots_per_node: u32,
+    /// Width of a node by hand; by default as MPI and the host names say.
+    pub ranks_per_node: u32,
+    /// Other than 0: rank 0's node runs no tasks; where there is one node, rank 0 alone runs none.
+    pub dedicated_manager: c_int,
+    /// One of enum myriarch_pin.
+    pub pin: c_int,
+    /// One of enum myriarch_recording.
+    pub recording: c_int,
+}
+
+/// A program without functions; NULL where there is no memory. To be given to myriarch_program_free() at the end.
+#[unsafe(no_mangle)]
+pub extern "C" fn myriarch_program_new() -> *mut myriarch_program {
+    catch_unwind(|| Box::into_raw(Box::new(myriarch_program(Program::new())))).unwrap_or(std::ptr::null_mut())
+}
+
+/// Frees a program, or NULL. Sessions that were entered with it go on.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn myriarch_program_free(program: *mut myriarch_program) {
+    guarded(|| {
+        if !program.is_null() {
+            // SAFETY: myriarch_program_new made it, and the caller uses it no more.
+            drop(unsafe { Box::from_raw(program) });
+        }
+        Ok(0)
+    });
+}
+
+/// Registers a function under a name, before entering. It is called from several threads at once, one per slot, on any rank,
+/// and must not use MPI nor call the functions of this header: see myriarch_task.h.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn myriarch_register(
+    program: *mut myriarch_program,
+    name: *const c_char,
+    function: myriarch_task_function,
+) -> c_int {
+    guarded(|| {
+        // SAFETY: what the header says of these pointers, and myriarch_task.h of the function.
+        unsafe {
+            let program = handle(program, "program")?;
+            let name = pointers::name(name, "name")?;
+            let function = function.ok_or_else(|| Failure::argument("function is NULL"))?;
+            program.0.register_raw(name, function).map_err(Failure::argument)?;
+        }
+        Ok(0)
+    })
+}
+
+/// Makes it possible for sessions to run processes: to be called on every rank before MPI_Init, and best before there are
+/// threads. Functions need no preparation.
+#[unsafe(no_mangle)]
+pub extern "C" fn myriarch_prepare() -> c_int {
+    guarded(|| {
+        prepare()?;
+        Ok(0)
+    })
+}
+
+/// Sets all options to their defaults.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn myriarch_options_init(options: *mut myriarch_options) {
+    if !options.is_null() {
+        // SAFETY: it is that of the caller's options.
+        unsafe { options.write(myriarch_options::default()) };
+    }
+}
+
+impl myriarch_options {
+    // Without MPI nobody enters.
+    #[cfg_attr(not(feature = "mpi"), allow(dead_code))]
+    fn settings(&self) -> Result<Settings, Failure> {
+        let defaults = Settings::default();
+        let pin = match self.pin {
+            0 => defaults.pin,
+            1 => Pin::Core,
+            2 => Pin::Numa,
+            3 => Pin::None,
+            other => return Err(Failure::argument(format!("pin is {other}, which is none of myriarch_pin"))),
+        };
+        let recording = match self.recording {
+            0 => defaults.recording,
+            1 => Recording::All,
+            2 => Recording::Failures,
+            3 => Recording::None,
+            other => {
+                return Err(Failure::argument(format!("recording is {other}, which is none of myriarch_recording")));
+            }
+        };
+        let given = |number: u32| (number > 0).then_some(number);
+        Ok(Settings {
+            slots_per_node: given(self.slots_per_node),
+            ranks_per_node: given(self.ranks_per_node),
+            dedicated_manager: self.dedicated_manager != 0,
+            pin,
+            recording,
+            ..defaults
+        })
+    }
+}
+
+/// Enters with a communicator: collective over it; a duplicate of it is used. On rank 0 it gives the session, at once. On
+/// the other ranks it runs tasks until that session is over, and *session is NULL then. MPI must be running, and can be used
+/// as before when the session is over; a program may enter again.
+///
+/// Rank 0's options hold; NULL stands for the defaults. Where MPI was started with MPI_THREAD_SERIALIZED or more, another
+/// thread talks for rank 0 while the program does something else than calling the session: with MPI_THREAD_SERIALIZED, the
+/// program calls nothing of MPI on rank 0 until the session is over. With less, see myriarch_progress().
+#[cfg(feature = "mpi")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn myriarch_enter(
+    program: *const myriarch_program,
+    communicator: mpi::ffi::MPI_Comm,
+    options: *const myriarch_options,
+    session: *mut *mut myriarch_session,
+) -> c_int {
+    // SAFETY: what the header says.
+    guarded(|| unsafe { enter(program, communicator, options, session) })
+}
+
+/// myriarch_enter() with a communicator of Fortran: an INTEGER, or the MPI_VAL of a TYPE(MPI_Comm).
+#[cfg(feature = "mpi")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn myriarch_enter_f(
+    program: *const myriarch_program,
+    communicator: MPI_Fint,
+    options: *const myriarch_options,
+    session: *mut *mut myriarch_session,
+) -> c_int {
+    // SAFETY: what the header says; the handle is one of Fortran's.
+    guarded(|| unsafe { enter(program, mpi::ffi::RSMPI_Comm_f2c(communicator), options, session) })
+}
+
+#[cfg(feature = "mpi")]
+unsafe fn enter(
+    program: *const myriarch_program,
+    communicator: mpi::ffi::MPI_Comm,
+    options: *const myriarch_options,
+    session: *mut *mut myriarch_session,
+) -> Answer {
+    let session = place(session, "session")?;
+    // SAFETY: the pointers are NULL or the caller's own; the communicator is a valid one.
+    unsafe {
+        session.write(std::ptr::null_mut());
+        let program = program.as_ref().ok_or_else(|| Failure::argument("program is NULL"))?;
+        let settings = options.as_ref().map_or_else(|| Ok(Settings::default()), myriarch_options::settings)?;
+        if communicator == mpi::ffi::RSMPI_COMM_NULL {
+            return Err(Failure::argument("the communicator is MPI_COMM_NULL"));
+        }
+        if let Some(entered) = program.0.enter_raw(communicator, &settings)? {
+            session.write(opened(entered));
+        }
+    }
+    Ok(0)
+}
