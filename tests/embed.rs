@@ -207,9 +207,9 @@ fn processes() -> Result<(), Box<dyn std::error::Error>> {
                 let output = (outcome.status.to_string(), String::from_utf8_lossy(&outcome.stdout.bytes).into_owned());
                 outputs[outcome.index as usize] = Some(output);
             }
-            for n in 0..40 {
+            for (n, output) in outputs.iter().enumerate().take(40) {
                 let status = if n % 2 == 0 { "ok" } else { "exit:1" };
-                expect(&outputs[n], &Some((status.to_owned(), format!("{round} {n}\n"))))?;
+                expect(output, &Some((status.to_owned(), format!("{round} {n}\n"))))?;
             }
             expect(&outputs[40], &Some(("ok".to_owned(), "a b".to_owned())))?;
             expect(&calls.wait()?.ok, &100)?;
@@ -253,7 +253,7 @@ fn long_tasks() -> Result<(), Box<dyn std::error::Error>> {
     let long = program.function("long", |_, ms: u64| std::thread::sleep(Duration::from_millis(ms)));
     let short = program.function("short", |_, x: u64| x);
     // A slot for each rank, rank 0 included.
-    let settings = Settings { slots_per_node: Some(3), ..Settings::default() };
+    let settings = Settings { slots_per_node: Some(3), talks_on: true, ..Settings::default() };
     if let Some(session) = program.enter(&universe.world(), &settings)? {
         expect(&(session.slots(), session.talks_on()), &(3, true))?;
         let mut held = session.map(&long, [3_000, 3_000])?;

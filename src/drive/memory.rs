@@ -57,6 +57,8 @@ enum Arrived {
     Blocks(Vec<u8>),
     /// Outcomes one by one.
     Outcomes(Vec<Outcome>),
+    /// Tasks that ended alike without having run to their end, by what the program calls them.
+    Alike { labels: IndexRange, status: Status, attempts: u32 },
 }
 
 impl Arrived {
@@ -64,6 +66,7 @@ impl Arrived {
         match self {
             Arrived::Blocks(bytes) => bytes.len() as u64,
             Arrived::Outcomes(outcomes) => outcomes.iter().map(outcome_bytes).sum(),
+            Arrived::Alike { .. } => size_of::<Arrived>() as u64,
         }
     }
 }
@@ -83,6 +86,8 @@ struct NewPart {
     added: u64,
 }
 
+/// Outcomes of tasks that ended alike that are taken at once.
+const ALIKE_AT_ONCE: u64 = 10_000;
 /// Gathered tasks go on when they are so many, or take so many bytes.
 const GATHERED_TASKS: u64 = 4096;
 const GATHERED_BYTES: usize = 256 << 10;
@@ -272,6 +277,16 @@ impl MemoryManager {
         self.unread_bytes -= arrived.bytes();
         match arrived {
             Arrived::Outcomes(outcomes) => outcomes,
+            Arrived::Alike { labels, status, attempts } => {
+                let end = labels.end.min(labels.start + ALIKE_AT_ONCE);
+                let outcomes = (labels.start..end).map(|label| without_a_run(label, &status, attempts)).collect();
+                if end < labels.end {
+                    let rest = Arrived::Alike { labels: IndexRange::new(end, labels.end), status, attempts };
+                    self.unread_bytes += rest.bytes();
+                    self.bundles[number].outcomes.push_front(rest);
+                }
+                outcomes
+            }
             Arrived::Blocks(blocks) => {
                 let mut outcomes = Vec::new();
                 let mut rest = &blocks[..];
@@ -355,20 +370,9 @@ impl MemoryManager {
                 continue;
             }
             let (start, end) = (range.start.max(span.range.start), range.end.min(span.range.end));
-            let outcomes: Vec<Outcome> = (start..end)
-                .map(|index| Outcome {
-                    index: span.first + (index - span.range.start),
-                    status: status.clone(),
-                    attempts,
-                    started_unix_us: 0,
-                    duration_us: 0,
-                    rank: 0,
-                    node: 0,
-                    stdout: Captured::default(),
-                    stderr: Captured::default(),
-                })
-                .collect();
-            self.keep(span.bundle, Arrived::Outcomes(outcomes));
+            let label = |index: u64| span.first + (index - span.range.start);
+            let labels = IndexRange::new(label(start), label(end));
+            self.keep(span.bundle, Arrived::Alike { labels, status: status.clone(), attempts });
         }
     }
 
@@ -442,6 +446,21 @@ impl MemoryManager {
             rest = &rest[bytes..];
         }
         by_bundle.into_iter().for_each(|(number, outcomes)| self.keep(number, Arrived::Outcomes(outcomes)));
+    }
+}
+
+/// The outcome of a task that no worker tells of.
+fn without_a_run(index: u64, status: &Status, attempts: u32) -> Outcome {
+    Outcome {
+        index,
+        status: status.clone(),
+        attempts,
+        started_unix_us: 0,
+        duration_us: 0,
+        rank: 0,
+        node: 0,
+        stdout: Captured::default(),
+        stderr: Captured::default(),
     }
 }
 

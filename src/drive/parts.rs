@@ -44,6 +44,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Whether it is an array or a grid that takes so many bytes: all of it, then.
+    fn is_symbolic(&self, bytes: u64) -> bool {
+        self.bundle.bytes_len() == bytes && self.bundle.held().len() == self.bundle.len() && self.bundle.is_symbolic()
+    }
+
     /// The position within its bundle.
     pub(super) fn within(&self, index: u64) -> u64 {
         index - self.place.base
@@ -56,6 +61,7 @@ pub(super) struct Parts {
     own: VecDeque<Arc<Part>>,
     /// Sent by others, the latest last; only so many are kept.
     slices: VecDeque<Arc<Part>>,
+    slice_bytes: u64,
     find: FindFunction,
     /// Nothing ever has to be asked for.
     complete: bool,
@@ -64,6 +70,8 @@ pub(super) struct Parts {
 impl Parts {
     /// Slices kept; one that was dropped too soon is asked for again.
     const SLICES: usize = 256;
+    /// Bytes of slices kept, but for the last one.
+    const SLICES_BYTES: u64 = 32 << 20;
     /// Tasks of a slice, at most.
     pub(super) const SLICE_TASKS: u64 = 16_384;
     /// Bytes of a slice, but for its first task.
@@ -71,7 +79,7 @@ impl Parts {
 
     /// Nothing so far. `complete`: all parts will be added before they are needed.
     pub(super) fn new(find: FindFunction, complete: bool) -> Self {
-        Self { own: VecDeque::new(), slices: VecDeque::new(), find, complete }
+        Self { own: VecDeque::new(), slices: VecDeque::new(), slice_bytes: 0, find, complete }
     }
 
     /// Whether nothing ever has to be asked for.
@@ -102,14 +110,21 @@ impl Parts {
             let (base, first, length) = (number(0), number(1), usize::try_from(number(2)).unwrap_or(usize::MAX));
             let (slice, rest) = rest.split_at_checked(length).ok_or("it is cut off")?;
             bytes = rest;
+            let is_known = |known: &Arc<Part>| known.place.base == base && known.is_symbolic(length as u64);
+            if self.slices.iter().any(is_known) {
+                // An array comes along with each of its ranges.
+                continue;
+            }
             let slice = Bundle::from_bytes(slice.to_vec()).map_err(|error| error.to_string())?;
             if base.checked_add(slice.len()).and_then(|end| end.checked_add(first)).is_none() {
                 return Err("its place is none".to_owned());
             }
             let part = self.part(PartPlace { base, first }, slice);
+            self.slice_bytes += part.bundle.bytes_len();
             self.slices.push_back(part);
-            if self.slices.len() > Self::SLICES {
-                self.slices.pop_front();
+            while self.slices.len() > Self::SLICES || (self.slices.len() > 1 && self.slice_bytes > Self::SLICES_BYTES) {
+                let Some(dropped) = self.slices.pop_front() else { break };
+                self.slice_bytes -= dropped.bundle.bytes_len();
             }
         }
         Ok(())
@@ -129,12 +144,23 @@ impl Parts {
         own.or_else(|| self.slices.iter().rev().find(|part| part.held.contains(index)))
     }
 
+    /// The first tasks of the range as one slice, with the range that it covers; none where they are not here, or where no
+    /// slice of at most about so many bytes would hold the first.
+    pub(super) fn extract_within(&self, range: IndexRange, bytes: u64) -> Option<(PartPlace, IndexRange, Vec<u8>)> {
+        let part = self.part_of(range.start)?;
+        (part.bundle.least_slice_bytes(part.within(range.start)) <= bytes).then(|| self.extract_up_to(range, bytes))?
+    }
+
     /// The first tasks of the range as one slice, with the range that it covers; none where they are not here.
     pub(super) fn extract(&self, range: IndexRange) -> Option<(PartPlace, IndexRange, Vec<u8>)> {
+        self.extract_up_to(range, Self::SLICE_BYTES)
+    }
+
+    fn extract_up_to(&self, range: IndexRange, bytes: u64) -> Option<(PartPlace, IndexRange, Vec<u8>)> {
         let part = self.part_of(range.start)?;
         let covered = IndexRange::new(range.start, range.end.min(part.held.end));
         let own = IndexRange::new(part.within(covered.start), part.within(covered.end));
-        let own = part.bundle.first_of(own, Self::SLICE_BYTES);
+        let own = part.bundle.first_of(own, bytes);
         let covered = IndexRange::new(covered.start, part.place.base + own.end);
         Some((part.place, covered, part.bundle.extract(own)))
     }

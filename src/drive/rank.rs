@@ -421,9 +421,21 @@ impl<M: Root> RankLoop<M> {
         self.full_bytes = bytes;
     }
 
-    /// Whether another thread may play this rank.
-    pub(super) fn may_change_threads(&self) -> bool {
-        self.fabric.may_change_threads()
+    /// Whether another thread may play this rank while this one does something else: what that is must not disturb it, or
+    /// be known not to.
+    pub(super) fn may_talk_on(&self, undisturbed: bool) -> bool {
+        self.fabric.may_be_shared() || (undisturbed && self.fabric.may_change_threads())
+    }
+
+    /// Collective, before the first word: the trouble of the first rank that has any, the same on all ranks.
+    pub(super) fn first_trouble(&mut self, own: Option<String>) -> Result<Option<String>, DriveError> {
+        let troubles = self.fabric.gather(encode(&own))?;
+        let first = troubles.map(|troubles| {
+            let read = |bytes: &Vec<u8>| decode::<Option<String>>(bytes).unwrap_or_default();
+            let name = |(rank, trouble): (usize, Option<String>)| Some(format!("rank {rank}: {}", trouble?));
+            encode(&troubles.iter().map(read).enumerate().find_map(name))
+        });
+        decode(&self.fabric.broadcast(first)?).map_err(|_| DriveError::Plan)
     }
 
     /// Lets the manager act out of turn.
@@ -648,10 +660,8 @@ impl<M: Root> RankLoop<M> {
         let Down::Hand { ranges, .. } = message else { return bytes };
         for mut range in ranges.iter().map(|given| given.range) {
             while !range.is_empty() {
-                let Some((place, covered, slice)) = self.parts.extract(range) else { return bytes };
-                if bytes.len() + slice.len() > ATTACHED_BYTES {
-                    return bytes;
-                }
+                let left = ATTACHED_BYTES.saturating_sub(bytes.len()) as u64;
+                let Some((place, covered, slice)) = self.parts.extract_within(range, left) else { return bytes };
                 put_parcel(&mut bytes, place, &slice);
                 range.start = covered.end;
             }

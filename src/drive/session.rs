@@ -15,6 +15,7 @@ use crate::schedule::{Role, decode, encode};
 use crate::task::{Bundle, IndexRange, Outcome, Rank, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ pub struct SessionSettings {
     pub max_unread_bytes: u64,
     /// Bytes of tasks that have not ended, above which [`Session::submit`] waits.
     pub max_waiting_bytes: u64,
+    /// With `MPI_THREAD_SERIALIZED`: another thread may talk for rank 0 while the program does something else. The program
+    /// makes no calls of MPI on rank 0 then as long as the session is open. (With `MPI_THREAD_MULTIPLE` it may, and need not
+    /// ask; with less than `SERIALIZED` nobody talks for it.)
+    pub talks_on: bool,
 }
 
 impl Default for SessionSettings {
@@ -56,6 +61,7 @@ impl Default for SessionSettings {
             max_output: 64 << 20,
             max_unread_bytes: 1 << 30,
             max_waiting_bytes: 256 << 20,
+            talks_on: false,
         }
     }
 }
@@ -104,6 +110,9 @@ pub enum SessionError {
     Argument(String),
 }
 
+/// Most bytes kept of a stream of a process: outcomes travel in messages.
+const MAX_OUTPUT_BYTES: u64 = 256 << 20;
+
 /// Largest payload of a task: what is larger belongs into a file.
 pub const MAX_ENTRY_BYTES: usize = 64 << 20;
 
@@ -111,8 +120,8 @@ pub const MAX_ENTRY_BYTES: usize = 64 << 20;
 pub enum Entered {
     /// This is rank 0: the session is open.
     Manager(Session),
-    /// The session is over. The spawner, where there was one, may serve again.
-    Left(Option<Spawner>),
+    /// The session is over.
+    Left,
 }
 
 /// What each rank tells at the start.
@@ -161,13 +170,16 @@ pub fn enter(
     };
     let names: Vec<String> = functions.keys().cloned().collect();
     let is_manager = fabric.rank() == Rank::MANAGER;
-    let rank = rank_of(fabric, spawner, functions, &shared)?;
+    let (mut rank, ready) = rank_of(fabric, spawner, functions, &shared)?;
+    if let Some(trouble) = rank.first_trouble(ready.err().map(|error| error.to_string()))? {
+        rank.finish().1.finish(false);
+        return Err(DriveError::Unfit(trouble));
+    }
     if is_manager {
         return Ok(Entered::Manager(Session::open(rank, &shared, names, spawns, settings)?));
     }
-    let (_, fabric, spawner) = rank.play_to_the_end()?.finish();
-    fabric.finish(false);
-    Ok(Entered::Left(spawner))
+    rank.play_to_the_end()?.finish().1.finish(false);
+    Ok(Entered::Left)
 }
 
 fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, String> {
@@ -196,7 +208,7 @@ fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, Stri
         first_segment: 0,
         sync: Duration::ZERO,
         crash_limit: settings.crash_limit,
-        max_output: settings.max_output,
+        max_output: settings.max_output.min(MAX_OUTPUT_BYTES),
         keep: Keep::All,
         functions: Vec::new(),
         has_processes: true,
@@ -210,7 +222,7 @@ fn rank_of(
     mut spawner: Option<Spawner>,
     functions: BTreeMap<String, Function>,
     shared: &Shared,
-) -> Result<RankLoop<MemoryManager>, DriveError> {
+) -> Result<(RankLoop<MemoryManager>, Result<(), DriveError>), DriveError> {
     let me = fabric.rank();
     let tree = shared.layout.tree(shared.fan_out);
     let mut calls = Some(CallsBy::of(&*fabric, &tree));
@@ -220,6 +232,7 @@ fn rank_of(
     });
     let parts = Parts::new(find, me == Rank::MANAGER);
     let mut rank = RankLoop::without_roles(fabric, &tree, parts, true)?;
+    let mut ready = Ok(());
     for place in tree.places(me) {
         match place.role {
             Role::Manager => {
@@ -227,12 +240,13 @@ fn rank_of(
                 rank.manager = Some(MemoryManager::new(place, shared.crash_limit, nodes));
             }
             Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), None, shared)),
-            Role::Worker => {
-                rank.worker = Some(rank.worker_role(place.clone(), spawner.take(), calls.take(), shared)?);
-            }
+            Role::Worker => match rank.worker_role(place.clone(), spawner.take(), calls.take(), shared) {
+                Ok(worker) => rank.worker = Some(worker),
+                Err(error) => ready = Err(error),
+            },
         }
     }
-    Ok(rank)
+    Ok((rank, ready))
 }
 
 /// Rank 0's hold on a session. Its methods may sleep; while none of them is called, another thread talks for the rank, where
@@ -246,6 +260,8 @@ pub struct Session {
     ranks: u32,
     max_waiting_bytes: u64,
     talks_on: bool,
+    /// Where MPI was started for one thread, the session stays in that thread.
+    stays: PhantomData<*const ()>,
 }
 
 /// How long a rank that is only told of tasks may go without a turn.
@@ -261,12 +277,12 @@ impl Session {
     ) -> Result<Self, DriveError> {
         rank.set_full_bytes(settings.max_unread_bytes);
         rank.open();
-        let talks_on = rank.may_change_threads();
+        let talks_on = rank.may_talk_on(settings.talks_on);
         let ranks = shared.layout.ranks.len() as u32;
         let (widest, slots) = (shared.layout.widest(), shared.layout.slots());
         let stage = Some(Stage::new(rank, talks_on)?);
         let max_waiting_bytes = settings.max_waiting_bytes;
-        Ok(Self { stage, names, spawns, widest, slots, ranks, max_waiting_bytes, talks_on })
+        Ok(Self { stage, names, spawns, widest, slots, ranks, max_waiting_bytes, talks_on, stays: PhantomData })
     }
 
     fn enter(&self) -> OnStage<'_, RankLoop<MemoryManager>> {
@@ -304,7 +320,7 @@ impl Session {
             let crate::task::Resources { cores, gpus } = shape.resources;
             return Err(SessionError::Unfit { what: format!("{cores} cores and {gpus} GPUs") });
         }
-        Ok(manager(&mut self.enter()).open_bundle(function.map(str::to_owned), shape))
+        Ok(manager_of(&mut self.enter()).open_bundle(function.map(str::to_owned), shape))
     }
 
     /// Adds a task to a bundle; its number there, from 0. Where very many wait, it waits until some have ended.
@@ -316,20 +332,21 @@ impl Session {
             return Err(SessionError::TooLarge { bytes: entry.len() });
         }
         let mut rank = self.enter();
-        let manager = manager(&mut rank);
+        let manager = manager_of(&mut rank);
         if manager.is_closed(bundle) {
             return Err(SessionError::Closed);
         }
+        if manager.live_bytes() > self.max_waiting_bytes {
+            let enough = self.max_waiting_bytes / 2;
+            self.go_on(&mut rank, |manager| (manager.live_bytes() <= enough).then_some(()))?;
+        }
+        let manager = manager_of(&mut rank);
         let number = manager.submit(bundle, entry);
-        let (starts, waiting) = (manager.has_appetite(), manager.live_bytes());
+        let starts = manager.has_appetite();
         if rank.since_turn() > TURN {
             rank.turn_once()?;
         } else if starts {
             rank.push();
-        }
-        if waiting > self.max_waiting_bytes {
-            let enough = self.max_waiting_bytes / 2;
-            self.go_on(&mut rank, |manager| (manager.live_bytes() <= enough).then_some(()))?;
         }
         Ok(number)
     }
@@ -340,7 +357,7 @@ impl Session {
     /// The bundle is closed, or the session broken.
     pub fn submit_array(&self, bundle: usize, first: u64, array: Bundle) -> Result<(), SessionError> {
         let mut rank = self.enter();
-        let manager = manager(&mut rank);
+        let manager = manager_of(&mut rank);
         if manager.is_closed(bundle) {
             return Err(SessionError::Closed);
         }
@@ -352,7 +369,7 @@ impl Session {
 
     /// No more tasks will be added to the bundle.
     pub fn close(&self, bundle: usize) {
-        manager(&mut self.enter()).close(bundle);
+        manager_of(&mut self.enter()).close(bundle);
     }
 
     /// Some outcomes of the bundle, as they came. Where there is none yet and `waits`, it waits for one; none then means that
@@ -362,13 +379,17 @@ impl Session {
     /// The session is broken, or outcomes of other bundles fill the memory.
     pub fn take(&self, bundle: usize, waits: bool) -> Result<Vec<Outcome>, SessionError> {
         let mut rank = self.enter();
-        if manager(&mut rank).has_outcomes(bundle) {
-            return Ok(manager(&mut rank).take_outcomes(bundle));
+        if manager_of(&mut rank).has_outcomes(bundle) {
+            return Ok(manager_of(&mut rank).take_outcomes(bundle));
         }
-        manager(&mut rank).send_on(bundle);
+        manager_of(&mut rank).send_on(bundle);
         if !waits {
             rank.turn_once()?;
-            return Ok(manager(&mut rank).take_outcomes(bundle));
+            let outcomes = manager_of(&mut rank).take_outcomes(bundle);
+            if outcomes.is_empty() && rank.is_full() {
+                return Err(SessionError::Unread { bytes: manager_of(&mut rank).unread_bytes() });
+            }
+            return Ok(outcomes);
         }
         self.go_on(&mut rank, |manager| {
             (manager.has_outcomes(bundle) || manager.has_ended(bundle)).then(|| manager.take_outcomes(bundle))
@@ -385,7 +406,7 @@ impl Session {
             return Ok(None);
         }
         let mut rank = self.enter();
-        bundles.iter().for_each(|bundle| manager(&mut rank).send_on(*bundle));
+        bundles.iter().for_each(|bundle| manager_of(&mut rank).send_on(*bundle));
         self.go_on(&mut rank, |manager| {
             let has = bundles.iter().position(|bundle| manager.has_outcomes(*bundle));
             has.or_else(|| bundles.iter().position(|bundle| manager.has_ended(*bundle))).map(Some)
@@ -398,7 +419,7 @@ impl Session {
     /// The session is broken, or outcomes fill the memory.
     pub fn wait(&self, bundle: usize) -> Result<Counts, SessionError> {
         let mut rank = self.enter();
-        manager(&mut rank).send_on(bundle);
+        manager_of(&mut rank).send_on(bundle);
         self.go_on(&mut rank, |manager| manager.has_ended(bundle).then(|| manager.counts(bundle).1))
     }
 
@@ -409,7 +430,7 @@ impl Session {
     pub fn counts(&self, bundle: usize) -> Result<(u64, Counts), SessionError> {
         let mut rank = self.enter();
         rank.turn_once()?;
-        Ok(manager(&mut rank).counts(bundle))
+        Ok(manager_of(&mut rank).counts(bundle))
     }
 
     /// Takes tasks of the bundle back, by their numbers: those that have not started end as cancelled, functions that run go
@@ -426,17 +447,17 @@ impl Session {
 
     /// The program takes no outcomes of this bundle any more.
     pub fn drop_outcomes(&self, bundle: usize) {
-        manager(&mut self.enter()).drop_outcomes(bundle);
+        manager_of(&mut self.enter()).drop_outcomes(bundle);
     }
 
     /// The name of a node, by its number in an outcome.
     pub fn node_name(&self, node: u32) -> String {
-        manager(&mut self.enter()).nodes().get(node as usize).cloned().unwrap_or_else(|| format!("node {node}"))
+        manager_of(&mut self.enter()).nodes().get(node as usize).cloned().unwrap_or_else(|| format!("node {node}"))
     }
 
     /// Slot-time of all attempts that rank 0 has heard of: cores × microseconds.
     pub fn busy_core_us(&self) -> u64 {
-        manager(&mut self.enter()).busy_core_us()
+        manager_of(&mut self.enter()).busy_core_us()
     }
 
     /// Talks: to be called now and then by a program that does something else for long, where nobody
@@ -463,7 +484,7 @@ impl Session {
         })?;
         match found {
             Some(found) => Ok(found),
-            None if rank.is_full() => Err(SessionError::Unread { bytes: manager(rank).unread_bytes() }),
+            None if rank.is_full() => Err(SessionError::Unread { bytes: manager_of(rank).unread_bytes() }),
             None => Err(SessionError::Ended),
         }
     }
@@ -473,22 +494,20 @@ impl Session {
     ///
     /// # Errors
     /// The session broke.
-    pub fn finish(mut self, waits: bool) -> Result<Option<Spawner>, SessionError> {
+    pub fn finish(mut self, waits: bool) -> Result<(), SessionError> {
         self.end(waits)
     }
 
-    fn end(&mut self, waits: bool) -> Result<Option<Spawner>, SessionError> {
-        let Some(stage) = self.stage.take() else { return Ok(None) };
+    fn end(&mut self, waits: bool) -> Result<(), SessionError> {
+        let Some(stage) = self.stage.take() else { return Ok(()) };
         let mut rank = stage.enter();
         // What comes now is taken by nobody.
         rank.set_full_bytes(u64::MAX);
         rank.by_manager(|manager, now, parts, out| manager.end(now, waits, parts, out));
         let ended = rank.checked_run_until(|_| false);
         drop(rank);
-        let (_, fabric, spawner) = stage.close().finish();
-        fabric.finish(ended.is_err());
-        ended?;
-        Ok(spawner)
+        stage.close().finish().1.finish(ended.is_err());
+        Ok(ended?)
     }
 }
 
@@ -501,6 +520,6 @@ impl Drop for Session {
     }
 }
 
-fn manager(rank: &mut RankLoop<MemoryManager>) -> &mut MemoryManager {
+fn manager_of(rank: &mut RankLoop<MemoryManager>) -> &mut MemoryManager {
     rank.manager.as_mut().expect("rank 0 plays the manager")
 }

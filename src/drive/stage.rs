@@ -4,6 +4,7 @@
 //! only away for microseconds pays a lock that nobody else wants.
 
 use crate::wake::Wake;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
@@ -21,7 +22,8 @@ pub(super) trait Play: Send + 'static {
 
 /// The loop of a rank, its player and perhaps an understudy.
 pub(super) struct Stage<P: Play> {
-    shared: Arc<Shared<P>>,
+    /// None once it is closed.
+    shared: Option<Arc<Shared<P>>>,
     bell: Wake,
     understudy: Option<JoinHandle<()>>,
 }
@@ -61,12 +63,12 @@ impl<P: Play> Stage<P> {
         } else {
             None
         };
-        Ok(Self { shared, bell, understudy })
+        Ok(Self { shared: Some(shared), bell, understudy })
     }
 
     /// The player goes on. The understudy leaves at once, where it is on.
     pub(super) fn enter(&self) -> OnStage<'_, P> {
-        let shared = &*self.shared;
+        let shared = self.shared.as_ref().expect("it is closed once, by value");
         shared.wanted.store(true, Ordering::SeqCst);
         if shared.stands_in.load(Ordering::SeqCst) {
             self.bell.wake();
@@ -78,16 +80,29 @@ impl<P: Play> Stage<P> {
 
     /// The play is over; gives back what was played.
     pub(super) fn close(mut self) -> P {
-        self.shared.over.store(true, Ordering::SeqCst);
-        self.shared.wanted.store(true, Ordering::SeqCst);
+        self.dismiss();
+        let shared = self.shared.take().and_then(Arc::into_inner).expect("the understudy is gone");
+        shared.play.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the understudy.
+    fn dismiss(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.over.store(true, Ordering::SeqCst);
+            shared.wanted.store(true, Ordering::SeqCst);
+        }
         self.bell.wake();
         if let Some(understudy) = self.understudy.take() {
             understudy.thread().unpark();
-            // It does nothing but play; what panics there ends the process.
             let _ = understudy.join();
         }
-        let shared = Arc::into_inner(self.shared).expect("the understudy is gone");
-        shared.play.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P: Play> Drop for Stage<P> {
+    /// A player who panics leaves nobody behind who goes on talking.
+    fn drop(&mut self) {
+        self.dismiss();
     }
 }
 
@@ -134,8 +149,9 @@ fn understudy<P: Play>(shared: &Shared<P>) {
         // Whoever wants to go on sees this, or is seen below.
         shared.stands_in.store(true, Ordering::SeqCst);
         let leave = || shared.wanted.load(Ordering::SeqCst);
-        if !leave() {
-            play.play(&leave);
+        if !leave() && catch_unwind(AssertUnwindSafe(|| play.play(&leave))).is_err() {
+            // It has said why. The other ranks would wait for this one for ever; its end is what they notice.
+            std::process::abort();
         }
         shared.stands_in.store(false, Ordering::SeqCst);
     }
@@ -185,7 +201,7 @@ mod tests {
         let stage = Stage::new(Turns::new(), true).unwrap();
         for round in 1..=3 {
             let deadline = Instant::now() + Duration::from_secs(30);
-            while !stage.shared.stands_in.load(Ordering::SeqCst) {
+            while !stage.shared.as_ref().unwrap().stands_in.load(Ordering::SeqCst) {
                 assert!(Instant::now() < deadline, "nobody goes on in round {round}");
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -1,4 +1,4 @@
-//! The spawner of this process for sessions: forked before MPI was started, lent to one session after the other.
+//! The spawner of this process for sessions: forked before MPI was started, for one session after the other.
 
 use crate::execute::{ExecuteError, Spawner};
 use std::sync::{Mutex, PoisonError};
@@ -34,14 +34,7 @@ pub fn prepare() -> Result<(), PrepareError> {
     Ok(())
 }
 
-/// The spawner, if there is one and nobody has it.
-pub(super) fn borrow() -> Option<Spawner> {
-    SPAWNER.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// Gives it back.
-pub(super) fn give_back(spawner: Option<Spawner>) {
-    if spawner.is_some() {
-        *SPAWNER.lock().unwrap_or_else(PoisonError::into_inner) = spawner;
-    }
+/// The spawner, if there is one: it serves one session after the other, or several.
+pub(super) fn spawner() -> Option<Spawner> {
+    SPAWNER.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -156,9 +156,9 @@ impl Program {
     /// Enters with a communicator: collective over it. A duplicate of it is used. On rank 0 of it gives the session, at
     /// once; on the others runs tasks until that session is over, and gives `None`. Rank 0's settings hold.
     ///
-    /// Where MPI was started with `MPI_THREAD_SERIALIZED` or more, another thread talks for rank 0 while the program does
-    /// something else, and ranks with one slot call functions without waking a thread. With less, rank 0 talks only inside of
-    /// the session's methods: see [`Session::progress`].
+    /// Where MPI was started with `MPI_THREAD_SERIALIZED` or more, ranks with one slot call functions without waking a
+    /// thread. Rank 0 talks inside of the session's methods, and elsewhere too with `MPI_THREAD_MULTIPLE` or where
+    /// [`Settings::talks_on`](SessionSettings::talks_on) is set. MPI is not to be finalised while a session is open.
     ///
     /// # Errors
     /// MPI is not running; the ranks do not fit each other (an error on all of them); MPI fails.
@@ -187,14 +187,11 @@ impl Program {
     ) -> Result<Option<Session>, DriveError> {
         // SAFETY: the caller's promise.
         let fabric = unsafe { crate::fabric::MpiFabric::enter(communicator)? };
-        let spawner = prepare::borrow();
+        let spawner = prepare::spawner();
         let report = RankReport::of_this_process();
         match drive::enter(Box::new(fabric), spawner, &report, self.functions.clone(), settings)? {
             Entered::Manager(session) => Ok(Some(Session::new(session))),
-            Entered::Left(spawner) => {
-                prepare::give_back(spawner);
-                Ok(None)
-            }
+            Entered::Left => Ok(None),
         }
     }
 
@@ -216,7 +213,7 @@ impl Program {
         let mut fabrics = ThreadFabric::group(ranks)?;
         let first = fabrics.remove(0);
         // Ranks of one process have one spawner; only a session of one rank can start processes.
-        let spawner = if ranks == 1 { prepare::borrow() } else { None };
+        let spawner = if ranks == 1 { prepare::spawner() } else { None };
         std::thread::scope(|scope| {
             let report = &report;
             let others: Vec<_> = fabrics
@@ -233,7 +230,7 @@ impl Program {
                     session.leave().map_err(|error| DriveError::Unfit(error.to_string()))?;
                     value
                 }
-                Entered::Left(_) => unreachable!("rank 0 gets the session"),
+                Entered::Left => unreachable!("rank 0 gets the session"),
             };
             for other in others {
                 other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

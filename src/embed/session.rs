@@ -1,7 +1,6 @@
 //! Rank 0's handle.
 
 use super::bundle::{Bundle, RawBundle, TaskError};
-use super::prepare;
 use super::process::Processes;
 use super::program::TaskFunction;
 use crate::drive::{self, SessionError};
@@ -176,6 +175,9 @@ impl Session {
         argument: &[u8],
         options: TaskOptions,
     ) -> Result<RawBundle<'_>, SessionError> {
+        if argument.len() > drive::MAX_ENTRY_BYTES {
+            return Err(SessionError::TooLarge { bytes: argument.len() });
+        }
         let bundle = self.open_raw(function, options)?;
         let tasks = indexes.end.saturating_sub(indexes.start);
         let array = task::array_of_calls(function, argument, indexes.start, tasks, options.shape(true));
@@ -210,10 +212,17 @@ impl Session {
                 number
             }
         };
-        self.inner.submit(number, &super::bundle::encoded(argument)?)?;
-        // One call at a time: it is the only outcome.
-        let outcome = self.inner.take(number, true)?.pop().ok_or(SessionError::Ended)?;
-        Ok(super::bundle::Outcome::new(outcome).value()?)
+        let index = self.inner.submit(number, &super::bundle::encoded(argument)?)?;
+        loop {
+            let outcomes = self.inner.take(number, true)?;
+            if outcomes.is_empty() {
+                return Err(SessionError::Ended.into());
+            }
+            // Calls before it may have been given up when the session could not wait for them.
+            if let Some(outcome) = outcomes.into_iter().find(|outcome| outcome.index == index) {
+                return Ok(super::bundle::Outcome::new(outcome).value()?);
+            }
+        }
     }
 
     /// Waits until outcomes of one of the bundles wait to be taken, or one of them has no task left that could give any; its
@@ -234,8 +243,7 @@ impl Session {
     /// # Errors
     /// The session is broken.
     pub fn finish(self) -> Result<(), SessionError> {
-        prepare::give_back(self.inner.finish(true)?);
-        Ok(())
+        self.inner.finish(true)
     }
 
     /// Ends the session without waiting for tasks that have not started.
@@ -243,7 +251,6 @@ impl Session {
     /// # Errors
     /// The session is broken.
     pub fn leave(self) -> Result<(), SessionError> {
-        prepare::give_back(self.inner.finish(false)?);
-        Ok(())
+        self.inner.finish(false)
     }
 }

@@ -198,6 +198,11 @@ fn outcomes_that_nobody_takes_stop_the_session_with_a_word_and_not_without() {
                     count += 1;
                 }
                 assert_eq!(count, 200);
+                assert_eq!(
+                    session.call(&large, &1).unwrap().len(),
+                    50_000,
+                    "its own value, not that of a call given up"
+                );
                 let again = session.map(&large, 0..200).unwrap();
                 drop(again);
                 assert_eq!(session.call(&large, &0).unwrap().len(), 50_000, "a dropped bundle takes no room");
@@ -342,6 +347,26 @@ fn rank_0_talks_on_while_the_program_does_something_else() {
                     assert!(Instant::now() < deadline, "{} of 2000 were handed out", count.load(Ordering::Relaxed));
                     std::thread::sleep(Duration::from_millis(5));
                 }
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn very_many_tasks_can_be_cancelled_at_once() {
+    within_deadline(|| {
+        let (go, wait) = crossbeam_channel::unbounded::<()>();
+        let mut program = Program::new();
+        let hold = program.function("hold", move |_, (): ()| wait.recv_timeout(DEADLINE).is_ok());
+        program
+            .on_threads(2, &settings(2), |session| {
+                let mut bundle = session.array(&hold, 0..1_000_000_000, &()).unwrap();
+                bundle.cancel(0..1_000_000_000).unwrap();
+                drop(go);
+                let counts = bundle.wait().unwrap();
+                assert!(counts.ended() == 1_000_000_000 && counts.ok < 100, "{counts:?}");
+                let some = (0..20_000).map(|_| bundle.next().unwrap().unwrap());
+                assert!(some.filter(|outcome| *outcome.status() == Status::Cancelled).count() > 19_000);
             })
             .unwrap();
     });

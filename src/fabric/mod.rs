@@ -71,6 +71,9 @@ pub trait Fabric: Send {
     /// to the thread that made it.
     fn may_change_threads(&self) -> bool;
 
+    /// Whether others in this process may use what lies under the fabric at the same time.
+    fn may_be_shared(&self) -> bool;
+
     /// Collective: rank 0 gets what every rank gave, in the order of ranks; the others get `None`.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ pub struct MpiFabric {
     /// Dropping it is MPI_Finalize, which may hang when a rank is lost: only `finish` does so. None where the program
     /// around this library started MPI, and ends it.
     universe: Option<ManuallyDrop<Universe>>,
-    may_change_threads: bool,
+    threading: Threading,
     _timers: system::SharpTimers,
 }
 
@@ -107,7 +107,7 @@ impl MpiFabric {
             traffic: Traffic::none(),
             idle: Idle::default(),
             universe,
-            may_change_threads: ::mpi::environment::threading_support() >= Threading::Serialized,
+            threading: ::mpi::environment::threading_support(),
             _timers: system::SharpTimers::new(),
         })
     }
@@ -174,7 +174,11 @@ impl Fabric for MpiFabric {
     }
 
     fn may_change_threads(&self) -> bool {
-        self.may_change_threads
+        self.threading >= Threading::Serialized
+    }
+
+    fn may_be_shared(&self) -> bool {
+        self.threading >= Threading::Multiple
     }
 
     fn gather(&mut self, mine: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, FabricError> {

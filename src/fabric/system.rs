@@ -27,11 +27,13 @@ pub(super) fn poll(descriptors: &mut [libc::pollfd], at_most: Duration) -> io::R
 
 /// Pauses of a thread that end as exactly as the machine can; dropped, it has the slack back that it had, which is 50 µs as
 /// a rule. A rank that looks for messages sleeps for less than that at first.
+#[cfg(feature = "mpi")]
 #[derive(Debug)]
 pub(super) struct SharpTimers {
     before: Option<libc::c_ulong>,
 }
 
+#[cfg(feature = "mpi")]
 impl SharpTimers {
     /// For this thread, and those that it starts from now on.
     pub(super) fn new() -> Self {
@@ -47,6 +49,7 @@ impl SharpTimers {
     }
 }
 
+#[cfg(feature = "mpi")]
 impl Drop for SharpTimers {
     fn drop(&mut self) {
         if let Some(before) = self.before {

@@ -162,6 +162,10 @@ impl Fabric for ThreadFabric {
         true
     }
 
+    fn may_be_shared(&self) -> bool {
+        true
+    }
+
     fn gather(&mut self, mine: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, FabricError> {
         locked(&self.shared.meeting).gathered[self.rank.position()].push_back(mine);
         self.shared.changed.notify_all();

@@ -321,6 +321,20 @@ impl Bundle {
         self.template.task_to_write(index, self.entry(index)).to_json()
     }
 
+    /// Whether tasks have no texts of their own, only positions.
+    pub fn is_symbolic(&self) -> bool {
+        self.template.is_symbolic()
+    }
+
+    /// Bytes of text in the smallest slice that holds this task: those of the task, or of the whole bundle where tasks have
+    /// none of their own.
+    pub fn least_slice_bytes(&self, index: u64) -> u64 {
+        if self.is_symbolic() {
+            return self.bytes_len();
+        }
+        self.index_entry(index).map_or(0, |entry| u64::from(entry.length.get()))
+    }
+
     /// The first tasks of a range: as many as so many bytes of text hold, and at least one, where there is any.
     ///
     /// # Panics

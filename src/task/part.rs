@@ -17,6 +17,9 @@ pub struct PartBuilder {
 }
 
 impl PartBuilder {
+    /// Bytes of room that an empty builder keeps.
+    const KEPT: usize = 1024;
+
     /// Adds a task: what the function is given, or what [`process_entry`] made.
     ///
     /// # Panics
@@ -59,6 +62,9 @@ impl PartBuilder {
         let bundle = assemble(kind, self.len(), &self.payload, &self.entries, shape);
         self.payload.clear();
         self.entries.clear();
+        // Programs make many bundles, and few of them go on for long.
+        self.payload.shrink_to(Self::KEPT);
+        self.entries.shrink_to(Self::KEPT / size_of::<Entry>());
         bundle
     }
 }

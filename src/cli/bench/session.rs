@@ -65,7 +65,7 @@ fn take_part(fabric: Box<dyn Fabric>, report: &RankReport, settings: &SessionSet
     let is_manager = fabric.rank() == crate::task::Rank::MANAGER;
     let session = match drive::enter(fabric, None, report, BTreeMap::new(), settings) {
         Ok(Entered::Manager(session)) => session,
-        Ok(Entered::Left(_)) => return EXIT_OK,
+        Ok(Entered::Left) => return EXIT_OK,
         Err(DriveError::Unfit(why)) => {
             if is_manager {
                 eprintln!("myriarch: {why}");
