@@ -1,7 +1,7 @@
 //! The functions that tasks call, on every rank before anything runs.
 
+use super::error::DriveError;
 use super::manager::place_of;
-use super::rank::DriveError;
 use crate::execute::functions::{Function, Isolation, load_function, missing};
 use crate::fabric::Fabric;
 use crate::schedule::{decode, encode};

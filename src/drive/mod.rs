@@ -1,11 +1,20 @@
 //! What joins scheduler, fabric, executor and ledger on one rank.
 //!
-//! Every rank calls [`run`]: `plan` gathers what each rank has and tells all what rank 0 decided; `functions` loads what
-//! tasks call; `rank` is the loop; `roles` and `worker` hold the state machines that the rank plays and turn their actions
-//! into messages, processes and records; `parts` is what a rank knows of the tasks themselves; `keeper` writes a node's
-//! segment and holds reports back until their records are durable; `manager` is rank 0's ledger, deadlines and what the
-//! user sees. `null` plays the same loop without processes and ledger, to measure it.
+//! | file | what it does |
+//! |---|---|
+//! | `run` | a run of the command: every rank calls it |
+//! | `plan` | what each rank has, and what rank 0 makes of it |
+//! | `functions` | loads what tasks call, on every rank |
+//! | `rank` | the loop |
+//! | `stage` | which thread plays the loop |
+//! | `roles`, `worker` | the state machines that a rank plays; turn their actions into messages, processes and records |
+//! | `parts` | what a rank knows of the tasks themselves |
+//! | `keeper` | writes a node's segment and holds reports back until their records are durable |
+//! | `manager` | rank 0's ledger, deadlines and what the user sees |
+//! | `session`, `memory` | the same for programs that bring their own `main`: tasks while others run, outcomes in memory |
+//! | `null` | the loop without processes and ledger, to measure it |
 
+mod error;
 mod functions;
 mod keeper;
 mod longest;
@@ -19,6 +28,7 @@ mod progress;
 mod rank;
 mod roles;
 mod root;
+mod run;
 mod session;
 mod signals;
 mod slots;
@@ -28,9 +38,10 @@ mod tests;
 mod wire;
 mod worker;
 
+pub use error::DriveError;
 pub use manager::{DrainPatience, Job, RunEnd};
 pub use null::{NullFigures, NullRun, run_null};
 pub use plan::{Keep, RankReport};
-pub use rank::{DriveError, run};
+pub use run::run;
 pub use session::{Entered, MAX_ENTRY_BYTES, Session, SessionError, SessionSettings, enter};
 pub use signals::survive_file_limits;

@@ -71,7 +71,7 @@ pub fn run_null(mut fabric: Box<dyn Fabric>, wanted: Option<&NullRun>) -> Result
     let bundle = Bundle::from_bytes(bytes).map_err(|_| DriveError::Plan)?;
     let mut rank = with_roles(fabric, &shared, bundle)?;
     rank.run()?;
-    let (figures, fabric, _) = rank.finish();
+    let (figures, fabric) = rank.finish();
     fabric.finish(false);
     Ok(figures)
 }

@@ -1,6 +1,6 @@
 //! What a worker needs of whatever runs its attempts: processes, or nothing at all where only the rest is measured.
 
-use crate::execute::{Ended, Executor, Spawner};
+use crate::execute::{Ended, Executor};
 use crate::task::{Captured, Command, Status};
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub(super) trait Slots: Send {
     /// What to sleep on: readable when `poll` has something to do.
     fn wait_descriptors(&self, into: &mut Vec<libc::pollfd>);
 
-    /// Ends everything but the spawner, where there is one: it may serve again.
-    fn shutdown(self: Box<Self>) -> Option<Spawner>;
+    /// Ends everything.
+    fn shutdown(self: Box<Self>);
 }
 
 impl Slots for Executor {
@@ -60,8 +60,8 @@ impl Slots for Executor {
         Executor::wait_descriptors(self, into);
     }
 
-    fn shutdown(self: Box<Self>) -> Option<Spawner> {
-        Some(self.into_spawner())
+    fn shutdown(self: Box<Self>) {
+        Executor::shutdown(*self);
     }
 }
 
@@ -105,7 +105,5 @@ impl Slots for NullSlots {
 
     fn wait_descriptors(&self, _: &mut Vec<libc::pollfd>) {}
 
-    fn shutdown(self: Box<Self>) -> Option<Spawner> {
-        None
-    }
+    fn shutdown(self: Box<Self>) {}
 }

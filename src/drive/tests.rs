@@ -223,8 +223,8 @@ impl Slots for Unkillable {
         self.0.wait_descriptors(into);
     }
 
-    fn shutdown(self: Box<Self>) -> Option<Spawner> {
-        self.0.shutdown()
+    fn shutdown(self: Box<Self>) {
+        self.0.shutdown();
     }
 }
 

@@ -6,8 +6,8 @@ use super::plan::{Keep, Shared};
 use super::roles::{LONGEST, Outbox, Outgoing};
 use super::slots::Slots;
 use super::wire::{Control, LongRun};
+use crate::execute::Ended;
 use crate::execute::functions::{Batch, FunctionSlots, InlineCaller, Recording};
-use crate::execute::{Ended, Spawner};
 use crate::ledger::{BlockBuilder, last_line};
 use crate::schedule::{AttemptEnd, BatchEnd, Down, Place, TaskRun, Up, Verdict, Worker, WorkerAction};
 use crate::task::{Captured, FailureDigest, FailureGroup, IndexRange, Outcome, Rank, Status};
@@ -422,12 +422,14 @@ impl WorkerRole {
         self.runner.functions.as_mut().and_then(FunctionSlots::take_caller)
     }
 
-    /// Ends the slots; the spawner may serve again.
-    pub(super) fn shutdown(self) -> Option<Spawner> {
+    /// Ends the slots.
+    pub(super) fn shutdown(self) {
         if let Some(slots) = self.runner.functions {
             slots.shutdown();
         }
-        self.runner.processes.and_then(Slots::shutdown)
+        if let Some(slots) = self.runner.processes {
+            slots.shutdown();
+        }
     }
 }
 

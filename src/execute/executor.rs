@@ -343,13 +343,6 @@ impl Executor {
         into.push(sys::readable(self.epoll.as_fd()));
     }
 
-    /// Kills what runs and ends the slot processes, which the spawner looks after. It may serve another executor.
-    pub fn into_spawner(self) -> Spawner {
-        let Self { slots, spawner, .. } = self;
-        drop(slots);
-        spawner
-    }
-
     /// Kills what runs, ends the slot processes and reaps the spawner. Takes some seconds at most, and less than a
     /// hundredth of one where nothing runs. (Dropping does the same.)
     pub fn shutdown(self) {
