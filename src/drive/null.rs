@@ -59,7 +59,7 @@ pub struct NullFigures {
 /// Takes part in a measurement; rank 0 brings what is measured and gets the figures.
 ///
 /// # Errors
-/// As [`run`](super::run).
+/// As [`run`](super::run()).
 pub fn run_null(mut fabric: Box<dyn Fabric>, wanted: Option<&NullRun>) -> Result<Option<NullFigures>, DriveError> {
     let reports = fabric.gather(encode(&RankReport::of_this_process()))?;
     let plan = match (reports, wanted) {
