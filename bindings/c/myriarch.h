@@ -170,9 +170,9 @@ void myriarch_options_init(struct myriarch_options *options);
 // the other ranks it runs tasks until that session is over, and *session is NULL then. MPI must be running, and can be used
 // as before when the session is over; a program may enter again.
 //
-// Rank 0's options hold; NULL stands for the defaults. Where MPI was started with MPI_THREAD_SERIALIZED or more, another
-// thread talks for rank 0 while the program does something else than calling the session: with MPI_THREAD_SERIALIZED, the
-// program calls nothing of MPI on rank 0 until the session is over. With less, see myriarch_progress().
+// Rank 0's options hold; NULL stands for the defaults. Where MPI was started with MPI_THREAD_MULTIPLE, another thread talks
+// for rank 0 while the program does something else than calling the session. With less, see myriarch_progress(). Functions
+// are fastest with MPI_THREAD_SERIALIZED or more.
 int myriarch_enter(const struct myriarch_program *program,
                    MPI_Comm communicator,
                    const struct myriarch_options *options,
@@ -192,7 +192,7 @@ int myriarch_finish(struct myriarch_session *session);
 int myriarch_leave(struct myriarch_session *session);
 
 // Talks to the other ranks without waiting. To be called every few milliseconds by a program that does something else for
-// long where MPI was started with less than MPI_THREAD_SERIALIZED; until then no task is handed out.
+// long where MPI was started with less than MPI_THREAD_MULTIPLE; until then no task is handed out.
 int myriarch_progress(struct myriarch_session *session);
 
 // Opens a bundle of calls of a registered or builtin function. NULL stands for the default options.

@@ -157,9 +157,9 @@ impl myriarch_options {
 /// the other ranks it runs tasks until that session is over, and *session is NULL then. MPI must be running, and can be used
 /// as before when the session is over; a program may enter again.
 ///
-/// Rank 0's options hold; NULL stands for the defaults. Where MPI was started with MPI_THREAD_SERIALIZED or more, another
-/// thread talks for rank 0 while the program does something else than calling the session: with MPI_THREAD_SERIALIZED, the
-/// program calls nothing of MPI on rank 0 until the session is over. With less, see myriarch_progress().
+/// Rank 0's options hold; NULL stands for the defaults. Where MPI was started with MPI_THREAD_MULTIPLE, another thread talks
+/// for rank 0 while the program does something else than calling the session. With less, see myriarch_progress(). Functions
+/// are fastest with MPI_THREAD_SERIALIZED or more.
 #[cfg(feature = "mpi")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn myriarch_enter(

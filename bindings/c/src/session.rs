@@ -181,7 +181,7 @@ unsafe fn end(
 }
 
 /// Talks to the other ranks without waiting. To be called every few milliseconds by a program that does something else for
-/// long where MPI was started with less than MPI_THREAD_SERIALIZED; until then no task is handed out.
+/// long where MPI was started with less than MPI_THREAD_MULTIPLE; until then no task is handed out.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn myriarch_progress(session: *mut myriarch_session) -> c_int {
     guarded(|| {

@@ -16,7 +16,7 @@ pub enum MpiLibrary {
     Other,
 }
 
-/// How far threads may call MPI. Myriarch needs `Funneled`.
+/// How far threads may call MPI. Myriarch needs `Funneled` and asks for `Serialized`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadLevel {
     /// Only one thread may exist.
