@@ -23,6 +23,7 @@ const PARCEL_HEAD_BYTES: usize = 24;
 
 /// Appends a slice for another rank.
 pub(super) fn put_parcel(to: &mut Vec<u8>, place: PartPlace, slice: &[u8]) {
+    to.reserve(PARCEL_HEAD_BYTES + slice.len());
     for number in [place.base, place.first, slice.len() as u64] {
         to.extend_from_slice(&number.to_le_bytes());
     }
@@ -44,9 +45,9 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Whether it is an array or a grid that takes so many bytes: all of it, then.
-    fn is_symbolic(&self, bytes: u64) -> bool {
-        self.bundle.bytes_len() == bytes && self.bundle.held().len() == self.bundle.len() && self.bundle.is_symbolic()
+    /// Whether it is an array or a grid: all of it, then.
+    fn is_symbolic(&self) -> bool {
+        self.bundle.is_symbolic() && self.bundle.held().len() == self.bundle.len()
     }
 
     /// The position within its bundle.
@@ -62,6 +63,8 @@ pub(super) struct Parts {
     /// Sent by others, the latest last; only so many are kept.
     slices: VecDeque<Arc<Part>>,
     slice_bytes: u64,
+    /// How many of them are arrays or grids.
+    symbolic_slices: usize,
     find: FindFunction,
     /// Nothing ever has to be asked for.
     complete: bool,
@@ -79,7 +82,7 @@ impl Parts {
 
     /// Nothing so far. `complete`: all parts will be added before they are needed.
     pub(super) fn new(find: FindFunction, complete: bool) -> Self {
-        Self { own: VecDeque::new(), slices: VecDeque::new(), slice_bytes: 0, find, complete }
+        Self { own: VecDeque::new(), slices: VecDeque::new(), slice_bytes: 0, symbolic_slices: 0, find, complete }
     }
 
     /// Whether nothing ever has to be asked for.
@@ -87,11 +90,16 @@ impl Parts {
         self.complete
     }
 
-    fn part(&self, place: PartPlace, bundle: Bundle) -> Arc<Part> {
+    /// Behind another, perhaps, that may have the same template.
+    fn part(&self, place: PartPlace, bundle: Bundle, before: Option<&Arc<Part>>) -> Arc<Part> {
         let bundle = Arc::new(bundle);
         let held = bundle.held();
         let held = IndexRange::new(place.base + held.start, place.base + held.end);
-        let functions: Vec<Function> = bundle.functions().iter().map(|name| (self.find)(name)).collect();
+        let known = before.filter(|before| before.bundle.shares_template(&bundle));
+        let functions: Arc<[Function]> = match known.and_then(|known| known.calls.as_ref()) {
+            Some(calls) => calls.functions.clone(),
+            None => bundle.functions().iter().map(|name| (self.find)(name)).collect(),
+        };
         let calls = || Arc::new(Calls { bundle: bundle.clone(), base: place.base, first: place.first, functions });
         let calls = (!bundle.functions().is_empty()).then(calls);
         Arc::new(Part { place, held, bundle, calls })
@@ -99,7 +107,8 @@ impl Parts {
 
     /// Adds a part, to be kept; it stands behind all others.
     pub(super) fn add(&mut self, place: PartPlace, bundle: Bundle) {
-        self.own.push_back(self.part(place, bundle));
+        let part = self.part(place, bundle, self.own.back());
+        self.own.push_back(part);
     }
 
     /// Adds slices that were sent, for as long as there is room.
@@ -110,21 +119,27 @@ impl Parts {
             let (base, first, length) = (number(0), number(1), usize::try_from(number(2)).unwrap_or(usize::MAX));
             let (slice, rest) = rest.split_at_checked(length).ok_or("it is cut off")?;
             bytes = rest;
-            let is_known = |known: &Arc<Part>| known.place.base == base && known.is_symbolic(length as u64);
-            if self.slices.iter().any(is_known) {
+            let is_known = |known: &Arc<Part>| {
+                known.place.base == base && known.bundle.bytes_len() == length as u64 && known.is_symbolic()
+            };
+            if self.symbolic_slices > 0 && self.slices.iter().any(is_known) {
                 // An array comes along with each of its ranges.
                 continue;
             }
-            let slice = Bundle::from_bytes(slice.to_vec()).map_err(|error| error.to_string())?;
+            let before = self.slices.back();
+            let bundle = Bundle::from_bytes_after(slice.to_vec(), before.map(|part| &*part.bundle));
+            let slice = bundle.map_err(|error| error.to_string())?;
             if base.checked_add(slice.len()).and_then(|end| end.checked_add(first)).is_none() {
                 return Err("its place is none".to_owned());
             }
-            let part = self.part(PartPlace { base, first }, slice);
+            let part = self.part(PartPlace { base, first }, slice, before);
             self.slice_bytes += part.bundle.bytes_len();
+            self.symbolic_slices += usize::from(part.is_symbolic());
             self.slices.push_back(part);
             while self.slices.len() > Self::SLICES || (self.slices.len() > 1 && self.slice_bytes > Self::SLICES_BYTES) {
                 let Some(dropped) = self.slices.pop_front() else { break };
                 self.slice_bytes -= dropped.bundle.bytes_len();
+                self.symbolic_slices -= usize::from(dropped.is_symbolic());
             }
         }
         Ok(())

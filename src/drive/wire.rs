@@ -63,10 +63,14 @@ pub(super) struct BadMessage {
 }
 
 const LENGTH_BYTES: usize = 4;
+/// Room for the length and the control part: most are shorter.
+const HEAD_BYTES: usize = 512;
 
 /// The bytes of a message.
 pub(super) fn pack(control: &Control, attached: &[u8]) -> Vec<u8> {
-    let mut bytes = encode_after(control, vec![0; LENGTH_BYTES]);
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + attached.len());
+    bytes.extend_from_slice(&[0; LENGTH_BYTES]);
+    let mut bytes = encode_after(control, bytes);
     let head = (bytes.len() - LENGTH_BYTES) as u32;
     bytes[..LENGTH_BYTES].copy_from_slice(&head.to_le_bytes());
     bytes.extend_from_slice(attached);

@@ -372,6 +372,9 @@ impl Manager {
 
     /// Moves work into the pool until so many cores' worth waits there: shapes are looked at no sooner than needed.
     fn feed(&mut self, cores: u64) {
+        if self.unfed_tasks == 0 {
+            return;
+        }
         let ids: Vec<BundleId> = self.bundles.keys().copied().collect();
         for id in ids {
             while self.family.pool.amount().cores < cores && self.feed_run(id) {}

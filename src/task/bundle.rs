@@ -15,6 +15,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What the scheduler needs to know of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,8 +80,31 @@ impl Bytes {
 pub struct Bundle {
     bytes: Bytes,
     sections: Sections,
+    common: Arc<Common>,
+}
+
+/// What all tasks have in common. Bundles that follow each other share it where they can: it takes longer to read than a
+/// few tasks.
+#[derive(Debug)]
+pub(super) struct Common {
     template: Template,
     source: String,
+}
+
+impl Common {
+    fn read(bytes: &[u8]) -> Result<Self, Damage> {
+        let (source, template) = postcard::from_bytes(bytes)
+            .map_err(|_| Damage::Content { section: "template", why: "it cannot be read" })?;
+        Ok(Self { template, source })
+    }
+
+    /// Of tasks that a program made, with the bytes that stand for it in a bundle.
+    pub(super) fn of_program(template: Template) -> (Self, Vec<u8>) {
+        let source = String::new();
+        let bytes =
+            postcard::to_stdvec(&(&source, &template)).expect("a template holds nothing that cannot be written");
+        (Self { template, source }, bytes)
+    }
 }
 
 impl fmt::Debug for Bundle {
@@ -102,31 +126,49 @@ impl Bundle {
         // SAFETY: a bundle file is written under another name, synced, renamed and never changed or cut afterwards,
         // so the mapped bytes stay as they are. Whoever damages files in a run's folder on purpose can end the run.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Self::from_parts(Bytes::Mapped(map), true).map_err(damaged)
+        Self::checked(Bytes::Mapped(map), None).map_err(damaged)
     }
 
     /// A slice that travelled, or a whole bundle in memory.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Bundle, BundleError> {
-        Self::from_parts(Bytes::Owned(bytes), true).map_err(|damage| BundleError::Slice { damage })
+        Self::from_bytes_after(bytes, None)
+    }
+
+    /// The same, behind another that may well have the same template.
+    pub fn from_bytes_after(bytes: Vec<u8>, before: Option<&Bundle>) -> Result<Bundle, BundleError> {
+        Self::checked(Bytes::Owned(bytes), before).map_err(|damage| BundleError::Slice { damage })
+    }
+
+    fn checked(bytes: Bytes, before: Option<&Bundle>) -> Result<Bundle, Damage> {
+        let sections = layout::check(bytes.as_slice(), true)?;
+        let template = &bytes.as_slice()[sections.template.clone()];
+        let common = match before {
+            Some(before) if before.template_bytes() == template => before.common.clone(),
+            _ => Arc::new(Common::read(template)?),
+        };
+        let bundle = Bundle { bytes, sections, common };
+        if bundle.is_symbolic() == bundle.entries().is_empty() || bundle.held().is_empty() {
+            return Ok(bundle);
+        }
+        Err(Damage::Content { section: "index", why: "it does not fit the kind of the tasks" })
     }
 
     /// What this process has just put together.
     ///
     /// # Panics
     /// Where it is no bundle.
-    pub(super) fn assembled(bytes: Vec<u8>) -> Bundle {
-        Self::from_parts(Bytes::Owned(bytes), false).expect("it was put together in this process")
+    pub(super) fn assembled(bytes: Vec<u8>, common: Arc<Common>) -> Bundle {
+        let sections = layout::check(&bytes, false).expect("it was put together in this process");
+        Bundle { bytes: Bytes::Owned(bytes), sections, common }
     }
 
-    fn from_parts(bytes: Bytes, verify: bool) -> Result<Bundle, Damage> {
-        let sections = layout::check(bytes.as_slice(), verify)?;
-        let (source, template): (String, Template) = postcard::from_bytes(&bytes.as_slice()[sections.template.clone()])
-            .map_err(|_| Damage::Content { section: "template", why: "it cannot be read" })?;
-        let bundle = Bundle { bytes, sections, template, source };
-        if bundle.template.is_symbolic() == bundle.entries().is_empty() || bundle.held().is_empty() {
-            return Ok(bundle);
-        }
-        Err(Damage::Content { section: "index", why: "it does not fit the kind of the tasks" })
+    /// Whether the tasks of both have the same template, and it lies here only once.
+    pub fn shares_template(&self, other: &Bundle) -> bool {
+        Arc::ptr_eq(&self.common, &other.common)
+    }
+
+    fn template_bytes(&self) -> &[u8] {
+        &self.bytes.as_slice()[self.sections.template.clone()]
     }
 
     fn header(&self) -> &Header {
@@ -146,7 +188,7 @@ impl Bundle {
     }
 
     pub(super) fn template(&self) -> &Template {
-        &self.template
+        &self.common.template
     }
 
     /// The positions held here: all of them, or those of the slice.
@@ -183,17 +225,17 @@ impl Bundle {
 
     /// What a user calls the task: the array's own number, otherwise the position.
     pub fn label(&self, index: u64) -> u64 {
-        self.template.label(index)
+        self.common.template.label(index)
     }
 
     /// The position of what a user calls a task.
     pub fn position_of_label(&self, label: u64) -> Option<u64> {
-        self.template.position_of_label(label, self.len())
+        self.common.template.position_of_label(label, self.len())
     }
 
     /// Line of the task in its source, from 1, where there are lines.
     pub fn line(&self, index: u64) -> Option<u64> {
-        if matches!(self.template.kind, Kind::EachLine { has_lines: false, .. }) {
+        if matches!(self.common.template.kind, Kind::EachLine { has_lines: false, .. }) {
             return None;
         }
         self.index_entry(index).map(|entry| index + 1 + u64::from(entry.skipped.get()))
@@ -201,7 +243,7 @@ impl Bundle {
 
     /// Where the tasks came from, for messages: `tasks.txt`, `standard input`, `--array 0-99`.
     pub fn source(&self) -> &str {
-        &self.source
+        &self.common.source
     }
 
     fn index_entry(&self, index: u64) -> Option<&Entry> {
@@ -256,7 +298,7 @@ impl Bundle {
 
     /// What a task takes that does not say so itself.
     pub fn default_resources(&self) -> Resources {
-        self.template.shape.resources
+        self.common.template.shape.resources
     }
 
     /// What an attempt on that slot runs.
@@ -265,22 +307,22 @@ impl Bundle {
     /// When the task is not held here.
     pub fn command(&self, index: u64, slot: u32) -> Command {
         assert!(self.covers(index), "task {index} is not in {self:?}");
-        self.template.command(index, self.entry(index), SlotText::Number(slot))
+        self.common.template.command(index, self.entry(index), SlotText::Number(slot))
     }
 
     /// The functions that tasks call, by their numbers; none where all tasks are processes.
     pub fn functions(&self) -> &[String] {
-        self.template.kind.functions()
+        self.common.template.kind.functions()
     }
 
     /// Whether every task calls the same function, which no line of a list names.
     pub fn called_by_all(&self) -> bool {
-        self.template.kind.call().is_some()
+        self.common.template.kind.call().is_some()
     }
 
     /// The number of the function that a task calls; `None` where the task is not held here or calls none.
     pub fn function_of(&self, index: u64) -> Option<u32> {
-        match &self.template.kind {
+        match &self.common.template.kind {
             Kind::Json { .. } => Some(CallEntry::read(self.entry(index)?)?.function),
             kind => kind.call().map(|_| 0),
         }
@@ -288,13 +330,13 @@ impl Bundle {
 
     /// The time limit of each task that says none itself.
     pub fn timeout(&self) -> Option<std::time::Duration> {
-        self.template.timeout
+        self.common.template.timeout
     }
 
     /// What the function is given for a task; empty where the task is not held here or calls none. What has to be made is
     /// made in `row`, in place of what was there.
     pub fn call_payload<'a>(&'a self, index: u64, row: &'a mut Vec<u8>) -> &'a [u8] {
-        self.template.payload(index, self.entry(index), row)
+        self.common.template.payload(index, self.entry(index), row)
     }
 
     /// Whether some tasks held here are processes.
@@ -309,7 +351,7 @@ impl Bundle {
     /// When the task is not held here.
     pub fn put_command(&self, index: u64, out: &mut Vec<u8>) {
         assert!(self.covers(index), "task {index} is not in {self:?}");
-        self.template.put_command(index, self.entry(index), out);
+        self.common.template.put_command(index, self.entry(index), out);
     }
 
     /// The keys of a task list that make this task again. `{%}` becomes `$MYRIARCH_SLOT` in a shell line.
@@ -318,12 +360,12 @@ impl Bundle {
     /// When the task is not held here.
     pub fn task_json(&self, index: u64) -> serde_json::Map<String, serde_json::Value> {
         assert!(self.covers(index), "task {index} is not in {self:?}");
-        self.template.task_to_write(index, self.entry(index)).to_json()
+        self.common.template.task_to_write(index, self.entry(index)).to_json()
     }
 
     /// Whether tasks have no texts of their own, only positions.
     pub fn is_symbolic(&self) -> bool {
-        self.template.is_symbolic()
+        self.common.template.is_symbolic()
     }
 
     /// Bytes of text in the smallest slice that holds this task: those of the task, or of the whole bundle where tasks have
@@ -341,7 +383,7 @@ impl Bundle {
     /// When a task of the range is not held here.
     pub fn first_of(&self, range: IndexRange, bytes: u64) -> IndexRange {
         self.assert_holds(range);
-        if self.template.is_symbolic() || range.is_empty() {
+        if self.is_symbolic() || range.is_empty() {
             return range;
         }
         let place = |index: u64| (index - self.held().start) as usize;
@@ -358,7 +400,7 @@ impl Bundle {
     /// When a task of the range is not held here.
     pub fn extract(&self, range: IndexRange) -> Vec<u8> {
         self.assert_holds(range);
-        if self.template.is_symbolic() || range == self.held() {
+        if self.is_symbolic() || range == self.held() {
             return self.bytes.as_slice().to_vec();
         }
         let place = |index: u64| (index - self.held().start) as usize;
@@ -378,7 +420,7 @@ impl Bundle {
         header.start.set(range.start);
         header.end.set(range.end);
         let payload = &self.payload()[start as usize..end as usize];
-        layout::assemble(header, payload, &entries, &runs, &self.bytes.as_slice()[self.sections.template.clone()])
+        layout::assemble(header, payload, &entries, &runs, self.template_bytes())
     }
 }
 

@@ -1,11 +1,12 @@
 //! Bundles that a program makes in memory: calls with payloads of their own, calls of an array, processes.
 
-use super::bundle::{Bundle, Shape};
+use super::bundle::{Bundle, Common, Shape};
 use super::command::Program;
 use super::json::{JsonTask, parse_task};
 use super::layout::{self, Entry, Header, MAGIC, RunRecord, VERSION};
 use super::source::MAX_TASKS;
 use super::template::{Call, Kind, ProgramPattern, Template};
+use std::sync::Arc;
 use std::time::Duration;
 use zerocopy::FromZeros;
 
@@ -14,6 +15,17 @@ use zerocopy::FromZeros;
 pub struct PartBuilder {
     payload: Vec<u8>,
     entries: Vec<Entry>,
+    /// What the tasks of the last bundle called, and had in common: most often the next ones have it too.
+    last: Option<(Option<String>, PartCommon)>,
+}
+
+/// What the tasks of a bundle have in common.
+#[derive(Debug)]
+struct PartCommon {
+    shape: Shape,
+    common: Arc<Common>,
+    /// As it stands in a bundle.
+    bytes: Vec<u8>,
 }
 
 impl PartBuilder {
@@ -52,14 +64,10 @@ impl PartBuilder {
     /// A bundle whose tasks call this function; or of processes, where there is none. The builder is empty
     /// again.
     pub fn finish(&mut self, function: Option<&str>, shape: Shape) -> Bundle {
-        let kind = match function {
-            Some(name) => {
-                let call = Call { function: name.to_owned(), argument: Vec::new() };
-                Kind::EachLine { has_lines: false, program: ProgramPattern::Call(call) }
-            }
-            None => Kind::Json { functions: Vec::new() },
-        };
-        let bundle = assemble(kind, self.len(), &self.payload, &self.entries, shape);
+        let last = self.last.take().filter(|(name, last)| name.as_deref() == function && last.shape == shape);
+        let (name, common) = last.unwrap_or_else(|| (function.map(str::to_owned), PartCommon::new(function, shape)));
+        let bundle = common.assemble(self.len(), &self.payload, &self.entries);
+        self.last = Some((name, common));
         self.payload.clear();
         self.entries.clear();
         // Programs make many bundles, and few of them go on for long.
@@ -76,7 +84,8 @@ impl PartBuilder {
 pub fn array_of_calls(function: &str, argument: &[u8], first: u64, tasks: u64, shape: Shape) -> Bundle {
     assert!(tasks <= MAX_TASKS, "{tasks} tasks in an array");
     let call = Call { function: function.to_owned(), argument: argument.to_vec() };
-    assemble(Kind::Array { first, step: 1, program: ProgramPattern::Call(call) }, tasks, &[], &[], shape)
+    let kind = Kind::Array { first, step: 1, program: ProgramPattern::Call(call) };
+    PartCommon::of_kind(kind, shape).assemble(tasks, &[], &[])
 }
 
 /// A process as an entry for a [`PartBuilder`].
@@ -95,18 +104,38 @@ pub fn process_entry(
     parse_task(&entry).map(|_| entry)
 }
 
-fn assemble(kind: Kind, tasks: u64, payload: &[u8], entries: &[Entry], shape: Shape) -> Bundle {
-    let template = Template { kind, env: Vec::new(), cwd: None, stdin: None, timeout: None, shape, tells_cores: false };
-    let template = postcard::to_stdvec(&("", &template)).expect("a template holds nothing that cannot be written");
-    let mut header = Header::new_zeroed();
-    header.magic = MAGIC;
-    header.version.set(VERSION);
-    header.len.set(tasks);
-    header.end.set(tasks);
-    header.max_cores.set(shape.resources.cores);
-    header.max_gpus.set(shape.resources.gpus);
-    let runs = [RunRecord::new(tasks, shape)];
-    Bundle::assembled(layout::assemble(header, payload, entries, if tasks == 0 { &[] } else { &runs }, &template))
+impl PartCommon {
+    /// Of calls of this function, each with a payload of its own; or of processes.
+    fn new(function: Option<&str>, shape: Shape) -> Self {
+        let kind = match function {
+            Some(name) => {
+                let call = Call { function: name.to_owned(), argument: Vec::new() };
+                Kind::EachLine { has_lines: false, program: ProgramPattern::Call(call) }
+            }
+            None => Kind::Json { functions: Vec::new() },
+        };
+        Self::of_kind(kind, shape)
+    }
+
+    fn of_kind(kind: Kind, shape: Shape) -> Self {
+        let template =
+            Template { kind, env: Vec::new(), cwd: None, stdin: None, timeout: None, shape, tells_cores: false };
+        let (common, bytes) = Common::of_program(template);
+        Self { shape, common: Arc::new(common), bytes }
+    }
+
+    fn assemble(&self, tasks: u64, payload: &[u8], entries: &[Entry]) -> Bundle {
+        let mut header = Header::new_zeroed();
+        header.magic = MAGIC;
+        header.version.set(VERSION);
+        header.len.set(tasks);
+        header.end.set(tasks);
+        header.max_cores.set(self.shape.resources.cores);
+        header.max_gpus.set(self.shape.resources.gpus);
+        let runs = [RunRecord::new(tasks, self.shape)];
+        let runs: &[RunRecord] = if tasks == 0 { &[] } else { &runs };
+        Bundle::assembled(layout::assemble(header, payload, entries, runs, &self.bytes), self.common.clone())
+    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub struct Calls {
     /// Added to what the bundle calls a task, for what the user calls it.
     pub first: u64,
     /// What they call, by the numbers that the bundle gives.
-    pub functions: Vec<Function>,
+    pub functions: Arc<[Function]>,
 }
 
 impl std::fmt::Debug for Calls {
