@@ -268,7 +268,7 @@ fn a_panic_inside_of_a_function_is_said_and_ends_nothing_but_its_task() {
         SAID.fetch_add(1, Ordering::Relaxed);
     }));
     start::end_with_panics();
-    let calls = Calls { bundle: Arc::new(written.bundle), base: 0, first: 0, functions: vec![function] };
+    let calls = Calls { bundle: Arc::new(written.bundle), base: 0, first: 0, functions: Arc::new([function]) };
     slots.start(&[0], Arc::new(calls), IndexRange::new(0, 2), 1);
     let (deadline, mut ended) = (Instant::now() + Duration::from_secs(30), Vec::new());
     while ended.is_empty() && Instant::now() < deadline {

@@ -555,7 +555,7 @@ mod tests {
 
     impl Tested {
         fn start(&mut self, slots: &[u32], bundle: Arc<Bundle>, range: IndexRange, attempt: u32) {
-            let calls = Calls { bundle, base: 0, first: 0, functions: vec![self.function.clone()] };
+            let calls = Calls { bundle, base: 0, first: 0, functions: Arc::new([self.function.clone()]) };
             self.slots.start(slots, Arc::new(calls), range, attempt);
         }
 
