@@ -47,7 +47,7 @@ done
 step "all tests, without MPI"
 tests --workspace --no-default-features
 step "integration tests, MPICH"
-with_mpi mpich tests --target-dir target-mpich --test '*'
+MYRIARCH_TEST_LAUNCHES=mpi with_mpi mpich tests --target-dir target-mpich --test '*'
 step "documentation tests"
 with_mpi openmpi cargo test --workspace --doc
 step "all tests, Open MPI"

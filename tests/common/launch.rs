@@ -63,9 +63,12 @@ impl Launch {
         ])
     }
 
-    /// Those of them that this build can do: without MPI there is no mpiexec.
+    /// Those of them that this build can do: without MPI there is no mpiexec. With `MYRIARCH_TEST_LAUNCHES=mpi` only those
+    /// under MPI: what runs without a launcher is the same under every MPI, and need not be seen again under each.
     pub fn possible(some: &[Launch]) -> Vec<Launch> {
-        some.iter().copied().filter(|launch| launch.mpi_ranks == 0 || cfg!(feature = "mpi")).collect()
+        let all = std::env::var_os("MYRIARCH_TEST_LAUNCHES").is_none_or(|which| which != "mpi");
+        let can = |launch: &Launch| if launch.is_mpi() { cfg!(feature = "mpi") } else { all || !cfg!(feature = "mpi") };
+        some.iter().copied().filter(can).collect()
     }
 
     /// Threads, and MPI where there is MPI: for what does not depend on the number of ranks.
