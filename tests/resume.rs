@@ -240,7 +240,7 @@ fn who_asks_twice_to_stop_does_not_want_to_wait_for_the_grace() {
         let world = World::new();
         let run = start_tasks(&world, launch, &["--grace", "1h"]);
         world.alone(&["stop", "run"]).with(0).says_once("grace time");
-        world.alone(&["stop", "run", "--wait"]).with(3).says_once("again to stop: running tasks are ended now");
+        world.alone(&["stop", "run", "--wait"]).with(3).says_once("again to stop: running tasks get no more time");
         run.wait().with(3);
         stopped_then_resumed(&world, launch, "stop");
     }

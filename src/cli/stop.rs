@@ -42,10 +42,10 @@ pub fn main(args: Args) -> anyhow::Result<i32> {
 fn said(dir: &str, request: StopRequest, is_second: bool) -> String {
     match (request, is_second) {
         (StopRequest::WithGrace, _) => {
-            format!("asked {dir} to stop; running tasks get their grace time (ask again to end them now)")
+            format!("asked {dir} to stop; running tasks get their grace time (ask again to give them no more)")
         }
-        (StopRequest::Now, false) => format!("asked {dir} to stop; running tasks are ended now"),
-        (StopRequest::Now, true) => format!("asked {dir} again to stop: running tasks are ended now"),
+        (StopRequest::Now, false) => format!("asked {dir} to stop; running tasks get no more time"),
+        (StopRequest::Now, true) => format!("asked {dir} again to stop: running tasks get no more time"),
     }
 }
 

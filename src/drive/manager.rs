@@ -98,6 +98,18 @@ impl Default for DrainPatience {
     }
 }
 
+impl DrainPatience {
+    /// With tasks that nobody can kill: it is no use to wait for them for long.
+    pub fn with_calls() -> Self {
+        Self { with_tasks: Duration::from_secs(10), ..Self::default() }
+    }
+
+    /// All of it.
+    fn whole(self) -> Duration {
+        self.with_tasks + self.with_ranks
+    }
+}
+
 /// How a run ended, and what is still to be said of it.
 pub struct RunEnd {
     status: i32,
@@ -189,6 +201,8 @@ pub(super) struct ManagerRole {
     slots: u64,
     grace: Duration,
     patience: DrainPatience,
+    /// Some tasks are calls in the ranks themselves, which cannot be killed.
+    has_calls: bool,
     /// When the walltime asks for the end, and the grace that it leaves.
     walltime: Option<(u64, Duration)>,
     /// A drain that writing made necessary is ended by force at this time.
@@ -217,8 +231,8 @@ pub(super) struct ManagerRole {
 const CHORE_US: u64 = 100_000;
 /// How often the folder is looked at for a request to stop.
 const LOOK_US: u64 = 500_000;
-/// How often `progress.json` is written.
-const PROGRESS_US: u64 = 2_000_000;
+/// How often `progress.json` is written: with the looks of `status --follow`, what is shown is never older than a second.
+const PROGRESS_US: u64 = 500_000;
 
 impl ManagerRole {
     pub(super) fn new(
@@ -300,6 +314,7 @@ impl ManagerRole {
             slots: facts.slots,
             grace,
             patience,
+            has_calls: !shared.isolate && !shared.functions.is_empty(),
             walltime,
             force_us: None,
             drain_told: false,
@@ -498,10 +513,12 @@ impl ManagerRole {
         }
         if let (Some(why), false) = (self.machine.draining(), self.drain_told) {
             self.drain_told = true;
+            self.next_progress_us = now;
             let ends = *self.grace_ends_us.get_or_insert(now + self.grace.as_micros() as u64);
             let grace = Duration::from_micros(ends.saturating_sub(now));
             tracing::info!("drain: {why}; {} tasks run and get {:.1} s", self.running(), grace.as_secs_f64());
-            self.observer.draining(why, grace, self.running());
+            let waited_for = self.has_calls.then(|| self.patience.whole());
+            self.observer.draining(why, grace, self.running(), waited_for);
         }
         for trouble in self.printer.iter().flat_map(Printer::troubles) {
             self.observer.note(&trouble);

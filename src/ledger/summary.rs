@@ -99,7 +99,7 @@ pub struct LongTask {
     pub seconds: f64,
 }
 
-/// `progress.json`: rewritten every few seconds.
+/// `progress.json`: rewritten twice a second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// What the run is doing.

@@ -165,8 +165,9 @@ impl Observer {
         }
     }
 
-    /// Says that no new task is started, why, and what the running ones get.
-    pub fn draining(&mut self, why: EndedBy, grace: Duration, running: u64) {
+    /// Says that no new task is started, why, and what the running ones get. Those that cannot be ended are `waited_for` so
+    /// long beyond it.
+    pub fn draining(&mut self, why: EndedBy, grace: Duration, running: u64, waited_for: Option<Duration>) {
         let why = match why {
             EndedBy::Complete => "all tasks are handed out",
             EndedBy::Walltime => "the walltime is near",
@@ -175,13 +176,17 @@ impl Observer {
             EndedBy::MaxFails => "too many tasks failed",
             EndedBy::Disk => "files cannot be written",
         };
-        let rest = match (running, grace) {
+        let ones = |one: &str, more: &str| match running {
+            1 => format!("1 running one {one}"),
+            n => format!("{} running ones {more}", count(n)),
+        };
+        let rest = match (running, grace + waited_for.unwrap_or_default()) {
             (0, _) => "none is running".to_owned(),
-            (n, Duration::ZERO) => {
-                format!("{} running {} ended now", count(n), if n == 1 { "one is" } else { "ones are" })
+            (_, Duration::ZERO) => ones("is ended now", "are ended now"),
+            (_, time) if waited_for.is_some() => {
+                format!("{}, {} at most", ones("is waited for", "are waited for"), whole(time))
             }
-            (1, _) => format!("1 running one gets {}", whole(grace)),
-            (n, _) => format!("{} running ones get {}", count(n), whole(grace)),
+            (_, time) => format!("{} {}", ones("gets", "get"), whole(time)),
         };
         self.note(&format!("{why}: no new tasks; {rest}"));
     }

@@ -213,15 +213,17 @@ fn only_the_first_failure_is_told_at_once_and_all_are_grouped() {
 #[test]
 fn a_drain_is_one_line() {
     let (mut observer, paper) = started();
-    observer.draining(EndedBy::Walltime, Duration::from_secs(20), 12);
-    observer.draining(EndedBy::Disk, Duration::from_secs(90), 1);
-    observer.draining(EndedBy::Stop, Duration::ZERO, 2);
-    observer.draining(EndedBy::MaxFails, Duration::from_secs(20), 0);
+    observer.draining(EndedBy::Walltime, Duration::from_secs(20), 12, None);
+    observer.draining(EndedBy::Disk, Duration::from_secs(90), 1, None);
+    observer.draining(EndedBy::Stop, Duration::ZERO, 2, None);
+    observer.draining(EndedBy::Stop, Duration::from_secs(5), 1, Some(Duration::from_secs(20)));
+    observer.draining(EndedBy::MaxFails, Duration::from_secs(20), 0, None);
     assert_eq!(
         paper.news(),
         "myriarch: the walltime is near: no new tasks; 12 running ones get 20 s\n\
          myriarch: files cannot be written: no new tasks; 1 running one gets 1 min 30 s\n\
          myriarch: asked to stop: no new tasks; 2 running ones are ended now\n\
+         myriarch: asked to stop: no new tasks; 1 running one is waited for, 25 s at most\n\
          myriarch: too many tasks failed: no new tasks; none is running\n"
     );
 }
