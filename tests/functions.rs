@@ -94,7 +94,9 @@ fn a_function_of_a_shared_object_is_given_its_task_and_gives_value_and_status() 
         ended.says_once("first failure: task 2 (numbers:3)");
         let values = outputs(&world, "run");
         let text = |index: usize| values[index]["stdout"].as_str().unwrap();
-        assert_eq!([text(0), text(1), text(2), text(3)], ["0: 1\n", "1: 4\n", "no squares of -3\n", "3: 0.25\n"]);
+        assert_eq!([text(0), text(1), text(2), text(3)], ["0: 1\n", "1: 4\n", "", "3: 0.25\n"]);
+        assert_eq!(values[2]["stderr"], "no squares of -3\n", "what failed says why");
+        assert!(world.read("run/failed.jsonl").contains(r#""stderr_tail":"no squares of -3\n""#));
         let rows = tasks(&world, "run");
         assert_eq!(rows[2]["status"], "exit:3");
         assert!(rows[0]["seconds"].is_number());
@@ -124,7 +126,7 @@ MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
             assert_eq!(statuses, ["ok", "exit:-1"], "{call}, {}", launch.name);
             let values = outputs(&world, out);
             assert_eq!(values[0]["stdout"], "x".repeat(65536));
-            assert_eq!(values[1]["stdout"], "the value is larger than there is room for\n");
+            assert_eq!(values[1]["stderr"], "the value is larger than there is room for\n");
         }
     }
 }
@@ -150,7 +152,7 @@ MYRIARCH_TASK_EXPORT int prints(struct myriarch_task *task)
     world.alone(&["run", "--out", "run", "--array", "0-9", "--call", "prints.so:prints"]).with(1);
     let values = outputs(&world, "run");
     assert!(values[0]["stdout"].as_str().unwrap().ends_with("xy"));
-    assert!(values[1..].iter().all(|row| row["stdout"] == "no room"), "{:?}", values[3]);
+    assert!(values[1..].iter().all(|row| row["stderr"] == "no room"), "{:?}", values[3]);
 }
 
 #[test]
@@ -580,7 +582,7 @@ fn what_is_recorded_is_the_user_s_choice() {
     let words = ["run", "--out", "failed", "--record", "failures", "--array", "0-9", "--call", "builtin:spin"];
     world.alone(&words).with(1);
     let said =
-        |value: &serde_json::Value| value["stdout"].as_str().unwrap().ends_with("is no number of microseconds\n");
+        |value: &serde_json::Value| value["stderr"].as_str().unwrap().ends_with("is no number of microseconds\n");
     assert!(outputs(&world, "failed").iter().all(said));
 }
 
@@ -595,5 +597,5 @@ fn the_example_of_a_shared_object_aligns_sequences() {
     let values = outputs(&world, "run");
     let text = |index: usize| values[index]["stdout"].as_str().unwrap();
     assert_eq!([text(0), text(1), text(2)], ["8\n", "6\n", "0\n"]);
-    assert_eq!(text(3), "there is no tab between two sequences\n");
+    assert_eq!(values[3]["stderr"], "there is no tab between two sequences\n");
 }

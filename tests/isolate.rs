@@ -75,12 +75,13 @@ fn a_crash_costs_one_task_and_is_told_as_the_signal_that_it_was() {
             assert_eq!((&row["status"], &row["attempts"]), (&end_of(index_of(row)).into(), &1.into()), "{row}");
         }
         for row in outputs(&world, "run") {
-            let (index, value) = (index_of(&row), row["stdout"].as_str().unwrap());
-            match end_of(index) {
-                "ok" => assert_eq!(value, format!("{index}\n")),
-                "exit:3" | "exit:0" => assert_eq!(value, "the function ended its process\n"),
-                _ => assert_eq!(value, ""),
-            }
+            let index = index_of(&row);
+            let (value, error) = match end_of(index) {
+                "ok" => (format!("{index}\n"), ""),
+                "exit:3" | "exit:0" => (String::new(), "the function ended its process\n"),
+                _ => (String::new(), ""),
+            };
+            assert_eq!((&row["stdout"], &row["stderr"]), (&value.into(), &error.into()));
         }
     }
 }
@@ -94,7 +95,8 @@ fn what_is_recorded_is_the_user_s_choice_here_too() {
         world.alone(&[&words[..], &["--record", record]].concat()).with(1);
         let rows = tasks(&world, record);
         assert!(rows.iter().all(|row| row["status"] == end_of(index_of(row))), "{record}");
-        let values = outputs(&world, record).iter().filter(|row| row["stdout"] != "").count();
+        let is_kept = |row: &&Value| row["stdout"] != "" || row["stderr"] != "";
+        let values = outputs(&world, record).iter().filter(is_kept).count();
         assert_eq!(values, expected, "{record}");
     }
 }

@@ -111,11 +111,11 @@ struct myriarch_outcome {
     int ok;
     // "ok", "exit:3", "signal:9", "panic: WHY", "cancelled" and the like.
     const char *status;
-    // What the function gave, also where it failed; of a process, standard output. Nothing is known of its alignment.
+    // What the function gave where it ended well; of a process, standard output. Nothing is known of its alignment.
     const void *value;
     // Its length.
     size_t value_bytes;
-    // Standard error of a process.
+    // What the function gave where it failed; of a process, standard error.
     const void *error_output;
     // Its length.
     size_t error_output_bytes;

@@ -54,7 +54,8 @@ struct myriarch_task {
     const void *payload;    /* its line, its row, its values of --grid with commas between ("2,0.5"), or what --call-arg
                                says; no NUL ends it; not to be changed or kept */
     size_t payload_bytes;
-    void *value;            /* room for what the task gives back; printed by `myriarch output` */
+    void *value;            /* room for what the task gives back; printed by `myriarch output`, or by
+                               `myriarch output --stderr` where the task fails */
     size_t value_capacity;  /* bytes of room */
     size_t value_bytes;     /* set this to what was written; 0 at the start */
     uint32_t attempt;       /* from 1 */

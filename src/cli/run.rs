@@ -177,7 +177,7 @@ pub struct TaskArgs {
     #[arg(long, value_name = "FUNCTION", conflicts_with = "command", help_heading = TASKS)]
     call: Option<OsString>,
     /// With --call: the payload of the tasks of --array
-    #[arg(long, value_name = "BYTES", requires = "call", help_heading = TASKS)]
+    #[arg(long, value_name = "BYTES", requires = "call", conflicts_with_all = ["each_line", "grid", "table"], help_heading = TASKS)]
     call_arg: Option<OsString>,
     /// A process of each slot calls functions, so that a crash costs one task
     ///

@@ -296,7 +296,8 @@ impl WorkerRole {
             if recording != Recording::None {
                 outcome.started_unix_us = failed.started_unix_us;
                 outcome.duration_us = failed.duration_us;
-                outcome.stdout = Captured { head: failed.value.len() as u64, dropped: 0, bytes: failed.value };
+                // What it has to say now is why.
+                outcome.stderr = Captured { head: failed.value.len() as u64, dropped: 0, bytes: failed.value };
             }
             self.block.push(&outcome);
         }

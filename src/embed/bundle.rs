@@ -99,7 +99,7 @@ impl<V: DeserializeOwned> Outcome<V> {
     pub fn value(&self) -> Result<V, TaskError> {
         let index = self.raw.index;
         if self.raw.status != Status::Ok {
-            let said = String::from_utf8_lossy(&self.raw.stdout.bytes).trim_end().to_owned();
+            let said = String::from_utf8_lossy(&self.raw.stderr.bytes).trim_end().to_owned();
             return Err(TaskError::Failed { index, status: self.raw.status.clone(), said });
         }
         postcard::from_bytes(&self.raw.stdout.bytes).map_err(|error| TaskError::Value { index, why: error.to_string() })

@@ -81,7 +81,7 @@ struct BatchSize {
 }
 
 impl BatchSize {
-    const TARGET_US: u64 = 10_000;
+    const TARGET_US: u64 = 20_000;
     const MOST_TASKS: u64 = 1 << 18;
 
     fn adapt(&mut self, ended: u64, took_us: u64) {

@@ -49,11 +49,11 @@ pub struct myriarch_outcome {
     pub ok: c_int,
     /// "ok", "exit:3", "signal:9", "panic: WHY", "cancelled" and the like.
     pub status: *const c_char,
-    /// What the function gave, also where it failed; of a process, standard output. Nothing is known of its alignment.
+    /// What the function gave where it ended well; of a process, standard output. Nothing is known of its alignment.
     pub value: *const c_void,
     /// Its length.
     pub value_bytes: usize,
-    /// Standard error of a process.
+    /// What the function gave where it failed; of a process, standard error.
     pub error_output: *const c_void,
     /// Its length.
     pub error_output_bytes: usize,

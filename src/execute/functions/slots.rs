@@ -193,7 +193,7 @@ struct Running {
 }
 
 /// A batch that takes longer than this is cut: what waits in it can go elsewhere. Twice what a batch should take.
-const LONG: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_millis(40);
 /// Stack of a thread: functions were written for a main thread, which has 8 MiB as a rule.
 const STACK_BYTES: usize = 16 << 20;
 /// A batch ends when what it leaves behind has grown to this size.
