@@ -31,6 +31,16 @@ impl Counts {
     pub fn ended(self) -> u64 {
         self.ok + self.failed + self.cancelled
     }
+
+    /// Counts these as well.
+    pub fn add(&mut self, run: EndedRun) {
+        let count = match run.class {
+            OutcomeClass::Ok => &mut self.ok,
+            OutcomeClass::Failed => &mut self.failed,
+            OutcomeClass::Cancelled => &mut self.cancelled,
+        };
+        *count += run.range.len();
+    }
 }
 
 /// The account. A task has at most one outcome per round: the first wins, a second is refused and counted.
