@@ -353,7 +353,7 @@ mod tests {
             ranks: 2,
             nodes: 1,
             slots: 2,
-            longest: vec![LongTask { index: 7, node: "n1".into(), seconds: 3.2 }],
+            longest: vec![LongTask { index: 7, bundle: None, node: "n1".into(), seconds: 3.2 }],
         }
     }
 

@@ -93,6 +93,9 @@ impl fmt::Display for RunState {
 pub struct LongTask {
     /// The index, as users know it.
     pub index: u64,
+    /// In a session: the program's number of its bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<u64>,
     /// Where it runs.
     pub node: String,
     /// For how long so far.
