@@ -5,6 +5,7 @@ use super::keeper::Keeper;
 use super::plan::Shared;
 use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerError, LedgerState, Loaded, Owner, OwnerError, Record, RunDir,
+    SubmittedPart,
 };
 use crate::schedule::{Report, Section};
 use crate::task::{BundleId, Captured, EndedBy, EndedRun, Extent, IndexRange, Outcome, OutcomeClass, Status};
@@ -140,9 +141,17 @@ impl DurableLedger {
         }
     }
 
-    /// Journals what lies durably in segments; gives what has become durable, in the order of the journal.
-    pub(super) fn release(&mut self) -> Vec<Told> {
-        while let Some(section) = self.keeper.pop() {
+    /// Journals that tasks were submitted; not before they are durable.
+    pub(super) fn submitted(&mut self, part: SubmittedPart) {
+        let record = Record::Submitted(part);
+        self.state.apply(&record);
+        self.journal.append(&record);
+    }
+
+    /// Journals what lies durably in segments, of tasks below `known`, which the journal knows; gives what has become
+    /// durable, in the order of the journal.
+    pub(super) fn release(&mut self, known: u64) -> Vec<Told> {
+        while let Some(section) = self.keeper.pop_if(|section| section.runs.iter().all(|run| run.range.end <= known)) {
             let runs = self.state.accept(self.round, &section.runs);
             if !runs.is_empty() {
                 let record = Record::Ended { round: self.round, extent: section.extent, runs: runs.clone() };

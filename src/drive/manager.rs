@@ -315,7 +315,7 @@ impl ManagerRole {
 
     /// Tells what has become durable.
     pub(super) fn release(&mut self, now: u64, out: &mut Outbox) {
-        for Told { extent, runs } in self.ledger.release() {
+        for Told { extent, runs } in self.ledger.release(u64::MAX) {
             self.figures.last_record_us = now;
             if let (Some(printer), Some(extent)) = (&mut self.printer, extent) {
                 printer.print(extent, runs);
@@ -468,6 +468,7 @@ impl ManagerRole {
     fn progress_at(&mut self, now: u64, state: RunState) -> Progress {
         let longest = self.longest.top(now, 10).into_iter().map(|run| LongTask {
             index: self.bundle.label(run.index),
+            bundle: None,
             node: name_of(&self.nodes, run.node),
             seconds: f64::from(run.seconds),
         });

@@ -2,22 +2,25 @@
 //! others run them until rank 0 is done.
 
 use super::DriveError;
-use super::memory::MemoryManager;
+use super::memory::{Kept, MemoryManager, Taken};
 use super::parts::{FindFunction, Parts};
 use super::plan::{Keep, Layout, LayoutOptions, RankReport, Shared};
 use super::rank::{CallsBy, RankLoop};
+use super::session_dir::SessionDir;
 use super::stage::{OnStage, Stage};
 use crate::execute::functions::{Function, Recording, find_builtin, missing};
 use crate::execute::{Pin, Spawner};
 use crate::fabric::Fabric;
-use crate::ledger::Counts;
+use crate::ledger::{Counts, ExtentReader, LedgerError, RunDir};
 use crate::schedule::{Role, decode, encode};
 use crate::task::{Bundle, IndexRange, Outcome, Rank, Shape};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What rank 0 decides of a session.
 #[derive(Clone, Debug)]
@@ -46,6 +49,17 @@ pub struct SessionSettings {
     /// makes no calls of MPI on rank 0 then as long as the session is open. (With `MPI_THREAD_MULTIPLE` it may, and need not
     /// ask; with less than `SERIALIZED` nobody talks for it.)
     pub talks_on: bool,
+    /// The folder in which tasks and outcomes are kept, so that a later start of the program can go on with them. Without one
+    /// they are in memory only.
+    pub dir: Option<PathBuf>,
+    /// Goes on with what lies in [`dir`](Self::dir); without it, a folder that holds a session is an error. Where nothing was
+    /// begun, the session starts.
+    pub resume: bool,
+    /// With `resume`: tasks that failed are put back and run again.
+    pub retry_failed: bool,
+    /// With a DIR: most time between an outcome being written, which is when the program is told, and being synced, so that
+    /// it survives the node as well. Zero: it is synced before the program is told.
+    pub sync: Duration,
 }
 
 impl Default for SessionSettings {
@@ -62,6 +76,10 @@ impl Default for SessionSettings {
             max_unread_bytes: 1 << 30,
             max_waiting_bytes: 256 << 20,
             talks_on: false,
+            dir: None,
+            resume: false,
+            retry_failed: false,
+            sync: Duration::from_secs(1),
         }
     }
 }
@@ -108,6 +126,29 @@ pub enum SessionError {
     /// An argument that cannot be sent, or a process that can be none; why.
     #[error("{0}")]
     Argument(String),
+    /// The session is gone on with, and this task is another one than that which was submitted under its number before.
+    #[error(
+        "task {task} of bundle {bundle} is not the one that lies in the session's DIR: go on with the same tasks, in the \
+             same order, or in another DIR"
+    )]
+    Differs {
+        /// The number of the bundle: the first that was opened has 0.
+        bundle: usize,
+        /// The number of the task in it.
+        task: u64,
+    },
+    /// Someone asked the session to stop (`myriarch stop`): no more tasks are started. It can be gone on with.
+    #[error("the session was asked to stop; it can be gone on with in its DIR")]
+    Stopped,
+    /// The DIR cannot be written or read; what and why. No more tasks are started.
+    #[error("{0}")]
+    Dir(String),
+}
+
+impl From<LedgerError> for SessionError {
+    fn from(error: LedgerError) -> Self {
+        SessionError::Dir(error.to_string())
+    }
 }
 
 /// Most bytes kept of a stream of a process: outcomes travel in messages.
@@ -148,9 +189,10 @@ pub fn enter(
     settings: &SessionSettings,
 ) -> Result<Entered, DriveError> {
     let names = functions.keys().cloned().collect();
+    let began = Instant::now();
     let introduction = Introduction { report: report.clone(), spawns: spawner.is_some(), names };
     let told = fabric.gather(encode(&introduction))?;
-    let mut spawns = false;
+    let (mut spawns, mut dir) = (false, None);
     let plan: Option<Plan> = told.map(|told| {
         let all: Vec<Introduction> = told
             .iter()
@@ -158,7 +200,12 @@ pub fn enter(
             .collect::<Result<_, _>>()
             .map_err(|_| DriveError::Plan.to_string())?;
         spawns = all.iter().all(|one| one.spawns);
-        plan(&all, settings).map(Box::new)
+        let mut shared = plan(&all, settings)?;
+        dir = SessionDir::open(settings, &*fabric)?;
+        if let Some(dir) = &dir {
+            dir.plan(&mut shared, settings);
+        }
+        Ok(Box::new(shared))
     });
     let told = fabric.broadcast(plan.map(|plan| encode(&plan)))?;
     let shared = match decode::<Plan>(&told).map_err(|_| DriveError::Plan)? {
@@ -170,16 +217,39 @@ pub fn enter(
     };
     let names: Vec<String> = functions.keys().cloned().collect();
     let is_manager = fabric.rank() == Rank::MANAGER;
+    let made = dir.as_ref().filter(|dir| dir.is_new).map(|dir| dir.dir.clone());
     let (mut rank, ready) = rank_of(fabric, spawner, functions, &shared)?;
-    if let Some(trouble) = rank.first_trouble(ready.err().map(|error| error.to_string()))? {
+    let ready = ready.and_then(|()| dir.map(|dir| keep_in(&mut rank, dir, &shared, began)).transpose());
+    let (reader, trouble) = match ready {
+        Ok(reader) => (reader, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    if let Some(trouble) = rank.first_trouble(trouble)? {
         rank.finish().1.finish(false);
+        // Nothing ran in it.
+        let _ = made.map(RunDir::discard);
         return Err(DriveError::Unfit(trouble));
     }
     if is_manager {
-        return Ok(Entered::Manager(Session::open(rank, &shared, names, spawns, settings)?));
+        return Ok(Entered::Manager(Session::open(rank, &shared, names, spawns, (settings, reader))?));
     }
     rank.play_to_the_end()?.finish().1.finish(false);
     Ok(Entered::Left)
+}
+
+/// Has rank 0 keep the session in its DIR.
+fn keep_in(
+    rank: &mut RankLoop<MemoryManager>,
+    dir: SessionDir,
+    shared: &Shared,
+    began: Instant,
+) -> Result<ExtentReader, DriveError> {
+    let (kept, reader, nodes) = Kept::start(dir, shared, began, &rank.wake)?;
+    if let Some(manager) = &mut rank.manager {
+        manager.set_nodes(nodes);
+        manager.keep_in(kept, &mut rank.parts)?;
+    }
+    Ok(reader)
 }
 
 fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, String> {
@@ -259,7 +329,10 @@ pub struct Session {
     slots: u64,
     ranks: u32,
     max_waiting_bytes: u64,
+    max_unread_bytes: u64,
     talks_on: bool,
+    /// Reads outcomes from the DIR, where there is one.
+    reader: RefCell<Option<ExtentReader>>,
     /// Where MPI was started for one thread, the session stays in that thread.
     stays: PhantomData<*const ()>,
 }
@@ -273,7 +346,7 @@ impl Session {
         shared: &Shared,
         names: Vec<String>,
         spawns: bool,
-        settings: &SessionSettings,
+        (settings, reader): (&SessionSettings, Option<ExtentReader>),
     ) -> Result<Self, DriveError> {
         rank.set_full_bytes(settings.max_unread_bytes);
         rank.open();
@@ -281,8 +354,19 @@ impl Session {
         let ranks = shared.layout.ranks.len() as u32;
         let (widest, slots) = (shared.layout.widest(), shared.layout.slots());
         let stage = Some(Stage::new(rank, talks_on)?);
-        let max_waiting_bytes = settings.max_waiting_bytes;
-        Ok(Self { stage, names, spawns, widest, slots, ranks, max_waiting_bytes, talks_on, stays: PhantomData })
+        Ok(Self {
+            stage,
+            names,
+            spawns,
+            widest,
+            slots,
+            ranks,
+            max_waiting_bytes: settings.max_waiting_bytes,
+            max_unread_bytes: settings.max_unread_bytes,
+            talks_on,
+            reader: RefCell::new(reader),
+            stays: PhantomData,
+        })
     }
 
     fn enter(&self) -> OnStage<'_, RankLoop<MemoryManager>> {
@@ -336,15 +420,18 @@ impl Session {
         if manager.is_closed(bundle) {
             return Err(SessionError::Closed);
         }
+        if let Some(why) = manager.ends_early() {
+            return Err(why);
+        }
         if manager.live_bytes() > self.max_waiting_bytes {
             let enough = self.max_waiting_bytes / 2;
             self.go_on(&mut rank, |manager| (manager.live_bytes() <= enough).then_some(()))?;
         }
         let manager = manager_of(&mut rank);
-        let number = manager.submit(bundle, entry);
+        let number = manager.submit(bundle, entry)?;
         let starts = manager.has_appetite();
         if rank.since_turn() > TURN {
-            rank.turn_once()?;
+            turn(&mut rank)?;
         } else if starts {
             rank.push();
         }
@@ -361,10 +448,12 @@ impl Session {
         if manager.is_closed(bundle) {
             return Err(SessionError::Closed);
         }
-        manager.submit_array(bundle, first, array);
+        if let Some(why) = manager.ends_early() {
+            return Err(why);
+        }
+        manager.submit_array(bundle, first, array)?;
         manager.close(bundle);
-        rank.turn_once()?;
-        Ok(())
+        turn(&mut rank)
     }
 
     /// No more tasks will be added to the bundle.
@@ -378,22 +467,35 @@ impl Session {
     /// # Errors
     /// The session is broken, or outcomes of other bundles fill the memory.
     pub fn take(&self, bundle: usize, waits: bool) -> Result<Vec<Outcome>, SessionError> {
-        let mut rank = self.enter();
-        if manager_of(&mut rank).has_outcomes(bundle) {
-            return Ok(manager_of(&mut rank).take_outcomes(bundle));
-        }
-        manager_of(&mut rank).send_on(bundle);
-        if !waits {
-            rank.turn_once()?;
-            let outcomes = manager_of(&mut rank).take_outcomes(bundle);
-            if outcomes.is_empty() && rank.is_full() {
-                return Err(SessionError::Unread { bytes: manager_of(&mut rank).unread_bytes() });
+        let taken = {
+            let mut rank = self.enter();
+            if manager_of(&mut rank).has_outcomes(bundle) {
+                manager_of(&mut rank).take_outcomes(bundle)
+            } else {
+                manager_of(&mut rank).send_on(bundle);
+                self.take_next(&mut rank, bundle, waits)?
             }
-            return Ok(outcomes);
+        };
+        // Files are read while the rank talks on.
+        match (taken, &mut *self.reader.borrow_mut()) {
+            (Taken::Here(outcomes), _) => Ok(outcomes),
+            (Taken::Kept(due), Some(reader)) => Ok(due.read(reader)?),
+            (Taken::Kept(_), None) => Err(SessionError::Ended),
         }
-        self.go_on(&mut rank, |manager| {
-            (manager.has_outcomes(bundle) || manager.has_ended(bundle)).then(|| manager.take_outcomes(bundle))
-        })
+    }
+
+    fn take_next(&self, rank: &mut RankLoop<MemoryManager>, bundle: usize, waits: bool) -> Result<Taken, SessionError> {
+        if waits {
+            return self.go_on(rank, |manager| {
+                (manager.has_outcomes(bundle) || manager.has_ended(bundle)).then(|| manager.take_outcomes(bundle))
+            });
+        }
+        turn(rank)?;
+        let manager = manager_of(rank);
+        if !manager.has_outcomes(bundle) && manager.unread_bytes() > self.max_unread_bytes {
+            return Err(SessionError::Unread { bytes: manager.unread_bytes() });
+        }
+        Ok(manager.take_outcomes(bundle))
     }
 
     /// Waits until outcomes of one of the bundles wait to be taken, or one of them has ended; its place in the list. None
@@ -429,7 +531,7 @@ impl Session {
     /// The session is broken.
     pub fn counts(&self, bundle: usize) -> Result<(u64, Counts), SessionError> {
         let mut rank = self.enter();
-        rank.turn_once()?;
+        turn(&mut rank)?;
         Ok(manager_of(&mut rank).counts(bundle))
     }
 
@@ -441,8 +543,7 @@ impl Session {
     pub fn cancel(&self, bundle: usize, numbers: IndexRange) -> Result<(), SessionError> {
         let mut rank = self.enter();
         rank.by_manager(|manager, now, parts, out| manager.cancel(now, bundle, numbers, parts, out));
-        rank.turn_once()?;
-        Ok(())
+        turn(&mut rank)
     }
 
     /// The program takes no outcomes of this bundle any more.
@@ -466,7 +567,7 @@ impl Session {
     /// # Errors
     /// The session is broken.
     pub fn progress(&self) -> Result<(), SessionError> {
-        Ok(self.enter().turn_once()?)
+        turn(&mut self.enter())
     }
 
     /// Goes on until `look` finds something.
@@ -480,12 +581,16 @@ impl Session {
             if found.is_none() {
                 found = rank.manager.as_mut().and_then(&mut look);
             }
-            found.is_some() || rank.is_full()
+            found.is_some() || manager_of(rank).unread_bytes() > self.max_unread_bytes
         })?;
         match found {
             Some(found) => Ok(found),
-            None if rank.is_full() => Err(SessionError::Unread { bytes: manager_of(rank).unread_bytes() }),
-            None => Err(SessionError::Ended),
+            None => {
+                let (manager, most) = (manager_of(rank), self.max_unread_bytes);
+                let unread = Some(manager.unread_bytes()).filter(|bytes| *bytes > most);
+                let unread = unread.map(|bytes| SessionError::Unread { bytes });
+                Err(unread.or_else(|| manager.ends_early()).unwrap_or(SessionError::Ended))
+            }
         }
     }
 
@@ -501,13 +606,13 @@ impl Session {
     fn end(&mut self, waits: bool) -> Result<(), SessionError> {
         let Some(stage) = self.stage.take() else { return Ok(()) };
         let mut rank = stage.enter();
-        // What comes now is taken by nobody.
-        rank.set_full_bytes(u64::MAX);
         rank.by_manager(|manager, now, parts, out| manager.end(now, waits, parts, out));
         let ended = rank.checked_run_until(|_| false);
         drop(rank);
-        stage.close().finish().1.finish(ended.is_err());
-        Ok(ended?)
+        let (kept, fabric) = stage.close().finish();
+        fabric.finish(ended.is_err());
+        ended?;
+        kept.unwrap_or(Ok(())).map_err(SessionError::Dir)
     }
 }
 
@@ -517,6 +622,14 @@ impl Drop for Session {
         if let Err(error) = self.end(false) {
             tracing::error!("{error}");
         }
+    }
+}
+
+/// Takes up what is there, unless the session has ended.
+fn turn(rank: &mut RankLoop<MemoryManager>) -> Result<(), SessionError> {
+    match manager_of(rank).ends_early().filter(|_| rank.is_over()) {
+        Some(why) => Err(why),
+        None => Ok(rank.turn_once()?),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The tasks of a session's DIR as users know them.
 
 use super::dir::RunDir;
-use super::parts::Row;
-use crate::task::Bundle;
+use super::parts::{Row, SubmittedPart};
+use crate::task::{Bundle, IndexRange};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 
@@ -26,10 +26,15 @@ impl RowTasks {
         part.map_or((0, position), |part| (part.bundle, part.label(position)))
     }
 
-    /// The position of a task of a bundle.
-    pub fn position(&self, bundle: u64, label: u64) -> Option<u64> {
-        let of_bundle = self.row.parts().iter().filter(|part| part.bundle == bundle);
-        of_bundle.into_iter().find_map(|part| part.position(label))
+    /// The positions of the tasks `first` to `last` of a bundle, as far as there are any.
+    pub fn positions(&self, bundle: u64, first: u64, last: u64) -> Vec<IndexRange> {
+        let within = |part: &SubmittedPart| {
+            let end = part.first + part.range.len();
+            let (from, to) = (first.max(part.first), end.min(last.saturating_add(1)));
+            let position = |label: u64| part.range.start + (label - part.first);
+            (from < to).then(|| IndexRange::new(position(from), position(to)))
+        };
+        self.row.parts().iter().filter(|part| part.bundle == bundle).filter_map(within).collect()
     }
 
     /// The keys of a task list that say this task, and its bundle; only the bundle, where the task cannot be read.
