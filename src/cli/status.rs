@@ -3,7 +3,9 @@
 
 use super::dir::{DirArg, print};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED};
-use crate::ledger::{Counts, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, SessionInfo, Summary};
+use crate::ledger::{
+    Counts, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, SessionInfo, Summary,
+};
 use crate::observe::stopped_by;
 use crate::observe::text::{count, of, precise, rate, resume_command, whole};
 use crate::task::EndedBy;

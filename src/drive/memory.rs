@@ -4,14 +4,17 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `dir` | what is different with a DIR |
-//! | `kept` | what goes there, and what was told and lies there |
+//! | `kept` | what goes there |
+//! | `due` | what was told and lies there until the program takes it |
 //! | `again` | what earlier starts left there, for a program that submits it again |
 
 mod again;
 mod dir;
+mod due;
 mod kept;
 
-pub(super) use kept::{Due, Kept};
+use due::Due;
+pub(super) use kept::Kept;
 
 use super::parts::{PartPlace, Parts};
 use super::roles::{Outbox, Outgoing};
@@ -132,8 +135,8 @@ pub(super) struct MemoryManager {
 pub(super) enum Taken {
     /// Here they are.
     Here(Vec<Outcome>),
-    /// They are to be read.
-    Kept(Due),
+    /// They are to be read: so many at most. What is left is put back.
+    Kept(Due, usize),
 }
 
 impl MemoryManager {
@@ -327,7 +330,7 @@ impl MemoryManager {
     /// Some outcomes of a bundle, in the order in which they came; none where none wait.
     pub(super) fn take_outcomes(&mut self, number: usize) -> Taken {
         match self.kept.as_mut().and_then(|kept| kept.take_due(number)) {
-            Some(due) => Taken::Kept(due),
+            Some((due, most)) => Taken::Kept(due, most),
             None => Taken::Here(self.take_arrived(number)),
         }
     }

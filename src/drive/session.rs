@@ -41,7 +41,7 @@ pub struct SessionSettings {
     pub recording: Recording,
     /// Bytes kept of each stream of a process.
     pub max_output: u64,
-    /// Bytes of outcomes that nobody has taken, above which no more are taken up.
+    /// Bytes of outcomes that nobody has taken, above which no more are taken up. With a DIR they wait there, without limit.
     pub max_unread_bytes: u64,
     /// Bytes of tasks that have not ended, above which [`Session::submit`] waits.
     pub max_waiting_bytes: u64,
@@ -479,8 +479,12 @@ impl Session {
         // Files are read while the rank talks on.
         match (taken, &mut *self.reader.borrow_mut()) {
             (Taken::Here(outcomes), _) => Ok(outcomes),
-            (Taken::Kept(due), Some(reader)) => Ok(due.read(reader)?),
-            (Taken::Kept(_), None) => Err(SessionError::Ended),
+            (Taken::Kept(mut due, most), Some(reader)) => {
+                let outcomes = due.read(most, reader)?;
+                manager_of(&mut self.enter()).put_back(bundle, due);
+                Ok(outcomes)
+            }
+            (Taken::Kept(..), None) => Err(SessionError::Ended),
         }
     }
 

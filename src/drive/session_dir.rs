@@ -23,31 +23,33 @@ impl SessionDir {
     /// Why the session cannot be kept there.
     pub(super) fn open(settings: &SessionSettings, fabric: &dyn Fabric) -> Result<Option<Self>, String> {
         let Some(path) = &settings.dir else { return Ok(None) };
+        // The program may go elsewhere.
+        let path = &std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let is_new = !RunDir::holds_run(path);
         let dir = if is_new { RunDir::create(Some(path)) } else { opened(path, settings.resume)? };
         let dir = dir.map_err(|error| error.to_string())?;
-        match Self::take(dir.clone(), is_new, fabric) {
+        // What another one has taken meanwhile is not to be discarded.
+        let owner = Owner::acquire(&dir).map_err(|error| error.to_string())?;
+        match Self::begin(dir.clone(), owner, is_new, fabric) {
             Err(why) if is_new => {
                 let _ = dir.discard();
                 Err(why)
             }
-            taken => taken.map(Some),
+            begun => begun.map(Some),
         }
     }
 
     /// What every rank is told of it.
     pub(super) fn plan(&self, shared: &mut Shared, settings: &SessionSettings) {
-        let path = self.dir.path();
         let reopens = settings.retry_failed && !self.loaded.state.failed.is_empty();
-        shared.dir = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        shared.dir = self.dir.path().to_owned();
         shared.generation = self.owner.generation();
         shared.round = self.loaded.state.round + u32::from(reopens);
         shared.first_segment = self.loaded.next_segment;
         shared.sync = settings.sync;
     }
 
-    fn take(dir: RunDir, is_new: bool, fabric: &dyn Fabric) -> Result<Self, String> {
-        let owner = Owner::acquire(&dir).map_err(|error| error.to_string())?;
+    fn begin(dir: RunDir, owner: Owner, is_new: bool, fabric: &dyn Fabric) -> Result<Self, String> {
         let loaded = load(&dir).map_err(|error| error.to_string())?;
         loaded.notes().iter().for_each(|note| tracing::warn!("{}: {note}", dir.path().display()));
         dir.begin().map_err(|error| error.to_string())?;

@@ -207,7 +207,7 @@ fn another_task_than_before_is_refused_by_bundle_and_number() {
         };
         world.enter(|session| {
             let mut bundle = session.open(&world.square).unwrap();
-            (0..50).for_each(|n| drop(bundle.submit(&n).unwrap()));
+            (0..50).for_each(|n| assert_eq!(bundle.submit(&n).unwrap(), n));
             differs(bundle.submit(&51).unwrap_err(), 0, 50);
             assert_eq!(bundle.submit(&50).unwrap(), 50, "the right one is taken all the same");
             differs(session.array(&world.square, 11..21, &1).map(drop).unwrap_err(), 1, 11);
@@ -301,7 +301,7 @@ fn a_session_that_is_asked_to_stop_says_so_and_can_be_gone_on_with() {
         program
             .on_threads(3, &settings, |session| {
                 let mut bundle = session.open(&slow).unwrap();
-                (0..100).for_each(|n| drop(bundle.submit(&n).unwrap()));
+                (0..100).for_each(|n| assert_eq!(bundle.submit(&n).unwrap(), n));
                 assert_eq!(taken(&mut bundle).len(), 100);
             })
             .unwrap();
@@ -322,5 +322,52 @@ fn outcomes_that_nobody_takes_wait_in_the_folder_and_stop_nothing() {
         };
         world.enter_with(&settings, play).unwrap();
         world.enter_with(&settings, play).unwrap();
+    });
+}
+
+#[test]
+fn what_was_cancelled_stays_cancelled() {
+    within_deadline(|| {
+        let world = World::new();
+        let (go, wait) = crossbeam_channel::unbounded::<()>();
+        let mut program = world.program.clone();
+        let calls = world.calls.clone();
+        let hold = program.function("hold", move |_, _: u64| {
+            let _ = wait.recv_timeout(DEADLINE);
+            calls.fetch_add(1, Ordering::SeqCst);
+        });
+        let play = |session: &Session| {
+            let mut bundle = session.map(&hold, 0..1_000).unwrap();
+            bundle.cancel(500..1_000).unwrap();
+            (0..1_000).for_each(|_| go.send(()).unwrap());
+            let counts = bundle.wait().unwrap();
+            assert!(counts.cancelled > 0 && counts.ended() == 1_000, "{counts:?}");
+            (counts, taken(&mut bundle))
+        };
+        let first = program.on_threads(3, &world.settings(), play).unwrap();
+        assert_eq!(world.calls(), first.0.ok);
+        let again = program.on_threads(3, &world.settings(), play).unwrap();
+        assert!(again == first && world.calls() == 0);
+    });
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_ends_the_session_with_the_reason() {
+    within_deadline(|| {
+        let world = World::new();
+        // What the first start wants to write its parts to.
+        std::fs::create_dir_all(world.path().join("parts.1")).unwrap();
+        let ended = world.enter_with(&world.settings(), |session| {
+            let error = loop {
+                if let Err(error) = session.call(&world.square, &1) {
+                    break error.to_string();
+                }
+            };
+            assert!(error.contains("parts.1"), "{error}");
+            assert!(matches!(session.open(&world.square).unwrap().submit(&1), Err(SessionError::Dir(_))));
+        });
+        assert!(ended.unwrap_err().to_string().contains("parts.1"));
+        std::fs::remove_dir(world.path().join("parts.1")).unwrap();
+        world.enter(|session| assert_eq!(session.call(&world.square, &3).unwrap(), 9));
     });
 }

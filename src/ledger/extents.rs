@@ -4,11 +4,22 @@ use super::dir::RunDir;
 use super::error::LedgerError;
 use super::segment::{SegmentFile, segment_path};
 use super::state::StartInfo;
-use crate::task::{Extent, IndexRange, Outcome};
-use std::collections::HashMap;
+use crate::task::{Extent, Outcome};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-/// Outcomes by position; none where it was given.
-type Kept = Vec<(u64, Option<Outcome>)>;
+/// Extents that are held: a program may take outcomes of several bundles in turn.
+const HELD: usize = 8;
+
+/// The outcomes of an extent.
+#[derive(Debug)]
+struct Held {
+    extent: Extent,
+    round: u32,
+    /// In the order of the file; none where it was given.
+    outcomes: Vec<Option<Outcome>>,
+    /// All before this place were given.
+    given: usize,
+}
 
 /// Reads the outcomes of one DIR.
 #[derive(Debug)]
@@ -16,8 +27,8 @@ pub struct ExtentReader {
     dir: RunDir,
     /// For each earlier start: its table of nodes as positions in the present one.
     node_tables: HashMap<u32, Vec<u32>>,
-    /// The extent that was read last, with what was not asked for yet, by position: the next is as a rule of the same.
-    last: Option<((Extent, u32), Kept)>,
+    /// The one that was read last stands at the end.
+    held: VecDeque<Held>,
 }
 
 impl ExtentReader {
@@ -33,46 +44,65 @@ impl ExtentReader {
         };
         let node_tables =
             starts.iter().map(|start| (start.generation, start.nodes.iter().map(&mut place_of).collect())).collect();
-        Self { dir, node_tables, last: None }
+        Self { dir, node_tables, held: VecDeque::new() }
     }
 
-    /// The outcomes of these tasks, whose records of this round lie there. Each task is asked for once.
+    /// Gives outcomes of this round that lie there and are wanted, each once, in the order in which they were kept; no more
+    /// than so many.
     ///
     /// # Errors
-    /// The extent cannot be read or is damaged, or the record of a task is not there.
-    pub fn read(&mut self, extent: Extent, round: u32, wanted: &[IndexRange]) -> Result<Vec<Outcome>, LedgerError> {
-        if self.last.as_ref().is_none_or(|(read, _)| *read != (extent, round)) {
-            let outcomes = self.read_all(extent, round)?;
-            self.last = Some(((extent, round), outcomes));
+    /// The extent cannot be read or is damaged.
+    pub fn read(
+        &mut self,
+        extent: Extent,
+        round: u32,
+        most: usize,
+        is_wanted: impl Fn(u64) -> bool,
+    ) -> Result<Vec<Outcome>, LedgerError> {
+        let known = self.held.iter().position(|held| (held.extent, held.round) == (extent, round));
+        let mut held = match known.and_then(|at| self.held.remove(at)) {
+            Some(held) => held,
+            None => Held { extent, round, outcomes: self.read_all(extent, round)?, given: 0 },
+        };
+        let mut given = Vec::new();
+        for outcome in &mut held.outcomes[held.given..] {
+            if given.len() == most {
+                break;
+            }
+            given.extend(outcome.take_if(|outcome| is_wanted(outcome.index)));
         }
-        let kept = self.last.as_mut().map_or(&mut [][..], |(_, kept)| kept);
-        let mut outcomes = Vec::new();
-        for index in wanted.iter().flat_map(|range| range.start..range.end) {
-            let found = kept.binary_search_by_key(&index, |(index, _)| *index).ok().and_then(|at| kept[at].1.take());
-            outcomes.push(found.ok_or_else(|| {
-                let path = segment_path(&self.dir.segments(), extent.segment);
-                LedgerError::RecordMissing { index, path, offset: extent.offset }
-            })?);
+        held.given += held.outcomes[held.given..].iter().take_while(|outcome| outcome.is_none()).count();
+        if held.given < held.outcomes.len() {
+            self.held.push_back(held);
         }
-        Ok(outcomes)
+        while self.held.len() > HELD {
+            self.held.pop_front();
+        }
+        Ok(given)
     }
 
-    fn read_all(&self, extent: Extent, round: u32) -> Result<Kept, LedgerError> {
+    /// That the record of a task is not where it should be.
+    pub fn missing(&self, index: u64, extent: Extent) -> LedgerError {
+        let path = segment_path(&self.dir.segments(), extent.segment);
+        LedgerError::RecordMissing { index, path, offset: extent.offset }
+    }
+
+    fn read_all(&self, extent: Extent, round: u32) -> Result<Vec<Option<Outcome>>, LedgerError> {
         let file = SegmentFile::open(&self.dir.segments(), extent.segment)?;
         let (mut outcomes, mut payload, mut at) = (Vec::new(), Vec::new(), extent.offset);
+        // The first record of a task is the one that counts.
+        let mut seen = HashSet::new();
         while at < extent.end() {
             let header = file.header(at, extent.end())?;
             if header.round == round {
                 file.payload(&header, at, &mut payload)?;
                 let records = header.records(&payload).map_err(|error| error.at(&file.path, at))?;
-                outcomes.extend(records.map(|record| self.placed(record.to_outcome(), header.start)));
+                let first = records.filter(|record| seen.insert(record.index));
+                outcomes.extend(first.map(|record| Some(self.placed(record.to_outcome(), header.start))));
             }
             at += header.total_bytes();
         }
-        // Stable: the first record of a task is the one that counts.
-        outcomes.sort_by_key(|outcome| outcome.index);
-        outcomes.dedup_by_key(|outcome| outcome.index);
-        Ok(outcomes.into_iter().map(|outcome| (outcome.index, Some(outcome))).collect())
+        Ok(outcomes)
     }
 
     /// The outcome with its node as a position in the present table.

@@ -178,3 +178,140 @@ impl PartsWriter {
         self.appender.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{eventually, ok};
+    use super::super::{BlockBuilder, JournalWriter, Record, SegmentWriter, load};
+    use super::*;
+    use crate::task::{EndedRun, OutcomeClass, PartBuilder};
+
+    const SYNC: Duration = Duration::from_secs(3600);
+
+    /// One start of a session that submits parts of ten tasks; those that are to have ended have.
+    struct Start {
+        generation: u32,
+        row_len: u64,
+        parts: PartsWriter,
+        journal: JournalWriter,
+        segment: SegmentWriter,
+    }
+
+    impl Start {
+        fn new(dir: &RunDir, generation: u32) -> Self {
+            let loaded = load(dir).unwrap();
+            let wake = Wake::new().unwrap();
+            let mut journal = JournalWriter::start(dir, generation, &loaded, SYNC, wake.clone()).unwrap();
+            let (row_len, first_segment) = (loaded.row().len(), loaded.next_segment);
+            journal.append(&Record::Start {
+                generation,
+                started_unix_us: 1,
+                tasks: row_len,
+                nodes: Vec::new(),
+                first_segment,
+                segments: 1,
+            });
+            let segment = SegmentWriter::new(&dir.segments(), first_segment, SYNC, wake.clone());
+            Self { generation, row_len, parts: PartsWriter::new(dir, generation, SYNC, wake), journal, segment }
+        }
+
+        fn submit(&mut self, bundle: u64, first: u64, is_journaled: bool) -> IndexRange {
+            let mut builder = PartBuilder::default();
+            (first..first + 10).for_each(|label| builder.push(label.to_string().as_bytes()));
+            let tasks = builder.finish(Some("f"), Shape::CALL);
+            let (generation, offset, len) = self.parts.append(tasks.extract(tasks.held()));
+            let range = IndexRange::new(self.row_len, self.row_len + 10);
+            self.row_len = range.end;
+            let (function, shape) = (Some("f".to_owned()), Shape::CALL);
+            let part = SubmittedPart { generation, offset, len, bundle, first, function, shape, range };
+            if is_journaled {
+                self.journal.append(&Record::Submitted(part));
+            }
+            range
+        }
+
+        /// These tasks end; the journal may not know yet.
+        fn end(&mut self, range: IndexRange, is_journaled: bool) {
+            let mut block = BlockBuilder::new(self.generation, 0);
+            (range.start..range.end).for_each(|index| block.push(&ok(index)));
+            let extent = Some(self.segment.append(block.finish()));
+            if is_journaled {
+                let runs = vec![EndedRun { range, class: OutcomeClass::Ok }];
+                self.journal.append(&Record::Ended { round: 0, extent, runs });
+            }
+        }
+
+        /// All of it is written, and the process is killed.
+        fn is_killed(self) {
+            eventually("written", || self.parts.queued_bytes() + self.journal.queued_bytes() == 0);
+            self.parts.finish().unwrap();
+            self.segment.finish().unwrap();
+            self.journal.finish().unwrap();
+        }
+    }
+
+    fn dir() -> (tempfile::TempDir, RunDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(Some(&folder.path().join("session"))).unwrap();
+        (folder, dir)
+    }
+
+    #[test]
+    fn a_row_goes_on_over_any_number_of_starts() {
+        let (_folder, dir) = dir();
+        for generation in 1..=4 {
+            let mut start = Start::new(&dir, generation);
+            let range = start.submit(u64::from(generation) % 2, 10 * u64::from(generation / 2), true);
+            start.end(IndexRange::new(range.start, range.start + 4), generation % 2 == 0);
+            start.is_killed();
+        }
+        let loaded = load(&dir).unwrap();
+        assert_eq!((loaded.row().len(), loaded.state.tasks, loaded.state.ended.len()), (40, 40, 16));
+        for part in loaded.row().parts() {
+            let tasks = part.read(&dir).unwrap();
+            let label = part.label(part.range.start + 3);
+            assert_eq!(tasks.entry(3), Some(label.to_string().as_bytes()));
+            assert_eq!((part.position(label), part.position(part.first + 10)), (Some(part.range.start + 3), None));
+        }
+        let order: Vec<u64> = loaded.ends().map(|(run, ..)| run.range.start).collect();
+        assert_eq!(order, [0, 10, 20, 30], "as they were kept");
+    }
+
+    #[test]
+    fn positions_that_the_journal_never_knew_are_given_away_again_without_their_outcomes() {
+        let (_folder, dir) = dir();
+        let mut start = Start::new(&dir, 1);
+        start.submit(0, 0, true);
+        let unknown = start.submit(0, 10, false);
+        start.end(unknown, false);
+        start.is_killed();
+        for generation in 2..=3 {
+            let mut start = Start::new(&dir, generation);
+            let range = start.submit(1, 10 * u64::from(generation - 2), true);
+            assert_eq!(range.start, unknown.start + 10 * u64::from(generation - 2));
+            start.is_killed();
+            assert!(load(&dir).unwrap().state.ended.is_empty(), "it was another task that ended there");
+        }
+    }
+
+    #[test]
+    fn a_part_that_did_not_survive_takes_the_rest_of_the_row_along() {
+        let (_folder, dir) = dir();
+        let mut start = Start::new(&dir, 1);
+        let ranges = [0, 10, 20].map(|first| start.submit(0, first, true));
+        ranges.into_iter().for_each(|range| start.end(range, true));
+        start.is_killed();
+        let path = dir.parts(1);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let loaded = load(&dir).unwrap();
+        assert_eq!((loaded.row().len(), loaded.state.tasks, loaded.state.ended.len()), (10, 10, 10));
+        assert_eq!(loaded.lost, 20);
+        let mut again = Start::new(&dir, 2);
+        assert_eq!(again.submit(0, 10, true), ranges[1]);
+        again.is_killed();
+        assert_eq!(load(&dir).unwrap().state.ended.len(), 10, "what was lost runs again");
+    }
+}

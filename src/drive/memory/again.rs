@@ -56,6 +56,11 @@ impl Again {
         (Self { dir: dir.clone(), row, places, awaited, ended, begun: HashMap::new() }, order + 1)
     }
 
+    /// Whether the program has submitted all of it again.
+    pub(super) fn is_over(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
     pub(super) fn row(&self) -> &Row {
         &self.row
     }

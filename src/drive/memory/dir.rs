@@ -1,6 +1,7 @@
 //! The manager of a session with a DIR: where it goes other ways than one that keeps outcomes in memory.
 
 use super::again::Present;
+use super::due::Due;
 use super::kept::{Early, Kept};
 use super::{ALL, MemoryManager, Span};
 use crate::drive::SessionError;
@@ -97,6 +98,13 @@ impl MemoryManager {
                 let first = span.first + (start - span.range.start);
                 kept.make_due(span.bundle, IndexRange::new(start, end), first, place);
             }
+        }
+    }
+
+    /// Outcomes of a bundle that were taken and not read.
+    pub(in crate::drive) fn put_back(&mut self, number: usize, due: Due) {
+        if let Some(kept) = self.kept.as_mut().filter(|_| !due.is_empty()) {
+            kept.put_back(number, due);
         }
     }
 

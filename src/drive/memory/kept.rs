@@ -3,6 +3,7 @@
 
 use super::MemoryManager;
 use super::again::{Again, Place};
+use super::due::Due;
 use crate::drive::durable::{DurableLedger, Told};
 use crate::drive::figures::Figures;
 use crate::drive::longest::Longest;
@@ -15,9 +16,7 @@ use crate::ledger::{
     SubmittedPart, write_failed_jsonl,
 };
 use crate::schedule::{Report, Section};
-use crate::task::{
-    Bundle, BundleId, EndedBy, EndedRun, Extent, IndexRange, Outcome, OutcomeClass, RangeSet, Rank, Shape,
-};
+use crate::task::{Bundle, BundleId, EndedBy, EndedRun, IndexRange, OutcomeClass, RangeSet, Rank, Shape};
 use crate::wake::Wake;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -28,36 +27,6 @@ const LOOK_US: u64 = 500_000;
 const PROGRESS_US: u64 = 2_000_000;
 /// What a request to stop leaves running tasks, as long as in a run of the command that is not told otherwise.
 const GRACE_US: u64 = 20_000_000;
-
-/// Outcomes of one bundle that were told and wait to be taken: records of one extent.
-#[derive(Debug)]
-pub(in crate::drive) struct Due {
-    extent: Extent,
-    round: u32,
-    /// Positions, and what the program calls the first of them.
-    tasks: Vec<(IndexRange, u64)>,
-}
-
-impl Due {
-    fn add(&mut self, range: IndexRange, first: u64) {
-        match self.tasks.last_mut() {
-            Some((last, label)) if last.end == range.start && *label + last.len() == first => last.end = range.end,
-            _ => self.tasks.push((range, first)),
-        }
-    }
-
-    /// Reads them.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub(in crate::drive) fn read(&self, reader: &mut ExtentReader) -> Result<Vec<Outcome>, LedgerError> {
-        let wanted: Vec<IndexRange> = self.tasks.iter().map(|(range, _)| *range).collect();
-        let mut outcomes = reader.read(self.extent, self.round, &wanted)?;
-        let labels = self.tasks.iter().flat_map(|(range, first)| *first..*first + range.len());
-        outcomes.iter_mut().zip(labels).for_each(|(outcome, label)| outcome.index = label);
-        Ok(outcomes)
-    }
-}
 
 /// Why a session ends before the program ends it.
 #[derive(Clone, Debug)]
@@ -200,17 +169,23 @@ impl Kept {
     /// These outcomes wait to be taken.
     pub(super) fn make_due(&mut self, bundle: usize, range: IndexRange, first: u64, place: Place) {
         let of_bundle = self.due.entry(bundle).or_default();
-        let new = || Due { extent: place.extent, round: place.round, tasks: Vec::new() };
-        of_bundle.entry(place.order).or_insert_with(new).add(range, first);
+        of_bundle.entry(place.order).or_insert_with(|| Due::new(place)).add(range, first);
     }
 
     pub(super) fn has_due(&self, bundle: usize) -> bool {
         self.due.get(&bundle).is_some_and(|due| !due.is_empty())
     }
 
-    /// The outcomes of a bundle that were kept first.
-    pub(super) fn take_due(&mut self, bundle: usize) -> Option<Due> {
-        self.due.get_mut(&bundle)?.pop_first().map(|(_, due)| due)
+    /// The outcomes of a bundle that were kept first. While the program submits again what earlier starts knew, one at a
+    /// time may be taken: what it submits upon that may have ended before the others.
+    pub(super) fn take_due(&mut self, bundle: usize) -> Option<(Due, usize)> {
+        let (_, due) = self.due.get_mut(&bundle)?.pop_first()?;
+        Some((due, if self.again.is_over() { usize::MAX } else { 1 }))
+    }
+
+    /// Some of them were not read.
+    pub(super) fn put_back(&mut self, bundle: usize, due: Due) {
+        self.due.entry(bundle).or_default().insert(due.order(), due);
     }
 
     /// Nobody takes the outcomes of this bundle.
