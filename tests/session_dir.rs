@@ -5,13 +5,13 @@
 
 mod common;
 
-use common::processes::signal_all;
+use common::processes::{Process, signal_all};
 use common::{Launch, Random, Running, World, eventually, rows, setting, summary, tasks};
-use myriarch::embed::{self, Bundle, Process, Program, Session, Settings, TaskOptions};
+use myriarch::embed::{self, Bundle, Program, Session, Settings, TaskOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Says to the program what to do.
 const ROLE: &str = "MYRIARCH_TEST_SESSION_ROLE";
@@ -86,8 +86,10 @@ fn under_mpi(_: &Program, _: &Settings, _: impl FnOnce(&Session) -> Anything) {
 
 /// A search whose next tasks say upon which outcome they come: they differ, where outcomes come in another order.
 fn campaign(mut search: Bundle<'_, (u64, u64), u64>, mut array: Bundle<'_, (u64, u64), u64>) -> Anything {
+    // Where failed tasks are put back, outcomes come in another order.
+    let first = if role_is("fails") { ALL } else { FIRST };
     let mut submitted = 0;
-    while submitted < FIRST {
+    while submitted < first {
         submitted = 1 + search.submit(&(0, submitted))?;
     }
     let mut told = BTreeSet::new();
@@ -121,7 +123,7 @@ fn differs(mut search: Bundle<'_, (u64, u64), u64>) -> Anything {
 fn processes(session: &Session) -> Anything {
     let mut bundle = session.processes(TaskOptions::default())?;
     for n in 0..20 {
-        bundle.submit(&Process::shell(format!("echo 0:{n} >> ran; echo out {n}; exit {}", n % 2)))?;
+        bundle.submit(&embed::Process::shell(format!("echo 0:{n} >> ran; echo out {n}; exit {}", n % 2)))?;
     }
     let mut told = 0;
     while let Some(outcome) = bundle.next()? {
@@ -176,21 +178,30 @@ fn kill_and_go_on(launch: Launch, rounds: u64) {
         }
     };
     for round in 0..rounds {
-        let pause = Duration::from_millis(random.below(if round % 3 == 2 { 150 } else { 700 }));
+        // Soon, perhaps before there is a folder; or when some more tasks have run.
+        let more = if round % 3 == 2 { 0 } else { 1 + random.below(400) as usize };
+        let pause = Duration::from_micros(random.below(if more == 0 { 500_000 } else { 20_000 }));
         let of_all = random.below(2) == 0;
-        println!("{}, round {round}: {} killed after {pause:?}", launch.name, if of_all { "all" } else { "rank 0" });
+        let who = if of_all { "all" } else { "rank 0" };
+        println!("{}, round {round}: {who} killed {pause:?} after {more} tasks", launch.name);
+        let before = world.lines("ran").len();
         let mut run = start(&world, launch, "campaign");
+        eventually("some tasks have run", || {
+            (world.lines("ran").len() >= before + more || !run.is_running()).then_some(())
+        });
         std::thread::sleep(pause);
         let processes = run.processes();
-        let is_hit = |process: &&common::processes::Process| of_all || process.rank.is_none_or(|rank| rank == 0);
-        // A launcher that dies first might end the ranks well.
-        signal_all(
-            processes.iter().filter(is_hit).filter(|process| process.rank.is_some() || !launch.is_mpi()),
-            "KILL",
-        );
-        if run.is_running() {
-            signal_all(processes.iter().filter(|_| of_all), "KILL");
+        let is_hit = |process: &&Process| {
+            let is_launcher = launch.is_mpi() && process.rank.is_none();
+            !is_launcher && (of_all || process.rank.is_none_or(|rank| rank == 0))
+        };
+        signal_all(processes.iter().filter(is_hit), "KILL");
+        // A launcher ends the other ranks; where it does not come to that, the batch system ends it.
+        let killed = Instant::now();
+        while run.is_running() && !of_all && killed.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(10));
         }
+        signal_all(run.processes().iter(), "KILL");
         run.wait();
         check(&known, &format!("in round {round}"));
         let runs = runs_of_each(&world);

@@ -13,8 +13,7 @@
 //! | `durable` | rank 0's ledger in a DIR |
 //! | `figures` | what progress and summary say of a start |
 //! | `manager` | rank 0's ledger, deadlines and what the user sees |
-//! | `session`, `memory` | the same for programs that bring their own `main`: tasks while others run, outcomes in memory |
-//! | `session_dir` | opens the DIR of a session, where it has one; `memory` has what else belongs to that |
+//! | `session`, `memory` | the same for programs that bring their own `main`: tasks while others run, outcomes in memory or in a DIR |
 //! | `null` | the loop without processes and ledger, to measure it |
 
 mod durable;
@@ -35,7 +34,6 @@ mod roles;
 mod root;
 mod run;
 mod session;
-mod session_dir;
 mod signals;
 mod slots;
 mod stage;

@@ -1,155 +1,38 @@
 //! Sessions: a program's ranks become manager and workers for a while. Rank 0 goes on with the program and submits tasks; the
 //! others run them until rank 0 is done.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `settings` | what rank 0 decides |
+//! | `error` | why a session cannot do what it was asked for |
+//! | `dir` | opening the DIR, where there is one |
+
+mod dir;
+mod error;
+mod settings;
+
+pub(super) use dir::SessionDir;
+pub use error::SessionError;
+pub use settings::SessionSettings;
 
 use super::DriveError;
 use super::memory::{Kept, MemoryManager, Taken};
 use super::parts::{FindFunction, Parts};
 use super::plan::{Keep, Layout, LayoutOptions, RankReport, Shared};
 use super::rank::{CallsBy, RankLoop};
-use super::session_dir::SessionDir;
 use super::stage::{OnStage, Stage};
-use crate::execute::functions::{Function, Recording, find_builtin, missing};
-use crate::execute::{Pin, Spawner};
+use crate::execute::Spawner;
+use crate::execute::functions::{Function, find_builtin, missing};
 use crate::fabric::Fabric;
-use crate::ledger::{Counts, ExtentReader, LedgerError, RunDir};
+use crate::ledger::{Counts, ExtentReader, RunDir};
 use crate::schedule::{Role, decode, encode};
 use crate::task::{Bundle, IndexRange, Outcome, Rank, Shape};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// What rank 0 decides of a session.
-#[derive(Clone, Debug)]
-pub struct SessionSettings {
-    /// Slots on each node, where the program says.
-    pub slots_per_node: Option<u32>,
-    /// Width of a node by hand.
-    pub ranks_per_node: Option<u32>,
-    /// Rank 0's node runs no tasks; where there is one node, rank 0 alone runs none.
-    pub dedicated_manager: bool,
-    /// What slots are bound to.
-    pub pin: Pin,
-    /// Most children of a rank.
-    pub fan_out: u32,
-    /// Ranks that a task may take with it.
-    pub crash_limit: u32,
-    /// What is recorded of calls.
-    pub recording: Recording,
-    /// Bytes kept of each stream of a process.
-    pub max_output: u64,
-    /// Bytes of outcomes that nobody has taken, above which no more are taken up. With a DIR they wait there, without limit.
-    pub max_unread_bytes: u64,
-    /// Bytes of tasks that have not ended, above which [`Session::submit`] waits.
-    pub max_waiting_bytes: u64,
-    /// With `MPI_THREAD_SERIALIZED`: another thread may talk for rank 0 while the program does something else. The program
-    /// makes no calls of MPI on rank 0 then as long as the session is open. (With `MPI_THREAD_MULTIPLE` it may, and need not
-    /// ask; with less than `SERIALIZED` nobody talks for it.)
-    pub talks_on: bool,
-    /// The folder in which tasks and outcomes are kept, so that a later start of the program can go on with them. Without one
-    /// they are in memory only.
-    pub dir: Option<PathBuf>,
-    /// Goes on with what lies in [`dir`](Self::dir); without it, a folder that holds a session is an error. Where nothing was
-    /// begun, the session starts.
-    pub resume: bool,
-    /// With `resume`: tasks that failed are put back and run again.
-    pub retry_failed: bool,
-    /// With a DIR: most time between an outcome being written, which is when the program is told, and being synced, so that
-    /// it survives the node as well. Zero: it is synced before the program is told.
-    pub sync: Duration,
-}
-
-impl Default for SessionSettings {
-    fn default() -> Self {
-        Self {
-            slots_per_node: None,
-            ranks_per_node: None,
-            dedicated_manager: false,
-            pin: Pin::Core,
-            fan_out: 64,
-            crash_limit: 5,
-            recording: Recording::All,
-            max_output: 64 << 20,
-            max_unread_bytes: 1 << 30,
-            max_waiting_bytes: 256 << 20,
-            talks_on: false,
-            dir: None,
-            resume: false,
-            retry_failed: false,
-            sync: Duration::from_secs(1),
-        }
-    }
-}
-
-/// Why a session cannot do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The session is broken: messages cannot be moved any more.
-    #[error(transparent)]
-    Broken(#[from] DriveError),
-    /// Outcomes fill the memory that they may take: those of some bundle have to be taken first, or the bundle dropped.
-    #[error("{bytes} bytes of outcomes wait to be taken, and no more are taken up: take them, or drop their bundles")]
-    Unread {
-        /// How many.
-        bytes: u64,
-    },
-    /// The bundle was closed.
-    #[error("the bundle is closed: no tasks can be added to it")]
-    Closed,
-    /// The session broke before.
-    #[error("the session is broken, as an earlier call said")]
-    Ended,
-    /// A task is larger than any that can be sent.
-    #[error("a task of {bytes} bytes: {MAX_ENTRY_BYTES} is the most")]
-    TooLarge {
-        /// How large it is.
-        bytes: usize,
-    },
-    /// There is no such function.
-    #[error("no function {name:?} is registered; register it on every rank before entering")]
-    NoFunction {
-        /// The name.
-        name: String,
-    },
-    /// Processes cannot be started.
-    #[error("processes cannot be started: call prepare() on every rank before MPI_Init")]
-    NotPrepared,
-    /// No rank has as much as a task takes.
-    #[error("a task takes {what}, and no rank has as much")]
-    Unfit {
-        /// How much.
-        what: String,
-    },
-    /// An argument that cannot be sent, or a process that can be none; why.
-    #[error("{0}")]
-    Argument(String),
-    /// The session is gone on with, and this task is another one than that which was submitted under its number before.
-    #[error(
-        "task {task} of bundle {bundle} is not the one that lies in the session's DIR: go on with the same tasks, in the \
-             same order, or in another DIR"
-    )]
-    Differs {
-        /// The number of the bundle: the first that was opened has 0.
-        bundle: usize,
-        /// The number of the task in it.
-        task: u64,
-    },
-    /// Someone asked the session to stop (`myriarch stop`): no more tasks are started. It can be gone on with.
-    #[error("the session was asked to stop; it can be gone on with in its DIR")]
-    Stopped,
-    /// The DIR cannot be written or read; what and why. No more tasks are started.
-    #[error("{0}")]
-    Dir(String),
-}
-
-impl From<LedgerError> for SessionError {
-    fn from(error: LedgerError) -> Self {
-        SessionError::Dir(error.to_string())
-    }
-}
 
 /// Most bytes kept of a stream of a process: outcomes travel in messages.
 const MAX_OUTPUT_BYTES: u64 = 256 << 20;
@@ -332,7 +215,7 @@ pub struct Session {
     max_unread_bytes: u64,
     talks_on: bool,
     /// Reads outcomes from the DIR, where there is one.
-    reader: RefCell<Option<ExtentReader>>,
+    reader: RefCell<Option<Box<ExtentReader>>>,
     /// Where MPI was started for one thread, the session stays in that thread.
     stays: PhantomData<*const ()>,
 }
@@ -364,7 +247,7 @@ impl Session {
             max_waiting_bytes: settings.max_waiting_bytes,
             max_unread_bytes: settings.max_unread_bytes,
             talks_on,
-            reader: RefCell::new(reader),
+            reader: RefCell::new(reader.map(Box::new)),
             stays: PhantomData,
         })
     }
@@ -481,7 +364,9 @@ impl Session {
             (Taken::Here(outcomes), _) => Ok(outcomes),
             (Taken::Kept(mut due, most), Some(reader)) => {
                 let outcomes = due.read(most, reader)?;
-                manager_of(&mut self.enter()).put_back(bundle, due);
+                if !due.is_empty() {
+                    manager_of(&mut self.enter()).put_back(bundle, due);
+                }
                 Ok(outcomes)
             }
             (Taken::Kept(..), None) => Err(SessionError::Ended),

@@ -326,6 +326,24 @@ fn outcomes_that_nobody_takes_wait_in_the_folder_and_stop_nothing() {
 }
 
 #[test]
+fn what_is_told_is_written_already() {
+    within_deadline(|| {
+        let world = World::new();
+        for sync in [Duration::ZERO, Duration::from_secs(3_600)] {
+            let settings =
+                Settings { sync, dir: Some(world.folder.path().join(format!("{sync:?}"))), ..world.settings() };
+            let counted = |session: &Session, n: u64| {
+                assert_eq!(session.call(&world.square, &n).unwrap(), n * n);
+                let reader = Reader::open(&RunDir::open(settings.dir.as_ref().unwrap()).unwrap()).unwrap();
+                (reader.tasks(), reader.counts().ok)
+            };
+            let main = |session: &Session| (0..50).for_each(|n| assert_eq!(counted(session, n), (n + 1, n + 1)));
+            world.enter_with(&settings, main).unwrap();
+        }
+    });
+}
+
+#[test]
 fn what_was_cancelled_stays_cancelled() {
     within_deadline(|| {
         let world = World::new();

@@ -242,7 +242,7 @@ mod tests {
         }
 
         /// All of it is written, and the process is killed.
-        fn is_killed(self) {
+        fn die(self) {
             eventually("written", || self.parts.queued_bytes() + self.journal.queued_bytes() == 0);
             self.parts.finish().unwrap();
             self.segment.finish().unwrap();
@@ -263,7 +263,7 @@ mod tests {
             let mut start = Start::new(&dir, generation);
             let range = start.submit(u64::from(generation) % 2, 10 * u64::from(generation / 2), true);
             start.end(IndexRange::new(range.start, range.start + 4), generation % 2 == 0);
-            start.is_killed();
+            start.die();
         }
         let loaded = load(&dir).unwrap();
         assert_eq!((loaded.row().len(), loaded.state.tasks, loaded.state.ended.len()), (40, 40, 16));
@@ -284,12 +284,12 @@ mod tests {
         start.submit(0, 0, true);
         let unknown = start.submit(0, 10, false);
         start.end(unknown, false);
-        start.is_killed();
+        start.die();
         for generation in 2..=3 {
             let mut start = Start::new(&dir, generation);
             let range = start.submit(1, 10 * u64::from(generation - 2), true);
             assert_eq!(range.start, unknown.start + 10 * u64::from(generation - 2));
-            start.is_killed();
+            start.die();
             assert!(load(&dir).unwrap().state.ended.is_empty(), "it was another task that ended there");
         }
     }
@@ -300,7 +300,7 @@ mod tests {
         let mut start = Start::new(&dir, 1);
         let ranges = [0, 10, 20].map(|first| start.submit(0, first, true));
         ranges.into_iter().for_each(|range| start.end(range, true));
-        start.is_killed();
+        start.die();
         let path = dir.parts(1);
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(loaded.lost, 20);
         let mut again = Start::new(&dir, 2);
         assert_eq!(again.submit(0, 10, true), ranges[1]);
-        again.is_killed();
+        again.die();
         assert_eq!(load(&dir).unwrap().state.ended.len(), 10, "what was lost runs again");
     }
 }

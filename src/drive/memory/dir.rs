@@ -103,7 +103,7 @@ impl MemoryManager {
 
     /// Outcomes of a bundle that were taken and not read.
     pub(in crate::drive) fn put_back(&mut self, number: usize, due: Due) {
-        if let Some(kept) = self.kept.as_mut().filter(|_| !due.is_empty()) {
+        if let Some(kept) = &mut self.kept {
             kept.put_back(number, due);
         }
     }

@@ -9,7 +9,7 @@ use crate::drive::figures::Figures;
 use crate::drive::longest::Longest;
 use crate::drive::plan::Shared;
 use crate::drive::progress::ProgressWriter;
-use crate::drive::session_dir::SessionDir;
+use crate::drive::session::SessionDir;
 use crate::drive::wire::LongRun;
 use crate::ledger::{
     ExtentReader, LedgerError, LongTask, PartsWriter, Progress, Reader, RowTasks, RunDir, RunState, StopRequest,

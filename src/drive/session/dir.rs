@@ -1,19 +1,19 @@
 //! Opening the DIR of a session, on rank 0, before any rank is told of the plan.
 
-use super::plan::Shared;
-use super::session::SessionSettings;
+use super::SessionSettings;
+use crate::drive::plan::Shared;
 use crate::fabric::{Fabric, launcher};
 use crate::ledger::{Loaded, Owner, RunDir, RunDirError, SessionInfo, load};
 use crate::observe::text::one_line;
 use std::path::Path;
 
 /// The DIR of a session that is about to start.
-pub(super) struct SessionDir {
-    pub(super) dir: RunDir,
-    pub(super) owner: Owner,
-    pub(super) loaded: Loaded,
+pub(in crate::drive) struct SessionDir {
+    pub(in crate::drive) dir: RunDir,
+    pub(in crate::drive) owner: Owner,
+    pub(in crate::drive) loaded: Loaded,
     /// Nothing was there.
-    pub(super) is_new: bool,
+    pub(in crate::drive) is_new: bool,
 }
 
 impl SessionDir {
@@ -21,7 +21,7 @@ impl SessionDir {
     ///
     /// # Errors
     /// Why the session cannot be kept there.
-    pub(super) fn open(settings: &SessionSettings, fabric: &dyn Fabric) -> Result<Option<Self>, String> {
+    pub(in crate::drive) fn open(settings: &SessionSettings, fabric: &dyn Fabric) -> Result<Option<Self>, String> {
         let Some(path) = &settings.dir else { return Ok(None) };
         // The program may go elsewhere.
         let path = &std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -40,7 +40,7 @@ impl SessionDir {
     }
 
     /// What every rank is told of it.
-    pub(super) fn plan(&self, shared: &mut Shared, settings: &SessionSettings) {
+    pub(in crate::drive) fn plan(&self, shared: &mut Shared, settings: &SessionSettings) {
         let reopens = settings.retry_failed && !self.loaded.state.failed.is_empty();
         shared.dir = self.dir.path().to_owned();
         shared.generation = self.owner.generation();
