@@ -1,5 +1,5 @@
-//! Rank 0's side of a session: bundles that a program submits while others run, and their outcomes, kept in memory until
-//! the program takes them. All bundles of a session share one row of positions, in the order in which their tasks came.
+//! Rank 0's side of a session: bundles that a program submits while others run, and their outcomes, kept in memory or
+//! in a DIR until the program takes them. All bundles of a session share one row of positions, in the order in which their tasks came.
 //!
 //! | file | what it holds |
 //! |---|---|

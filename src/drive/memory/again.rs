@@ -32,6 +32,8 @@ pub(super) struct Again {
     places: BTreeMap<(u64, u64), usize>,
     /// Positions that the program has not submitted again.
     awaited: RangeSet,
+    /// How many of them each bundle has.
+    awaited_of: HashMap<usize, u64>,
     /// Those of them that have ended, by the first of each run.
     ended: BTreeMap<u64, (EndedRun, Place)>,
     /// Parts of which some tasks were submitted again and others not yet, by bundle.
@@ -45,6 +47,10 @@ impl Again {
         let places = row.parts().iter().enumerate().map(|(at, part)| ((part.bundle, part.first), at)).collect();
         let mut awaited = RangeSet::new();
         awaited.insert(IndexRange::new(0, row.len()));
+        let mut awaited_of = HashMap::new();
+        for part in row.parts() {
+            *awaited_of.entry(part.bundle as usize).or_default() += part.range.len();
+        }
         let (mut ended, mut order, mut last) = (BTreeMap::new(), 0, None);
         for (run, extent, round) in loaded.ends() {
             let Some(extent) = extent.filter(|_| !(reopened && run.class == OutcomeClass::Failed)) else { continue };
@@ -53,12 +59,22 @@ impl Again {
             }
             ended.insert(run.range.start, (run, Place { order, extent, round }));
         }
-        (Self { dir: dir.clone(), row, places, awaited, ended, begun: HashMap::new() }, order + 1)
+        (Self { dir: dir.clone(), row, places, awaited, awaited_of, ended, begun: HashMap::new() }, order + 1)
     }
 
-    /// Whether the program has submitted all of it again.
-    pub(super) fn is_over(&self) -> bool {
-        self.awaited.is_empty()
+    /// Whether the program has submitted all of a bundle again.
+    pub(super) fn is_over(&self, bundle: usize) -> bool {
+        !self.awaited_of.contains_key(&bundle)
+    }
+
+    fn note_submitted(&mut self, bundle: usize, range: IndexRange) {
+        self.awaited.remove(range);
+        if let Some(left) = self.awaited_of.get_mut(&bundle) {
+            *left = left.saturating_sub(range.len());
+            if *left == 0 {
+                self.awaited_of.remove(&bundle);
+            }
+        }
     }
 
     pub(super) fn row(&self) -> &Row {
@@ -102,7 +118,7 @@ impl Again {
         if position + 1 == part.range.end {
             self.begun.remove(&now.number);
         }
-        self.awaited.remove(IndexRange::one(position));
+        self.note_submitted(now.number, IndexRange::one(position));
         Ok(position)
     }
 
@@ -125,7 +141,7 @@ impl Again {
             return Err(differs());
         }
         let range = part.range;
-        self.awaited.remove(range);
+        self.note_submitted(now.number, range);
         Ok(range)
     }
 

@@ -176,11 +176,11 @@ impl Kept {
         self.due.get(&bundle).is_some_and(|due| !due.is_empty())
     }
 
-    /// The outcomes of a bundle that were kept first. While the program submits again what earlier starts knew, one at a
-    /// time may be taken: what it submits upon that may have ended before the others.
+    /// The outcomes of a bundle that were kept first. While the program submits again what earlier starts knew of it, one at
+    /// a time may be taken: what it submits upon that may have ended before the others.
     pub(super) fn take_due(&mut self, bundle: usize) -> Option<(Due, usize)> {
         let (_, due) = self.due.get_mut(&bundle)?.pop_first()?;
-        Some((due, if self.again.is_over() { usize::MAX } else { 1 }))
+        Some((due, if self.again.is_over(bundle) { usize::MAX } else { 1 }))
     }
 
     /// Some of them were not read.
