@@ -114,3 +114,45 @@ impl ExtentReader {
         Outcome { node, ..outcome }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::printed;
+    use super::super::{BlockBuilder, SegmentWriter};
+    use super::*;
+    use crate::task::Status;
+    use crate::wake::Wake;
+    use std::time::Duration;
+
+    #[test]
+    fn outcomes_come_in_the_order_of_the_file_each_once_with_present_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(Some(&folder.path().join("session"))).unwrap();
+        let mut segment = SegmentWriter::new(&dir.segments(), 3, Duration::ZERO, Wake::new().unwrap());
+        let mut extent: Option<Extent> = None;
+        // Task 9 ends twice, and the first counts; what ended in another round does not.
+        for (start, round, indexes) in [(1, 0, [9, 2]), (2, 0, [5, 9]), (2, 1, [7, 1]), (2, 0, [4, 6])] {
+            let mut block = BlockBuilder::new(start, round);
+            for index in indexes {
+                let status = if start == 1 { Status::Ok } else { Status::Exit(1) };
+                block.push(&Outcome { node: 1, ..printed(index, status) });
+            }
+            let next = segment.append(block.finish());
+            extent = Some(extent.map_or(next, |extent| extent.join(next).unwrap()));
+        }
+        segment.finish().unwrap();
+        let extent = extent.unwrap();
+        let mut nodes = vec!["b".to_owned(), "c".to_owned()];
+        let first = StartInfo { generation: 1, started_unix_us: 0, nodes: vec!["a".to_owned(), "b".to_owned()] };
+        let mut reader = ExtentReader::new(dir, &[first], &mut nodes);
+        assert_eq!(nodes, ["b", "c", "a"]);
+        let mut read = |most: usize, is_wanted: fn(u64) -> bool| -> Vec<(u64, bool, u32)> {
+            let outcomes = reader.read(extent, 0, most, is_wanted).unwrap();
+            outcomes.iter().map(|o| (o.index, o.status == Status::Ok, o.node)).collect()
+        };
+        assert_eq!(read(1, |index| index < 6), [(2, true, 0)]);
+        assert_eq!(read(2, |_| true), [(9, true, 0), (5, false, 1)]);
+        assert_eq!(read(9, |index| index != 4), [(6, false, 1)]);
+        assert_eq!(read(9, |_| true), [(4, false, 1)]);
+    }
+}
