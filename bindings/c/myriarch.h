@@ -42,7 +42,7 @@ enum myriarch_code {
     MYRIARCH_ERROR_NO_FUNCTION = -5,
     // Processes cannot be started: myriarch_prepare() was not called on every rank.
     MYRIARCH_ERROR_NOT_PREPARED = -6,
-    // The ranks do not fit each other, or no rank has as many cores as a task takes.
+    // The ranks do not fit each other, no rank has as many cores as a task takes, or the session's folder is not to be had.
     MYRIARCH_ERROR_UNFIT = -7,
     // The session is broken: messages cannot be moved any more.
     MYRIARCH_ERROR_BROKEN = -8,

@@ -182,7 +182,7 @@ impl PartsWriter {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{eventually, ok};
-    use super::super::{BlockBuilder, JournalWriter, Record, SegmentWriter, load};
+    use super::super::{BlockBuilder, JournalWriter, Record, SegmentWriter, load, read_extent};
     use super::*;
     use crate::task::{EndedRun, OutcomeClass, PartBuilder};
 
@@ -313,5 +313,38 @@ mod tests {
         assert_eq!(again.submit(0, 10, true), ranges[1]);
         again.die();
         assert_eq!(load(&dir).unwrap().state.ended.len(), 10, "what was lost runs again");
+    }
+
+    #[test]
+    fn a_session_cut_anywhere_loads_as_it_was_at_some_moment() {
+        let (_folder, whole) = dir();
+        let mut start = Start::new(&whole, 1);
+        for first in (0..80).step_by(10) {
+            let range = start.submit(first / 40, first % 40, true);
+            start.end(range, first != 30);
+        }
+        start.die();
+        let files = ["parts.1", "journal.1", "segments/00/00000000.seg"];
+        let sizes = files.map(|file| whole.path().join(file).metadata().unwrap().len());
+        for cut in 0..40 {
+            for (at, file) in files.iter().enumerate() {
+                let (_folder, dir) = dir();
+                std::fs::create_dir_all(dir.path().join("segments/00")).unwrap();
+                for file in files {
+                    std::fs::copy(whole.path().join(file), dir.path().join(file)).unwrap();
+                }
+                let cut_file = std::fs::File::options().write(true).open(dir.path().join(file)).unwrap();
+                cut_file.set_len(sizes[at] * cut / 40).unwrap();
+                let loaded = load(&dir).unwrap();
+                let row_len = loaded.row().len();
+                assert_eq!(loaded.state.tasks, row_len, "{file} cut to {cut} of 40 parts");
+                assert!(loaded.state.ended.iter().all(|range| range.end <= row_len));
+                assert!(loaded.row().parts().iter().all(|part| part.read(&dir).is_ok()));
+                for (run, extent, _) in loaded.ends() {
+                    let outcomes = read_extent(&dir, extent.unwrap()).unwrap();
+                    assert!((run.range.start..run.range.end).all(|index| outcomes.iter().any(|o| o.index == index)));
+                }
+            }
+        }
     }
 }
