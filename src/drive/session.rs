@@ -63,7 +63,7 @@ type Plan = Result<Box<Shared>, String>;
 /// the session is over.
 ///
 /// # Errors
-/// The same on all ranks where they do not fit each other: other functions, no slots.
+/// The same on all ranks where they do not fit each other (other functions, no slots), or where the DIR cannot be had.
 pub fn enter(
     mut fabric: Box<dyn Fabric>,
     spawner: Option<Spawner>,
