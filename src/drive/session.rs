@@ -108,8 +108,9 @@ pub fn enter(
         Err(error) => (None, Some(error.to_string())),
     };
     if let Some(trouble) = rank.first_trouble(trouble)? {
+        // Nothing ran, and a DIR says nothing of this start.
+        rank.manager = None;
         rank.finish().1.finish(false);
-        // Nothing ran in it.
         let _ = made.map(RunDir::discard);
         return Err(DriveError::Unfit(trouble));
     }
