@@ -244,7 +244,7 @@ fn another_task_is_refused_and_failed_ones_are_put_back() {
         let has = |bundle: u64| listed.iter().any(|row| row["bundle"] == bundle && row["index"] == 3);
         assert!(has(0) && has(1) && !has(2), "{:?}", listed[0]);
         assert_eq!(world.lines("session/failed.jsonl").len() as u64, failed);
-        let said = world.alone(&["output", "session", "--task", "0:3-3", "--task", "1:13"]).with(0);
+        let said = world.alone(&["output", "session", "--stderr", "--task", "0:3-3", "--task", "1:13"]).with(0);
         assert_eq!(said.text(), "brokenbroken");
         world.alone(&["output", "session", "--task", "3"]).with(2).says_once("--task BUNDLE:3");
         world.alone(&["output", "session", "--task", "2:3"]).with(2).says_once("bundle 2 has no such task");
