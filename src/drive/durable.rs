@@ -151,6 +151,8 @@ impl DurableLedger {
     /// Journals what lies durably in segments, of tasks below `known`, which the journal knows; gives what has become
     /// durable, in the order of the journal.
     pub(super) fn release(&mut self, known: u64) -> Vec<Told> {
+        self.keeper.pass_on();
+        self.journal.pass_on();
         while let Some(section) = self.keeper.pop_if(|section| section.runs.iter().all(|run| run.range.end <= known)) {
             let runs = self.state.accept(self.round, &section.runs);
             if !runs.is_empty() {

@@ -30,6 +30,11 @@ impl<T> Keeper<T> {
         extent
     }
 
+    /// Has what was gathered written, unless that can wait.
+    pub(super) fn pass_on(&mut self) {
+        self.segment.pass_on();
+    }
+
     /// Appends the blocks that came with a report and writes their place into it.
     pub(super) fn keep_report(&mut self, report: &mut Report, blocks: Vec<u8>) {
         if blocks.is_empty() {

@@ -18,7 +18,7 @@ use crate::ledger::{
 use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Settings, Shapes, Up};
 use crate::task::{Bundle, BundleId, EndedBy, FailureDigest, FailureGroup, IndexRange, Rank, Shape};
-use crate::wake::Wake;
+use crate::wake::{Muffle, Wake};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -183,6 +183,8 @@ pub(super) struct ManagerRole {
     figures: Figures,
     grace: Duration,
     patience: DrainPatience,
+    /// On what the files' threads ring.
+    muffle: Muffle,
     /// Some tasks are calls in the ranks themselves, which cannot be killed.
     has_calls: bool,
     /// When the walltime asks for the end, and the grace that it leaves.
@@ -220,8 +222,9 @@ impl ManagerRole {
         wake: &Wake,
     ) -> Result<Self, crate::ledger::LedgerError> {
         let Job { dir, owner, mut loaded, grace, patience, print, .. } = job;
+        let (wake, muffle) = wake.muffled();
         let ledger =
-            DurableLedger::start((dir.clone(), owner), &mut loaded, shared, bundle.len(), facts.ranks + 1, wake)?;
+            DurableLedger::start((dir.clone(), owner), &mut loaded, shared, bundle.len(), facts.ranks + 1, &wake)?;
         let settings = Settings {
             crash_limit: job.crash_limit,
             max_fails: job.max_fails.map(|at| at - 1),
@@ -265,6 +268,7 @@ impl ManagerRole {
             figures,
             grace,
             patience,
+            muffle,
             has_calls: !shared.isolate && !shared.functions.is_empty(),
             walltime,
             force_us: None,
@@ -328,6 +332,7 @@ impl ManagerRole {
 
     /// Tells what has become durable.
     pub(super) fn release(&mut self, now: u64, out: &mut Outbox) {
+        self.muffle.set(!self.waits_for_files());
         for Told { extent, runs } in self.ledger.release(u64::MAX) {
             self.figures.last_record_us = now;
             if let (Some(printer), Some(extent)) = (&mut self.printer, extent) {
@@ -337,6 +342,14 @@ impl ManagerRole {
         if let Some(error) = self.ledger.new_error() {
             self.on_disk_error(now, &error, out);
         }
+    }
+
+    /// Whether somebody waits for what becomes durable: otherwise it is told when something else happens.
+    fn waits_for_files(&self) -> bool {
+        self.printer.is_some()
+            || self.machine.draining().is_some()
+            || self.machine.ending().is_some()
+            || self.machine.ended_tasks() == self.machine.tasks()
     }
 
     fn on_disk_error(&mut self, now: u64, error: &str, out: &mut Outbox) {

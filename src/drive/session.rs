@@ -221,6 +221,9 @@ pub struct Session {
     stays: PhantomData<*const ()>,
 }
 
+/// How long the program may do something else before another thread talks for rank 0.
+const PATIENCE: Duration = Duration::from_millis(3);
+
 /// How long a rank that is only told of tasks may go without a turn.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -237,7 +240,7 @@ impl Session {
         let talks_on = rank.may_talk_on(settings.talks_on);
         let ranks = shared.layout.ranks.len() as u32;
         let (widest, slots) = (shared.layout.widest(), shared.layout.slots());
-        let stage = Some(Stage::new(rank, talks_on)?);
+        let stage = Some(Stage::new(rank, talks_on.then_some(PATIENCE))?);
         Ok(Self {
             stage,
             names,

@@ -270,6 +270,11 @@ impl JournalWriter {
         self.appender.synced()
     }
 
+    /// Has what was gathered written, unless that can wait. To be called now and then.
+    pub fn pass_on(&mut self) {
+        self.appender.pass_on();
+    }
+
     /// Bytes that wait to be written.
     pub fn queued_bytes(&self) -> u64 {
         self.appender.queued_bytes()
