@@ -147,7 +147,7 @@ mod tests {
         let (mut idle, start) = (Idle::default(), Instant::now());
         let mut next = |listen| idle.next(start, false, listen);
         assert_eq!(next(Listen::Lazily(LONGEST_PAUSE)), Step::Sleep(FIRST_LAZY_PAUSE));
-        assert_eq!(next(Listen::Lazily(LONGEST_PAUSE)), Step::Sleep(2 * FIRST_LAZY_PAUSE));
+        assert_eq!(next(Listen::Lazily(LONGEST_PAUSE)), Step::Sleep((2 * FIRST_LAZY_PAUSE).min(LONGEST_PAUSE)));
         assert_eq!(next(Listen::Lazily(FIRST_LAZY_PAUSE)), Step::Sleep(FIRST_LAZY_PAUSE));
         assert!(matches!(next(Listen::No), Step::Sleep(_)));
     }

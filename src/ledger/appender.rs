@@ -105,9 +105,10 @@ impl Appender {
     /// muffled any more.
     pub fn pass_on(&mut self) {
         let may_wait = || self.gathered.len() < JOIN_BYTES && self.gathering_since.elapsed() < GATHER;
-        if !self.gathered.is_empty() && !(self.wake.is_muffled() && may_wait()) {
-            self.send_gathered();
+        if self.gathered.is_empty() || (self.wake.is_muffled() && may_wait()) {
+            return;
         }
+        self.send_gathered();
     }
 
     fn send_gathered(&mut self) {
