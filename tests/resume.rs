@@ -250,7 +250,7 @@ fn who_asks_twice_to_stop_does_not_want_to_wait_for_the_grace() {
 fn who_asks_to_stop_now_need_not_ask_twice() {
     let world = World::new();
     let run = start_tasks(&world, Launch::ALONE, &["--grace", "1h"]);
-    world.alone(&["stop", "run", "--now", "--wait"]).with(3).says_once("ended now");
+    world.alone(&["stop", "run", "--now", "--wait"]).with(3).says_once("get no more time");
     run.wait().with(3);
     stopped_then_resumed(&world, Launch::ALONE, "stop");
 }
