@@ -194,13 +194,14 @@ impl DurableLedger {
         self.keeper.queued_bytes() + self.journal.queued_bytes()
     }
 
-    /// The start has ended in order.
-    pub(super) fn record_end(&mut self, ended_by: EndedBy) {
-        self.journal.append(&Record::End { ended_by, ended_unix_us: unix_us() });
-    }
-
-    /// Writes and syncs what is left. The folder stays ours as long as the owner lives.
-    pub(super) fn finish(self) -> (Owner, Result<(), LedgerError>) {
-        (self.owner, self.keeper.finish().and(self.journal.finish()))
+    /// Writes and syncs what is left, and why the start has ended, where it did in order. The folder stays ours as long as the
+    /// owner lives.
+    pub(super) fn finish(mut self, ended_by: Option<EndedBy>) -> (Owner, Result<(), LedgerError>) {
+        // The journal says so when all that it points to is safe: nobody looks after it then.
+        let kept = self.keeper.finish();
+        if let (Some(ended_by), true) = (ended_by, kept.is_ok()) {
+            self.journal.append(&Record::End { ended_by, ended_unix_us: unix_us() });
+        }
+        (self.owner, kept.and(self.journal.finish()))
     }
 }

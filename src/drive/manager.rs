@@ -97,8 +97,8 @@ impl Default for DrainPatience {
 
 impl DrainPatience {
     /// With tasks that nobody can kill: it is no use to wait for them for long.
-    pub fn with_calls() -> Self {
-        Self { with_tasks: Duration::from_secs(10), ..Self::default() }
+    fn with_calls(self) -> Self {
+        Self { with_tasks: self.with_tasks.min(Duration::from_secs(10)), ..self }
     }
 
     /// All of it.
@@ -185,8 +185,8 @@ pub(super) struct ManagerRole {
     patience: DrainPatience,
     /// On what the files' threads ring.
     muffle: Muffle,
-    /// Some tasks are calls in the ranks themselves, which cannot be killed.
-    has_calls: bool,
+    /// All tasks are calls in the ranks themselves, which cannot be killed.
+    only_calls: bool,
     /// When the walltime asks for the end, and the grace that it leaves.
     walltime: Option<(u64, Duration)>,
     /// A drain that writing made necessary is ended by force at this time.
@@ -222,6 +222,7 @@ impl ManagerRole {
         wake: &Wake,
     ) -> Result<Self, crate::ledger::LedgerError> {
         let Job { dir, owner, mut loaded, grace, patience, print, .. } = job;
+        let only_calls = !shared.isolate && !shared.has_processes;
         let (wake, muffle) = wake.muffled();
         let ledger =
             DurableLedger::start((dir.clone(), owner), &mut loaded, shared, bundle.len(), facts.ranks + 1, &wake)?;
@@ -267,9 +268,9 @@ impl ManagerRole {
             nodes: shared.layout.nodes.clone(),
             figures,
             grace,
-            patience,
+            patience: if only_calls { patience.with_calls() } else { patience },
             muffle,
-            has_calls: !shared.isolate && !shared.functions.is_empty(),
+            only_calls,
             walltime,
             force_us: None,
             drain_told: false,
@@ -428,7 +429,7 @@ impl ManagerRole {
             let grace = Duration::from_micros(ends.saturating_sub(now));
             let running = self.figures.running(&self.machine);
             tracing::info!("drain: {why}; {running} tasks run and get {:.1} s", grace.as_secs_f64());
-            let waited_for = self.has_calls.then(|| self.patience.whole());
+            let waited_for = self.only_calls.then(|| self.patience.whole());
             self.observer.draining(why, grace, running, waited_for);
         }
         for trouble in self.printer.iter().flat_map(Printer::troubles) {
@@ -516,13 +517,10 @@ impl ManagerRole {
             return RunEnd { status: crate::cli::EXIT_UNFINISHED, printer: self.printer, last_words: None };
         }
         let summary = self.figures.summary(now, self.ledger.told(), self.bundle.len(), &self.machine);
-        if self.force_us.is_none() {
-            self.ledger.record_end(summary.ended_by);
-        }
         let last = self.progress_at(now, RunState::Ended);
         let dir = self.ledger.dir.clone();
         self.progress.finish(&last, &dir);
-        let (_owner, kept) = self.ledger.finish();
+        let (_owner, kept) = self.ledger.finish(Some(summary.ended_by).filter(|_| self.force_us.is_none()));
         if let (Err(error), None) = (&kept, self.force_us) {
             tracing::error!("{error}");
             self.observer.note(&error.to_string());

@@ -1,5 +1,6 @@
-//! Rank 0's side of a session: bundles that a program submits while others run, and their outcomes, kept in memory or
-//! in a DIR until the program takes them. All bundles of a session share one row of positions, in the order in which their tasks came.
+//! Rank 0's side of a session: bundles that a program submits while others run, and their outcomes, kept in memory or in a
+//! DIR until the program takes them. All bundles of a session share one row of positions, in the order in which their
+//! tasks came.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -305,6 +306,12 @@ impl MemoryManager {
                 (start < end).then(|| IndexRange::new(position(start), position(end)))
             })
             .collect();
+        // What an earlier start knew and the program has not submitted yet is none of these.
+        let submitted = |range: IndexRange| match &self.kept {
+            Some(kept) => kept.again.submitted(range),
+            None => vec![range],
+        };
+        let parts: Vec<IndexRange> = parts.into_iter().flat_map(submitted).collect();
         for range in parts {
             let mut actions = Vec::new();
             self.machine.cancel(now, ALL, range, &mut actions);

@@ -100,25 +100,48 @@ pub fn enter(
     };
     let names: Vec<String> = functions.keys().cloned().collect();
     let is_manager = fabric.rank() == Rank::MANAGER;
-    let made = dir.as_ref().filter(|dir| dir.is_new).map(|dir| dir.dir.clone());
+    let made = Discarded(dir.as_ref().filter(|dir| dir.is_new).map(|dir| dir.dir.clone()));
     let (mut rank, ready) = rank_of(fabric, spawner, functions, &shared)?;
-    let ready = ready.and_then(|()| dir.map(|dir| keep_in(&mut rank, dir, &shared, began)).transpose());
-    let (reader, trouble) = match ready {
+    let trouble = ready.err().map(|error| error.to_string());
+    if let Some(trouble) = rank.first_trouble(trouble)? {
+        return Err(not_begun(rank, trouble));
+    }
+    // Not before all ranks can: the DIR of earlier starts knows of this one from here on.
+    let (reader, trouble) = match dir.map(|dir| keep_in(&mut rank, dir, &shared, began)).transpose() {
         Ok(reader) => (reader, None),
         Err(error) => (None, Some(error.to_string())),
     };
     if let Some(trouble) = rank.first_trouble(trouble)? {
-        // Nothing ran, and a DIR says nothing of this start.
-        rank.manager = None;
-        rank.finish().1.finish(false);
-        let _ = made.map(RunDir::discard);
-        return Err(DriveError::Unfit(trouble));
+        return Err(not_begun(rank, trouble));
     }
+    made.keep();
     if is_manager {
         return Ok(Entered::Manager(Session::open(rank, &shared, names, spawns, (settings, reader))?));
     }
     rank.play_to_the_end()?.finish().1.finish(false);
     Ok(Entered::Left)
+}
+
+/// Nothing ran; all ranks know why.
+fn not_begun(mut rank: RankLoop<MemoryManager>, why: String) -> DriveError {
+    rank.manager = None;
+    rank.finish().1.finish(false);
+    DriveError::Unfit(why)
+}
+
+/// A new DIR, which is taken away again where the session does not come about.
+struct Discarded(Option<RunDir>);
+
+impl Discarded {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Discarded {
+    fn drop(&mut self) {
+        let _ = self.0.take().map(RunDir::discard);
+    }
 }
 
 /// Has rank 0 keep the session in its DIR.
@@ -367,11 +390,12 @@ impl Session {
         match (taken, &mut *self.reader.borrow_mut()) {
             (Taken::Here(outcomes), _) => Ok(outcomes),
             (Taken::Kept(mut due, most), Some(reader)) => {
-                let outcomes = due.read(most, reader)?;
+                let outcomes = due.read(most, reader);
+                // What cannot be read now may be asked for again.
                 if !due.is_empty() {
                     manager_of(&mut self.enter()).put_back(bundle, due);
                 }
-                Ok(outcomes)
+                Ok(outcomes?)
             }
             (Taken::Kept(..), None) => Err(SessionError::Ended),
         }
@@ -476,7 +500,8 @@ impl Session {
             }
             found.is_some() || manager_of(rank).unread_bytes() > self.max_unread_bytes
         })?;
-        match found {
+        // What the last turn told is found, too, where the rank is over upon it.
+        match found.or_else(|| look(manager_of(rank))) {
             Some(found) => Ok(found),
             None => {
                 let (manager, most) = (manager_of(rank), self.max_unread_bytes);
@@ -502,10 +527,13 @@ impl Session {
         rank.by_manager(|manager, now, parts, out| manager.end(now, waits, parts, out));
         let ended = rank.checked_run_until(|_| false);
         drop(rank);
-        let (kept, fabric) = stage.close().finish();
+        let mut rank = stage.close();
+        let stopped = manager_of(&mut rank).ends_early().filter(|_| waits && !manager_of(&mut rank).has_run_all());
+        let (kept, fabric) = rank.finish();
         fabric.finish(ended.is_err());
         ended?;
-        kept.unwrap_or(Ok(())).map_err(SessionError::Dir)
+        kept.unwrap_or(Ok(())).map_err(SessionError::Dir)?;
+        stopped.map_or(Ok(()), Err)
     }
 }
 

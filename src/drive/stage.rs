@@ -40,8 +40,8 @@ struct Shared<P> {
 }
 
 impl<P: Play> Stage<P> {
-    /// With an understudy or, where only one thread may play and there is no `patience`, without. The understudy goes on when the player has been away
-    /// for `patience`, or for twice that at most.
+    /// With an understudy, who goes on when the player has been away for `patience`, or for twice that at most; or without,
+    /// where only one thread may play.
     ///
     /// # Errors
     /// No thread can be started.

@@ -1,7 +1,8 @@
 //! A file that grows at its end, written by a thread of its own: what journal and segments have in common.
 //!
-//! While nobody waits for it, what comes is gathered for some milliseconds. The thread takes all that has gathered, writes it, and syncs at most once per sync interval; with an interval of
-//! zero every group is synced before it counts as durable. It knows nothing of what the bytes mean.
+//! While nobody waits for it, what comes is gathered for some milliseconds. The thread takes all that has gathered, writes
+//! it, and syncs at most once per sync interval; with an interval of zero every group is synced before it counts as durable.
+//! It knows nothing of what the bytes mean.
 
 use super::error::LedgerError;
 use crate::task::io_cause;
@@ -20,7 +21,8 @@ const JOIN_BYTES: usize = 256 * 1024;
 /// A group is not let grow beyond this before it is made durable.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
 
-/// How long pieces are gathered while nobody waits for them: a thread that is woken for each takes its time from the tasks.
+/// How long pieces are gathered while nobody waits for them, or until something else happens after that: a thread that is
+/// woken for each takes its time from the tasks.
 const GATHER: Duration = Duration::from_millis(25);
 
 /// An opened file and the folders whose entries must be synced with it, innermost first.
@@ -91,6 +93,9 @@ impl Appender {
     /// Queues bytes; returns the offset behind them. Never blocks.
     pub fn append(&mut self, bytes: Vec<u8>) -> u64 {
         self.queued_to += bytes.len() as u64;
+        if bytes.len() >= JOIN_BYTES {
+            self.send_gathered();
+        }
         if self.gathered.is_empty() {
             self.gathering_since = Instant::now();
             self.gathered = bytes;

@@ -126,7 +126,8 @@ pub fn load(dir: &RunDir) -> Result<Loaded, LedgerError> {
             loaded.damage = Some(LedgerError::Damaged { path, offset, what: what.to_owned() }.to_string());
         }
     }
-    let whole = replay.row.whole(dir, if replay.state.ended_by.is_some() { 0 } else { CHECKED_BYTES });
+    let checked_bytes = if replay.state.ended_by.is_some() { 0 } else { CHECKED_BYTES };
+    let whole = replay.row.whole(dir, checked_bytes, &replay.state.ended);
     if whole < replay.row.parts().len() {
         loaded.lost = replay.cut_row(whole);
     }

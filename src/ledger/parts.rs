@@ -8,7 +8,7 @@
 use super::appender::{Appender, Opened};
 use super::dir::RunDir;
 use super::error::LedgerError;
-use crate::task::{Bundle, IndexRange, Shape};
+use crate::task::{Bundle, IndexRange, RangeSet, Shape};
 use crate::wake::Wake;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -113,8 +113,8 @@ impl Row {
     }
 
     /// How many of the first parts survive. Those in the last bytes of their file, so many of them, are read, for a dying
-    /// node may not have brought them to the disk.
-    pub(super) fn whole(&self, dir: &RunDir, checked_bytes: u64) -> usize {
+    /// node may not have brought them to the disk; and those of which some task has not ended, which will be needed.
+    pub(super) fn whole(&self, dir: &RunDir, checked_bytes: u64, ended: &RangeSet) -> usize {
         let mut ends = std::collections::HashMap::new();
         for part in &self.0 {
             ends.insert(part.generation, part.offset.saturating_add(part.len));
@@ -126,7 +126,8 @@ impl Row {
         let survives = |part: &SubmittedPart| {
             let end = part.offset.saturating_add(part.len);
             let is_recent = end.saturating_add(checked_bytes) > ends[&part.generation];
-            end <= sizes[&part.generation] && (!is_recent || part.read(dir).is_ok())
+            let is_needed = is_recent || !ended.contains_range(part.range);
+            end <= sizes[&part.generation] && (!is_needed || part.read(dir).is_ok())
         };
         self.0.iter().position(|part| !survives(part)).unwrap_or(self.0.len())
     }

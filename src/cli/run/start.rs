@@ -420,7 +420,6 @@ fn job(
     let loaded = load(&dir)?;
     notes.extend(loaded.notes());
     let max_fails = options.max_fails.map(|most| most.limit(bundle.len()));
-    let has_calls = !options.isolate && !bundle.functions().is_empty();
     Ok(Job {
         owner,
         loaded,
@@ -435,7 +434,7 @@ fn job(
         max_running: options.max_running,
         walltime: options.walltime.or_else(time_left),
         grace: options.grace,
-        patience: if has_calls { DrainPatience::with_calls() } else { DrainPatience::default() },
+        patience: DrainPatience::default(),
         sync: options.sync,
         max_output: options.max_output,
         keep: match options.keep_stdout {

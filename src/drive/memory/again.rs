@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Where the records of some tasks lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordPlace {
     /// Counts up as outcomes are kept.
     pub(super) order: u64,
     pub(super) extent: Extent,
@@ -35,7 +35,7 @@ pub(super) struct Again {
     /// How many of them each bundle has.
     awaited_of: HashMap<usize, u64>,
     /// Those of them that have ended, by the first of each run.
-    ended: BTreeMap<u64, (EndedRun, Place)>,
+    ended: BTreeMap<u64, (EndedRun, RecordPlace)>,
     /// Parts of which some tasks were submitted again and others not yet, by bundle.
     begun: HashMap<usize, (usize, Bundle)>,
 }
@@ -57,7 +57,7 @@ impl Again {
             if last.replace((extent, round)).is_some_and(|last| last != (extent, round)) {
                 order += 1;
             }
-            ended.insert(run.range.start, (run, Place { order, extent, round }));
+            ended.insert(run.range.start, (run, RecordPlace { order, extent, round }));
         }
         (Self { dir: dir.clone(), row, places, awaited, awaited_of, ended, begun: HashMap::new() }, order + 1)
     }
@@ -65,6 +65,11 @@ impl Again {
     /// Whether the program has submitted all of a bundle again.
     pub(super) fn is_over(&self, bundle: usize) -> bool {
         !self.awaited_of.contains_key(&bundle)
+    }
+
+    /// Those of these positions that the program has submitted.
+    pub(super) fn submitted(&self, range: IndexRange) -> Vec<IndexRange> {
+        self.awaited.missing(range)
     }
 
     fn note_submitted(&mut self, bundle: usize, range: IndexRange) {
@@ -146,9 +151,9 @@ impl Again {
     }
 
     /// Those of these tasks that have ended, as far as it is known here, with the places of their records.
-    pub(super) fn ended(&self, range: IndexRange) -> Vec<(EndedRun, Place)> {
+    pub(super) fn ended(&self, range: IndexRange) -> Vec<(EndedRun, RecordPlace)> {
         let first = self.ended.range(..=range.start).next_back().map_or(range.start, |(first, _)| *first);
-        let within = |(run, place): &(EndedRun, Place)| {
+        let within = |(run, place): &(EndedRun, RecordPlace)| {
             let (start, end) = (run.range.start.max(range.start), run.range.end.min(range.end));
             (start < end).then(|| (EndedRun { range: IndexRange::new(start, end), ..*run }, *place))
         };
@@ -156,7 +161,7 @@ impl Again {
     }
 
     /// Tasks ended just now. Gives those that the program has submitted; the others are remembered until it does.
-    pub(super) fn note_ended(&mut self, run: EndedRun, place: Place) -> Vec<EndedRun> {
+    pub(super) fn note_ended(&mut self, run: EndedRun, place: RecordPlace) -> Vec<EndedRun> {
         if self.awaited.is_empty() {
             return vec![run];
         }

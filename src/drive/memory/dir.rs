@@ -1,6 +1,6 @@
 //! The manager of a session with a DIR: where it goes other ways than one that keeps outcomes in memory.
 
-use super::again::Present;
+use super::again::{Present, RecordPlace};
 use super::due::Due;
 use super::kept::{Early, Kept};
 use super::{ALL, MemoryManager, Span};
@@ -90,7 +90,7 @@ impl MemoryManager {
         }
     }
 
-    fn tell(&mut self, kept: &mut Kept, run: EndedRun, place: super::again::Place) {
+    fn tell(&mut self, kept: &mut Kept, run: EndedRun, place: RecordPlace) {
         self.count_for_bundles(run);
         for span in self.spans_of(run.range) {
             if !self.bundles[span.bundle].dropped {
@@ -130,6 +130,11 @@ impl MemoryManager {
     pub(super) fn label(&self, position: u64) -> Option<(usize, u64)> {
         let span = self.spans_of(IndexRange::one(position)).first()?;
         Some((span.bundle, span.first + (position - span.range.start)))
+    }
+
+    /// Whether every task has an outcome.
+    pub(in crate::drive) fn has_run_all(&self) -> bool {
+        self.machine.ended_tasks() == self.machine.tasks()
     }
 
     /// Why the session ends before the program ends it, where it does.

@@ -1,19 +1,19 @@
 //! Outcomes that were told and lie in the DIR until the program takes them.
 
-use super::again::Place;
+use super::again::RecordPlace;
 use crate::ledger::{ExtentReader, LedgerError};
 use crate::task::{IndexRange, Outcome};
 
 /// Outcomes of one bundle whose records lie in one extent.
 #[derive(Debug)]
 pub(in crate::drive) struct Due {
-    place: Place,
+    place: RecordPlace,
     /// Positions, ascending, and what the program calls the first of them.
     tasks: Vec<(IndexRange, u64)>,
 }
 
 impl Due {
-    pub(super) fn new(place: Place) -> Self {
+    pub(super) fn new(place: RecordPlace) -> Self {
         Self { place, tasks: Vec::new() }
     }
 
@@ -59,7 +59,7 @@ impl Due {
         most: usize,
         reader: &mut ExtentReader,
     ) -> Result<Vec<Outcome>, LedgerError> {
-        let Place { extent, round, .. } = self.place;
+        let RecordPlace { extent, round, .. } = self.place;
         let mut outcomes = reader.read(extent, round, most, |position| self.find(position).is_some())?;
         if outcomes.is_empty() && !self.is_empty() {
             return Err(reader.missing(self.tasks[0].0.start, extent));
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn tasks_are_taken_out_one_by_one_under_what_the_program_calls_them() {
-        let place = Place { order: 0, extent: Extent { segment: 0, offset: 0, len: 1 }, round: 0 };
+        let place = RecordPlace { order: 0, extent: Extent { segment: 0, offset: 0, len: 1 }, round: 0 };
         let mut due = Due::new(place);
         due.add(IndexRange::new(20, 22), 7);
         due.add(IndexRange::new(10, 13), 0);

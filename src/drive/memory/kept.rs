@@ -2,7 +2,7 @@
 //! and what was told is read from there when the program takes it.
 
 use super::MemoryManager;
-use super::again::{Again, Place};
+use super::again::{Again, RecordPlace};
 use super::due::Due;
 use crate::drive::durable::{DurableLedger, Told};
 use crate::drive::figures::Figures;
@@ -146,7 +146,7 @@ impl Kept {
     }
 
     /// Journals what is written; gives the runs of tasks that have durably ended, with the places of their records.
-    pub(super) fn release(&mut self, now: u64) -> Vec<(EndedRun, Place)> {
+    pub(super) fn release(&mut self, now: u64) -> Vec<(EndedRun, RecordPlace)> {
         let durable = self.parts.durable();
         while let Some((_, part)) = self.unjournaled.pop_front_if(|(end, _)| *end <= durable) {
             self.journaled = part.range.end;
@@ -157,7 +157,7 @@ impl Kept {
             self.figures.last_record_us = now;
             // Every report of a session comes with its records.
             let Some(extent) = extent else { continue };
-            let place = Place { order: self.order, extent, round: self.round };
+            let place = RecordPlace { order: self.order, extent, round: self.round };
             self.order += 1;
             ended.extend(runs.into_iter().map(|run| (run, place)));
         }
@@ -165,7 +165,7 @@ impl Kept {
     }
 
     /// These outcomes wait to be taken.
-    pub(super) fn make_due(&mut self, bundle: usize, range: IndexRange, first: u64, place: Place) {
+    pub(super) fn make_due(&mut self, bundle: usize, range: IndexRange, first: u64, place: RecordPlace) {
         let of_bundle = self.due.entry(bundle).or_default();
         of_bundle.entry(place.order).or_insert_with(|| Due::new(place)).add(range, first);
     }
@@ -258,18 +258,17 @@ impl Kept {
     ///
     /// # Errors
     /// What kept that from being written.
-    pub(super) fn finish(mut self, now: u64, of: &MemoryManager) -> Result<(), String> {
+    pub(super) fn finish(self, now: u64, of: &MemoryManager) -> Result<(), String> {
         if let Some(Early::Lost(error)) = self.early {
             // A folder that is another's is left alone, and one that cannot be written as it is.
             return Err(error);
         }
         let summary = self.figures.summary(now, self.ledger.told(), self.tasks, &of.machine);
-        self.ledger.record_end(summary.ended_by);
         let last = self.progress_at(now, RunState::Ended, of);
         let dir = self.ledger.dir.clone();
         self.progress.finish(&last, &dir);
         let parts = self.parts.finish();
-        let (_owner, ledger) = self.ledger.finish();
+        let (_owner, ledger) = self.ledger.finish(Some(summary.ended_by).filter(|_| parts.is_ok()));
         let written = parts.and(ledger).and_then(|()| write_failed(&dir, summary.failed)).and(summary.write(&dir));
         written.map_err(|error| error.to_string())
     }
