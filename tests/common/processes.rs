@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A living process.
 #[derive(Debug)]
@@ -110,18 +111,29 @@ pub fn shared_memory() -> Vec<PathBuf> {
     entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_of_mpi(path) && is_ours(path)).collect()
 }
 
+/// Keeps of these files those that no process has mapped.
+fn retain_unmapped(files: &mut Vec<PathBuf>) {
+    if files.is_empty() {
+        return;
+    }
+    let Ok(entries) = fs::read_dir("/proc") else { return files.clear() };
+    for maps in entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("maps")).ok()) {
+        files.retain(|path| !maps.contains(&*path.to_string_lossy()));
+    }
+}
+
 /// Removes what killed jobs left there, 4 MiB for each under MPICH. What was there before is not ours, nor is what
 /// some process has mapped.
 pub fn remove_shared_memory(before: &[PathBuf]) {
     let mut left = shared_memory();
     left.retain(|path| !before.contains(path));
+    retain_unmapped(&mut left);
     if left.is_empty() {
         return;
     }
-    let Ok(entries) = fs::read_dir("/proc") else { return };
-    for maps in entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("maps")).ok()) {
-        left.retain(|path| !maps.contains(&*path.to_string_lossy()));
-    }
+    // A job that starts just now makes its file first and maps it then.
+    std::thread::sleep(Duration::from_secs(1));
+    retain_unmapped(&mut left);
     for path in left {
         let _ = fs::remove_file(path);
     }
