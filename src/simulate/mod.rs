@@ -1,0 +1,9 @@
+//! A virtual machine for the state machines of [`schedule`](crate::schedule): what its parts take, and how long its tasks
+//! run.
+//!
+//! Knows nothing of MPI, processes or clocks: time is a number of nanoseconds, and every number of a machine names its
+//! source. `models/` holds the machines that are built in.
+
+mod model;
+
+pub use model::{Figure, Files, IdlePauses, Link, Model, ModelError, Network, Numbers, RankCosts};
