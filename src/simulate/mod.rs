@@ -5,5 +5,8 @@
 //! source. `models/` holds the machines that are built in.
 
 mod model;
+mod normal;
+mod workload;
 
 pub use model::{Figure, Files, IdlePauses, Link, Model, ModelError, Network, Numbers, RankCosts};
+pub use workload::{Durations, WorkloadError, list_scheduling_makespan_ns};
