@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// A cheap, cloneable bell. Any thread rings it with [`wake`](Wake::wake); the rank polls its descriptor, calls
 /// [`clear`](Wake::clear) and only then looks at what may have changed, so that no ring is lost. Ringing a bell that
@@ -15,6 +15,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Debug)]
 pub struct Wake {
     bell: Arc<Bell>,
+    muffle: Option<Muffle>,
+}
+
+/// Keeps a bell silent while nobody waits for its news: waking a rank costs its slots some 50 µs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Muffle(Arc<AtomicBool>);
+
+impl Muffle {
+    /// Says whether the bell is to be silent. What happened before it was told to ring again is to be looked at after this.
+    pub(crate) fn set(&self, silent: bool) {
+        self.0.store(silent, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug)]
@@ -29,11 +42,31 @@ impl Wake {
     /// A bell that nobody has rung. Fails when the process is out of descriptors.
     pub fn new() -> io::Result<Self> {
         let (rung, heard) = UnixStream::pair()?;
-        Ok(Self { bell: Arc::new(Bell { rings: AtomicBool::new(false), rung, heard }) })
+        Ok(Self { bell: Arc::new(Bell { rings: AtomicBool::new(false), rung, heard }), muffle: None })
     }
 
-    /// Rings. Never waits: there are no more bytes under way than there are threads.
+    /// The same bell for others, and what keeps it silent for them.
+    pub(crate) fn muffled(&self) -> (Self, Muffle) {
+        let muffle = Muffle::default();
+        (Self { bell: self.bell.clone(), muffle: Some(muffle.clone()) }, muffle)
+    }
+
+    /// Rings, unless it is muffled.
     pub fn wake(&self) {
+        // What is to be seen was done before: whoever takes the muffle away sees it, or is woken.
+        fence(Ordering::SeqCst);
+        if !self.is_muffled() {
+            self.alarm();
+        }
+    }
+
+    /// Whether nobody waits for its news.
+    pub(crate) fn is_muffled(&self) -> bool {
+        self.muffle.as_ref().is_some_and(|muffle| muffle.0.load(Ordering::SeqCst))
+    }
+
+    /// Rings in any case. Never waits: there are no more bytes under way than there are threads.
+    pub(crate) fn alarm(&self) {
         if !self.bell.rings.swap(true, Ordering::SeqCst) {
             // The other end lives as long as this one.
             let _ = (&self.bell.rung).write_all(&[1]);
@@ -68,6 +101,20 @@ impl AsRawFd for Wake {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_muffled_bell_rings_for_an_alarm_alone() {
+        let wake = Wake::new().unwrap();
+        let (others, muffle) = wake.muffled();
+        muffle.set(true);
+        others.wake();
+        assert!(!wake.clear());
+        others.alarm();
+        assert!(wake.clear());
+        muffle.set(false);
+        others.wake();
+        assert!(wake.clear());
+    }
 
     #[test]
     fn rings_are_heard_once_however_many_there_were() {

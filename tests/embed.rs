@@ -115,7 +115,7 @@ fn expect<T: PartialEq + std::fmt::Debug>(found: &T, wanted: &T) -> Result<(), S
 fn campaigns() -> Result<(), Box<dyn std::error::Error>> {
     let universe = started(Threading::Serialized)?;
     let world = universe.world();
-    let best = campaign::search(&world, 600)?;
+    let best = campaign::search(&world, 2_000)?;
     expect(&best.is_some(), &(world.rank() == 0))?;
     if let Some((point, misfit)) = best {
         let near = |found: f64, truth: f64| (found - truth).abs() < 0.02;

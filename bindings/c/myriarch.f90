@@ -28,6 +28,9 @@ module myriarch
     integer(c_int), parameter, public :: MYRIARCH_ERROR_UNFIT = -7
     integer(c_int), parameter, public :: MYRIARCH_ERROR_BROKEN = -8
     integer(c_int), parameter, public :: MYRIARCH_ERROR_PANIC = -9
+    integer(c_int), parameter, public :: MYRIARCH_ERROR_DIFFERS = -10
+    integer(c_int), parameter, public :: MYRIARCH_ERROR_STOPPED = -11
+    integer(c_int), parameter, public :: MYRIARCH_ERROR_DIR = -12
 
     integer(c_int), parameter, public :: MYRIARCH_PIN_DEFAULT = 0
     integer(c_int), parameter, public :: MYRIARCH_PIN_CORE = 1
@@ -58,6 +61,11 @@ module myriarch
         integer(c_int) :: dedicated_manager = 0
         integer(c_int) :: pin = MYRIARCH_PIN_DEFAULT
         integer(c_int) :: recording = MYRIARCH_RECORD_DEFAULT
+        ! c_loc of a target that ends with a NUL, or c_null_ptr.
+        type(c_ptr) :: dir = c_null_ptr
+        integer(c_int) :: resume = 0
+        integer(c_int) :: retry_failed = 0
+        real(c_double) :: sync_seconds = 0
     end type
 
     type, bind(c) :: myriarch_task_options

@@ -42,12 +42,18 @@ enum myriarch_code {
     MYRIARCH_ERROR_NO_FUNCTION = -5,
     // Processes cannot be started: myriarch_prepare() was not called on every rank.
     MYRIARCH_ERROR_NOT_PREPARED = -6,
-    // The ranks do not fit each other, or no rank has as many cores as a task takes.
+    // The ranks do not fit each other, no rank has as many cores as a task takes, or the session's folder is not to be had.
     MYRIARCH_ERROR_UNFIT = -7,
     // The session is broken: messages cannot be moved any more.
     MYRIARCH_ERROR_BROKEN = -8,
     // A fault of Myriarch's own.
     MYRIARCH_ERROR_PANIC = -9,
+    // The session is gone on with, and the task is not the one that lies in its folder.
+    MYRIARCH_ERROR_DIFFERS = -10,
+    // Someone asked the session to stop: it can be gone on with in its folder.
+    MYRIARCH_ERROR_STOPPED = -11,
+    // The folder of the session cannot be written or read.
+    MYRIARCH_ERROR_DIR = -12,
 };
 
 // What slots are bound to, for myriarch_options.
@@ -93,6 +99,16 @@ struct myriarch_options {
     int pin;
     // One of enum myriarch_recording.
     int recording;
+    // The folder in which tasks and outcomes are kept, so that a later start of the program can go on with them; NULL: they
+    // are in memory only. It is read by myriarch_enter() alone.
+    const char *dir;
+    // Other than 0: goes on with what lies in dir, if anything does. Else a folder that holds a session is an error.
+    int resume;
+    // Other than 0, with resume: tasks that failed run again.
+    int retry_failed;
+    // With a folder: most seconds between an outcome being written, which is when the program is told, and being synced; by
+    // default 1. Less than 0: it is synced before the program is told.
+    double sync_seconds;
 };
 
 // What the tasks of a bundle take, and how often each is tried. 0 stands for the default everywhere.

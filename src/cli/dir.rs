@@ -1,13 +1,14 @@
-//! What the commands share that read a run's folder: finding it, what users call its tasks, and writing to standard
-//! output when nobody reads on.
+//! What the commands share that read the folder of a run or of a session: finding it, what users call its tasks, and writing
+//! to standard output when nobody reads on.
 
-use crate::ledger::{Reader, RunDir};
+use crate::ledger::{Reader, RowTasks, RunDir};
 use crate::observe::text::{one_line, shorten};
-use crate::task::Bundle;
+use crate::task::{Bundle, IndexRange};
 use anyhow::Context;
 use serde_json::{Map, Value};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// The run to look at.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -30,7 +31,7 @@ impl DirArg {
         if let Some(damage) = reader.damage() {
             eprintln!("myriarch: {damage}; what follows there is not shown (run --resume recovers it)");
         }
-        let names = Names::open(&dir)?;
+        let names = Names::open(&dir, &reader)?;
         Ok(OpenRun { dir, reader, names })
     }
 }
@@ -46,49 +47,128 @@ pub struct OpenRun {
     pub names: Names,
 }
 
-/// What users call the tasks of a run: positions are for the inside.
+/// Tasks that users ask for: the first and the last; in a session also their bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// The program's number of their bundle.
+    pub bundle: Option<u64>,
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+impl FromStr for Labels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse::<u64>().ok()).flatten()
+        };
+        let (bundle, labels) = match text.split_once(':') {
+            Some((bundle, labels)) => (Some(number(bundle)), labels),
+            None => (None, text),
+        };
+        let (first, last) = labels.split_once('-').unwrap_or((labels, labels));
+        match (bundle, number(first), number(last)) {
+            (Some(None), ..) => Err("before the colon stands no number of a bundle".to_owned()),
+            (bundle, Some(first), Some(last)) if first <= last => Ok(Labels { bundle: bundle.flatten(), first, last }),
+            (_, Some(first), Some(last)) => Err(format!("{first} is larger than {last}")),
+            _ if text.contains(',') => Err("give --task once for each index or range".to_owned()),
+            _ => Err("this is no index such as 7 and no range such as 7-9".to_owned()),
+        }
+    }
+}
+
+/// What users call the tasks of a run or of a session: positions are for the inside.
 #[derive(Debug)]
-pub struct Names {
-    bundle: Bundle,
+pub enum Names {
+    /// Those of a run are in its bundle.
+    Run(Bundle),
+    /// Those of a session are in the parts that its program submitted.
+    Session(RowTasks),
 }
 
 impl Names {
-    /// The names in the bundle of this run.
-    pub fn open(dir: &RunDir) -> anyhow::Result<Self> {
-        Ok(Self { bundle: Bundle::open(&dir.bundle())? })
+    /// The names of the tasks in this folder.
+    pub fn open(dir: &RunDir, reader: &Reader) -> anyhow::Result<Self> {
+        if dir.is_session() {
+            return Ok(Self::Session(RowTasks::new(dir, reader.row())));
+        }
+        Ok(Self::Run(Bundle::open(&dir.bundle())?))
     }
 
     /// The index that users know.
-    pub fn label(&self, position: u64) -> u64 {
-        self.bundle.label(position)
+    pub fn index(&self, position: u64) -> u64 {
+        match self {
+            Self::Run(bundle) => bundle.label(position),
+            Self::Session(tasks) => tasks.label(position).1,
+        }
     }
 
-    /// The task that users mean.
-    pub fn position(&self, label: u64) -> anyhow::Result<u64> {
-        anyhow::ensure!(!self.bundle.is_empty(), "the run has no tasks");
-        let (first, last) = (self.label(0), self.label(self.bundle.len() - 1));
-        let position = self.bundle.position_of_label(label);
-        position.with_context(|| format!("there is no task {label}: the tasks are {first} to {last}"))
+    /// In a session: the program's number of the task's bundle.
+    pub fn bundle(&self, position: u64) -> Option<u64> {
+        match self {
+            Self::Run(_) => None,
+            Self::Session(tasks) => Some(tasks.label(position).0),
+        }
+    }
+
+    /// As users ask for it: `17`, or in a session `2:17`.
+    pub fn label(&self, position: u64) -> String {
+        match self.bundle(position) {
+            Some(bundle) => format!("{bundle}:{}", self.index(position)),
+            None => self.index(position).to_string(),
+        }
+    }
+
+    /// The positions of the tasks that users mean.
+    pub fn positions(&self, asked: Labels) -> anyhow::Result<Vec<IndexRange>> {
+        let Labels { bundle, first, last } = asked;
+        match (self, bundle) {
+            (Self::Run(tasks), None) => {
+                anyhow::ensure!(!tasks.is_empty(), "the run has no tasks");
+                let (lowest, highest) = (self.index(0), self.index(tasks.len() - 1));
+                let position = |label: u64| {
+                    let missing = || format!("there is no task {label}: the tasks are {lowest} to {highest}");
+                    tasks.position_of_label(label).with_context(missing)
+                };
+                Ok(vec![IndexRange::new(position(first)?, position(last)? + 1)])
+            }
+            (Self::Run(_), Some(_)) => anyhow::bail!("the tasks of a run have no bundles: say --task {first}"),
+            (Self::Session(_), None) => anyhow::bail!("in a session, say whose task: --task BUNDLE:{first}"),
+            (Self::Session(tasks), Some(bundle)) => {
+                let ranges = tasks.positions(bundle, first, last);
+                let found: u64 = ranges.iter().map(|range| range.len()).sum();
+                anyhow::ensure!(found == last - first + 1, "bundle {bundle} has no such task, or not all of them");
+                Ok(ranges)
+            }
+        }
     }
 
     /// The task's line in its source.
     pub fn line(&self, position: u64) -> Option<u64> {
-        self.bundle.line(position)
-    }
-
-    /// Where the tasks came from, for messages.
-    pub fn source(&self) -> &str {
-        self.bundle.source()
+        match self {
+            Self::Run(bundle) => bundle.line(position),
+            Self::Session(_) => None,
+        }
     }
 
     /// The keys of a task list that say this task.
     pub fn task_json(&self, position: u64) -> Map<String, Value> {
-        self.bundle.task_json(position)
+        match self {
+            Self::Run(bundle) => bundle.task_json(position),
+            Self::Session(tasks) => tasks.json(position),
+        }
     }
 
     /// What the task runs, as one could type it into a shell: the program alone, behind what `out` holds.
     pub fn put_command(&self, position: u64, out: &mut Vec<u8>) {
-        self.bundle.put_command(position, out);
+        match self {
+            Self::Run(bundle) => bundle.put_command(position, out),
+            Self::Session(tasks) => tasks.put_command(position, out),
+        }
     }
 
     /// The same for a listing, on one line and not longer than this.
@@ -98,11 +178,11 @@ impl Names {
         short(&text, most_chars)
     }
 
-    /// The task with its place, as messages name it: `task 8123 (tasks.txt:8124)`.
+    /// The task with its place, as messages name it: `task 8123 (tasks.txt:8124)`, or in a session `task 2:17`.
     pub fn describe(&self, position: u64) -> String {
         let label = self.label(position);
-        match (self.source(), self.line(position)) {
-            (source, Some(line)) => format!("task {label} ({source}:{line})"),
+        match (self, self.line(position)) {
+            (Self::Run(bundle), Some(line)) => format!("task {label} ({}:{line})", bundle.source()),
             _ => format!("task {label}"),
         }
     }

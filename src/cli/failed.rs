@@ -34,7 +34,7 @@ pub fn main(mut args: Args) -> anyhow::Result<i32> {
 fn write(run: &OpenRun, args: &Args, out: &mut dyn Write) -> anyhow::Result<i32> {
     let names = &run.names;
     if args.json {
-        let (task, label, line) = (|p| names.task_json(p), |p| names.label(p), |p| names.line(p));
+        let (task, label, line) = (|p| names.task_json(p), |p| names.index(p), |p| names.line(p));
         write_failed_to(out, &run.reader, task, label, line)?;
         return Ok(EXIT_OK);
     }

@@ -1,20 +1,19 @@
 //! `myriarch output`: what the tasks of a run printed, byte for byte, in task order.
 
-use super::dir::{DirArg, OpenRun, print};
+use super::dir::{DirArg, Labels, OpenRun, print};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED};
 use crate::ledger::{Outcomes, Selection, Streams};
 use crate::observe::text::{of, write_stream};
-use crate::task::{Captured, IndexRange, Outcome, RangeSet};
+use crate::task::{Captured, Outcome, RangeSet};
 use serde::Serialize;
 use std::io::Write;
-use std::str::FromStr;
 
 /// Print what the tasks printed, in task order
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     dir: DirArg,
-    /// Only the task with this index, or those from FIRST-LAST; may be given several times
+    /// Only the task with this index, or those from FIRST-LAST; may be given several times. In a session BUNDLE:INDEX
     #[arg(long, value_name = "INDEX|FIRST-LAST", conflicts_with = "failed")]
     task: Vec<Labels>,
     /// Standard error instead of standard output
@@ -26,28 +25,6 @@ pub struct Args {
     /// One JSON object per task with both streams; `stdout_base64` where it is not UTF-8
     #[arg(long)]
     json: bool,
-}
-
-/// Tasks that are asked for, as users call them: the first and the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Labels(u64, u64);
-
-impl FromStr for Labels {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let number = |digits: &str| {
-            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| digits.parse::<u64>().ok()).flatten()
-        };
-        match (number(first), number(last)) {
-            (Some(first), Some(last)) if first <= last => Ok(Labels(first, last)),
-            (Some(first), Some(last)) => Err(format!("{first} is larger than {last}")),
-            _ if text.contains(',') => Err("give --task once for each index or range".to_owned()),
-            _ => Err("this is no index such as 7 and no range such as 7-9".to_owned()),
-        }
-    }
 }
 
 /// Runs the command.
@@ -89,8 +66,8 @@ fn write(run: &OpenRun, args: &Args, out: &mut dyn Write) -> anyhow::Result<i32>
 /// The positions of the tasks that are asked for, each once.
 fn asked_for(run: &OpenRun, labels: &[Labels]) -> anyhow::Result<RangeSet> {
     let mut asked = RangeSet::new();
-    for Labels(first, last) in labels {
-        asked.insert(IndexRange::new(run.names.position(*first)?, run.names.position(*last)? + 1));
+    for labels in labels {
+        run.names.positions(*labels)?.into_iter().for_each(|range| asked.insert(range));
     }
     Ok(asked)
 }
@@ -143,6 +120,8 @@ impl Shown {
 
 #[derive(Serialize)]
 struct Row<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<u64>,
     index: u64,
     line: Option<u64>,
     status: String,
@@ -171,7 +150,8 @@ impl<'a> Row<'a> {
         let cut = |stream: &Captured, n: u64| (stream.dropped > 0).then_some(n);
         let Outcome { stdout, stderr, .. } = outcome;
         Row {
-            index: run.names.label(outcome.index),
+            bundle: run.names.bundle(outcome.index),
+            index: run.names.index(outcome.index),
             line: run.names.line(outcome.index),
             status: outcome.status.to_string(),
             stdout: text(stdout),
@@ -247,8 +227,9 @@ mod tests {
 
     #[test]
     fn what_is_no_index_and_no_range_is_told() {
-        assert_eq!("7".parse(), Ok(Labels(7, 7)));
-        assert_eq!("7-9".parse(), Ok(Labels(7, 9)));
+        assert_eq!("7".parse(), Ok(Labels { bundle: None, first: 7, last: 7 }));
+        assert_eq!("7-9".parse(), Ok(Labels { bundle: None, first: 7, last: 9 }));
+        assert_eq!("2:7-9".parse(), Ok(Labels { bundle: Some(2), first: 7, last: 9 }));
         for (text, why) in [
             ("9-7", "9 is larger than 7"),
             ("1,2", "give --task once for each"),
@@ -256,6 +237,8 @@ mod tests {
             ("3-", "no range such as 7-9"),
             ("-3", "no range such as 7-9"),
             ("x", "no index such as 7"),
+            ("x:7", "no number of a bundle"),
+            ("2:", "no index such as 7"),
             ("99999999999999999999", "no index such as 7"),
         ] {
             let error = text.parse::<Labels>().unwrap_err();

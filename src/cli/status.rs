@@ -3,7 +3,9 @@
 
 use super::dir::{DirArg, print};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED};
-use crate::ledger::{Counts, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, Summary};
+use crate::ledger::{
+    Counts, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, SessionInfo, Summary,
+};
 use crate::observe::stopped_by;
 use crate::observe::text::{count, of, precise, rate, resume_command, whole};
 use crate::task::EndedBy;
@@ -59,8 +61,10 @@ pub(super) struct Report {
     ended_by: Option<EndedBy>,
     /// Of the run; none while it goes on.
     exit_status: Option<i32>,
-    /// The command that goes on with it.
+    /// The command that goes on with it; of a session, the one that started its program.
     resume: Option<String>,
+    #[serde(skip)]
+    is_session: bool,
     owner: Option<OwnerRecord>,
     progress: Option<Progress>,
     summary: Option<Summary>,
@@ -106,6 +110,7 @@ impl Report {
             ended_by: None,
             exit_status: None,
             resume: None,
+            is_session: dir.is_session(),
             owner,
             progress,
             summary: None,
@@ -124,6 +129,7 @@ impl Report {
             ended_by: Some(summary.ended_by),
             exit_status: Some(summary.exit_status),
             resume: left.then(|| resume_with(dir)),
+            is_session: dir.is_session(),
             dir: path,
             owner,
             progress: None,
@@ -150,7 +156,8 @@ impl Report {
         let reader = Reader::open(dir)?;
         let (tasks, Counts { ok, failed, cancelled }) = (reader.tasks(), reader.counts());
         let unfinished = [ok, failed, cancelled].iter().fold(tasks, |left, n| left.saturating_sub(*n));
-        let left = unfinished > 0 || tasks == 0;
+        // What the program of a session would have submitted next nobody knows.
+        let left = unfinished > 0 || tasks == 0 || dir.is_session();
         Ok(Self {
             state: match (left, gave_back) {
                 (false, _) => Standing::Complete,
@@ -163,6 +170,7 @@ impl Report {
                 (false, _) => EXIT_FAILED,
             }),
             resume: left.then(|| resume_with(dir)),
+            is_session: dir.is_session(),
             dir: path,
             tasks,
             ok,
@@ -220,13 +228,16 @@ impl Report {
             writeln!(out, "  last start: {}", last_start(s))?;
         }
         for task in self.progress.iter().flat_map(|p| &p.longest) {
-            writeln!(out, "  task {} has been running for {} on {}", task.index, whole(time(task.seconds)), task.node)?;
+            let label = task.bundle.map_or_else(String::new, |bundle| format!("{bundle}:"));
+            let (index, seconds) = (task.index, whole(time(task.seconds)));
+            writeln!(out, "  task {label}{index} has been running for {seconds} on {}", task.node)?;
         }
         if self.failed > 0 {
             writeln!(out, "  what failed: myriarch failed {}", self.dir)?;
         }
         if let Some(resume) = &self.resume {
-            writeln!(out, "  resume with: {resume}")?;
+            let how = if self.is_session { "go on by starting its program again" } else { "resume with" };
+            writeln!(out, "  {how}: {resume}")?;
         }
         Ok(())
     }
@@ -257,6 +268,9 @@ fn counted(dir: &RunDir) -> anyhow::Result<(u64, u64, u64, u64)> {
 
 /// The command that goes on with the run, started as the run was.
 fn resume_with(dir: &RunDir) -> String {
+    if let Ok(Some(known)) = SessionInfo::read(dir) {
+        return known.command();
+    }
     let options = std::fs::read(dir.options()).unwrap_or_default();
     let options: serde_json::Value = serde_json::from_slice(&options).unwrap_or_default();
     resume_command(options["launch"].as_str().unwrap_or_default(), dir.path(), "")
@@ -353,7 +367,7 @@ mod tests {
             ranks: 2,
             nodes: 1,
             slots: 2,
-            longest: vec![LongTask { index: 7, node: "n1".into(), seconds: 3.2 }],
+            longest: vec![LongTask { index: 7, bundle: None, node: "n1".into(), seconds: 3.2 }],
         }
     }
 

@@ -48,6 +48,8 @@ const NODE_CHARS: usize = 40;
 
 #[derive(Default, Serialize)]
 struct Row<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<u64>,
     index: u64,
     line: Option<u64>,
     status: String,
@@ -62,7 +64,8 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn new(run: &'a OpenRun, position: u64, outcome: Option<&Outcome>, command: &'a [u8]) -> Self {
         let command = String::from_utf8_lossy(command);
-        let row = Row { index: run.names.label(position), line: run.names.line(position), command, ..Row::default() };
+        let (bundle, index, line) = (run.names.bundle(position), run.names.index(position), run.names.line(position));
+        let row = Row { bundle, index, line, command, ..Row::default() };
         let Some(outcome) = outcome else { return Row { status: "unfinished".into(), ..row } };
         let ran = outcome.started_unix_us > 0;
         Row {
@@ -84,7 +87,7 @@ impl<'a> Row<'a> {
         let seconds = self.seconds.map(|s| format!("{s:.6}"));
         let start = self.start.as_deref();
         [
-            self.index.to_string(),
+            self.bundle.map_or_else(|| self.index.to_string(), |bundle| format!("{bundle}:{}", self.index)),
             cell(self.line),
             status,
             cell(self.attempts),
@@ -145,7 +148,7 @@ fn table_line(out: &mut dyn Write, cells: &[String; 9], widths: Widths) -> io::R
 fn write(run: &OpenRun, args: &Args, out: &mut dyn Write) -> anyhow::Result<i32> {
     let nodes = run.reader.state().starts.iter().flat_map(|start| &start.nodes);
     let widths = Widths {
-        index: run.names.label(run.reader.tasks().saturating_sub(1)).to_string().len().max(5),
+        index: run.names.label(run.reader.tasks().saturating_sub(1)).len().max(5),
         node: nodes.map(|node| node.chars().count()).max().unwrap_or(0).clamp(4, NODE_CHARS),
     };
     let format = match (args.json, args.tsv) {

@@ -30,6 +30,11 @@ impl<T> Keeper<T> {
         extent
     }
 
+    /// Has what was gathered written, unless that can wait.
+    pub(super) fn pass_on(&mut self) {
+        self.segment.pass_on();
+    }
+
     /// Appends the blocks that came with a report and writes their place into it.
     pub(super) fn keep_report(&mut self, report: &mut Report, blocks: Vec<u8>) {
         if blocks.is_empty() {
@@ -48,8 +53,13 @@ impl<T> Keeper<T> {
 
     /// The next word whose records are durable.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let (needs, _) = self.waiting.front()?;
-        if *needs > self.segment.durable() {
+        self.pop_if(|_| true)
+    }
+
+    /// The same, where nothing else is waited for.
+    pub(super) fn pop_if(&mut self, is_ready: impl FnOnce(&T) -> bool) -> Option<T> {
+        let (needs, word) = self.waiting.front()?;
+        if *needs > self.segment.durable() || !is_ready(word) {
             return None;
         }
         self.waiting.pop_front().map(|(_, word)| word)

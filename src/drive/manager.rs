@@ -1,6 +1,7 @@
 //! Rank 0's side of a run: the ledger, the deadlines, and what the user is told.
 
-use super::keeper::Keeper;
+use super::durable::{DurableLedger, Told};
+use super::figures::Figures;
 use super::longest::Longest;
 use super::plan::{Keep, Layout, LayoutOptions, Shared};
 use super::printer::Printer;
@@ -11,21 +12,17 @@ use super::wire::{Control, LongRun};
 use crate::execute::Pin;
 use crate::execute::functions::Recording;
 use crate::ledger::{
-    BlockBuilder, Counts, JournalWriter, LedgerState, Loaded, LongTask, Owner, Progress, Reader, Record, RunDir,
-    RunState, StopRequest, Summary, write_failed_jsonl,
+    Counts, LedgerState, Loaded, LongTask, Owner, Progress, Reader, RunDir, RunState, StopRequest, Summary,
+    write_failed_jsonl,
 };
 use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
-use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Section, Settings, Shapes, Up};
-use crate::task::{
-    Bundle, BundleId, Captured, EndedBy, EndedRun, Extent, FailureDigest, FailureGroup, IndexRange, Outcome,
-    OutcomeClass, Rank, Shape, Status,
-};
-use crate::wake::Wake;
-use std::collections::VecDeque;
+use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Settings, Shapes, Up};
+use crate::task::{Bundle, BundleId, EndedBy, FailureDigest, FailureGroup, IndexRange, Rank, Shape};
+use crate::wake::{Muffle, Wake};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A run that rank 0 has prepared: its folder, its tasks, what is known of them, and what the user asked for.
 pub struct Job {
@@ -177,30 +174,17 @@ impl Job {
     }
 }
 
-fn unix_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
-}
-
 /// The manager role.
 pub(super) struct ManagerRole {
     pub(super) machine: Manager,
-    keeper: Keeper<Section>,
-    journal: JournalWriter,
-    /// Journaled, and told when durable.
-    journaled: VecDeque<(u64, Option<Extent>, Vec<EndedRun>)>,
-    state: LedgerState,
-    told: Counts,
-    told_at_start: Counts,
-    dir: RunDir,
-    owner: Owner,
+    ledger: DurableLedger,
     bundle: Arc<Bundle>,
     nodes: Vec<String>,
-    generation: u32,
-    round: u32,
-    ranks: u32,
-    slots: u64,
+    figures: Figures,
     grace: Duration,
     patience: DrainPatience,
+    /// On what the files' threads ring.
+    muffle: Muffle,
     /// Some tasks are calls in the ranks themselves, which cannot be killed.
     has_calls: bool,
     /// When the walltime asks for the end, and the grace that it leaves.
@@ -217,10 +201,6 @@ pub(super) struct ManagerRole {
     progress: ProgressWriter,
     observer: Observer,
     longest: Longest,
-    first_hand_us: Option<u64>,
-    last_record_us: u64,
-    /// Time from the start of the process to the role's time 0.
-    before_us: u64,
     next_chore_us: u64,
     next_look_us: u64,
     next_progress_us: u64,
@@ -231,8 +211,6 @@ pub(super) struct ManagerRole {
 const CHORE_US: u64 = 100_000;
 /// How often the folder is looked at for a request to stop.
 const LOOK_US: u64 = 500_000;
-/// How often `progress.json` is written: with the looks of `status --follow`, what is shown is never older than a second.
-const PROGRESS_US: u64 = 500_000;
 
 impl ManagerRole {
     pub(super) fn new(
@@ -243,30 +221,10 @@ impl ManagerRole {
         facts: Facts,
         wake: &Wake,
     ) -> Result<Self, crate::ledger::LedgerError> {
-        let Job { dir, owner, mut loaded, grace, patience, sync, print, .. } = job;
-        let mut journal = JournalWriter::start(&dir, shared.generation, &loaded, sync, wake.clone())?;
-        let start = Record::Start {
-            generation: shared.generation,
-            started_unix_us: unix_us(),
-            tasks: bundle.len(),
-            nodes: shared.layout.nodes.clone(),
-            first_segment: shared.first_segment,
-            segments: facts.ranks + 1,
-        };
-        let mut reopened = None;
-        let mut state = std::mem::take(&mut loaded.state);
-        state.apply(&start);
-        let mut sequence = journal.append(&start);
-        if job.retry_failed {
-            reopened = state.reopen_failed();
-        }
-        if let Some(record) = &reopened {
-            sequence = journal.append(record);
-        }
-        // Nothing is handed out before the folder knows of this start.
-        while journal.durable() < sequence && journal.error().is_none() {
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        let Job { dir, owner, mut loaded, grace, patience, print, .. } = job;
+        let (wake, muffle) = wake.muffled();
+        let ledger =
+            DurableLedger::start((dir.clone(), owner), &mut loaded, shared, bundle.len(), facts.ranks + 1, &wake)?;
         let settings = Settings {
             crash_limit: job.crash_limit,
             max_fails: job.max_fails.map(|at| at - 1),
@@ -276,8 +234,7 @@ impl ManagerRole {
         };
         let mut machine = Manager::new(Policy::default(), settings, &place.children);
         let shapes = Arc::new(BundleShapes(bundle.clone()));
-        machine.add_bundle(BundleId(0), bundle.len(), state.ended.clone(), shapes);
-        let keeper = Keeper::new(&dir.segments(), shared.first_segment, sync, wake.clone());
+        machine.add_bundle(BundleId(0), bundle.len(), ledger.state().ended.clone(), shapes);
         let before_us = job.began.elapsed().as_micros() as u64;
         // The grace is part of the walltime, but never more than half of it.
         let walltime = job.walltime.map(|time| {
@@ -286,7 +243,7 @@ impl ManagerRole {
         });
         let mut observer = Observer::new(job.progress, &facts, &job.notes);
         job.notes.iter().for_each(|note| tracing::info!("{note}"));
-        tell_start(&facts, &state);
+        tell_start(&facts, ledger.state());
         let printer = match print.then(|| Printer::start(dir.clone())) {
             Some(Err(error)) => {
                 observer.note(&format!("no outputs are printed: {error}"));
@@ -294,26 +251,24 @@ impl ManagerRole {
             }
             started => started.and_then(Result::ok),
         };
-        let told = state.counts();
-        let progress = ProgressWriter::start(dir.clone());
+        let figures = Figures {
+            ranks: facts.ranks,
+            nodes: shared.layout.nodes.len() as u32,
+            slots: facts.slots,
+            told_before: ledger.told(),
+            first_hand_us: None,
+            last_record_us: 0,
+            before_us,
+        };
         Ok(Self {
             machine,
-            keeper,
-            journal,
-            journaled: VecDeque::new(),
-            state,
-            told,
-            told_at_start: told,
-            dir,
-            owner,
+            ledger,
             bundle,
             nodes: shared.layout.nodes.clone(),
-            generation: shared.generation,
-            round: shared.round,
-            ranks: facts.ranks,
-            slots: facts.slots,
+            figures,
             grace,
             patience,
+            muffle,
             has_calls: !shared.isolate && !shared.functions.is_empty(),
             walltime,
             force_us: None,
@@ -322,15 +277,12 @@ impl ManagerRole {
             grace_ends_us: None,
             signals: 0,
             printer,
-            progress,
+            progress: ProgressWriter::start(dir),
             observer,
             longest: Longest::default(),
-            first_hand_us: None,
-            last_record_us: 0,
-            before_us,
             next_chore_us: 0,
             next_look_us: 0,
-            next_progress_us: 500_000,
+            next_progress_us: ProgressWriter::EVERY_US,
             done: false,
         })
     }
@@ -343,7 +295,7 @@ impl ManagerRole {
 
     pub(super) fn on_child(&mut self, now: u64, from: Rank, mut message: Up, blocks: Vec<u8>, out: &mut Outbox) {
         if let Up::Report { report, .. } = &mut message {
-            self.keeper.keep_report(report, blocks);
+            self.ledger.keep_report(report, blocks);
         }
         let mut actions = Vec::new();
         self.machine.on_child(now, from, message, &mut actions);
@@ -355,14 +307,14 @@ impl ManagerRole {
             match action {
                 ManagerAction::ToChild(to, message) => {
                     if matches!(message, Down::Hand { .. }) {
-                        self.first_hand_us.get_or_insert(now);
+                        self.figures.first_hand_us.get_or_insert(now);
                     }
                     let control = Control::Down(message);
                     out.push(Outgoing { level: 0, to, control, attached: Vec::new() });
                 }
-                ManagerAction::Record(section) => self.keeper.push(section),
+                ManagerAction::Record(section) => self.ledger.push(section),
                 ManagerAction::RecordOwn { bundle, range, class, attempts } => {
-                    self.record_own(bundle, range, class, attempts);
+                    self.ledger.record_own(bundle, range, class, attempts);
                 }
                 ManagerAction::Failures(digest) => {
                     let (bundle, nodes) = (&self.bundle, &self.nodes);
@@ -378,68 +330,26 @@ impl ManagerRole {
         self.release(now, out);
     }
 
-    /// Outcomes that no worker knows are put into rank 0's own segment.
-    fn record_own(&mut self, bundle: BundleId, range: IndexRange, class: OutcomeClass, attempts: u32) {
-        const PER_BLOCK: u64 = 10_000;
-        let status = if class == OutcomeClass::Cancelled { Status::Cancelled } else { Status::Lost };
-        let mut start = range.start;
-        while start < range.end {
-            let end = range.end.min(start + PER_BLOCK);
-            let mut block = BlockBuilder::new(self.generation, self.round);
-            for index in start..end {
-                block.push(&Outcome {
-                    index,
-                    status: status.clone(),
-                    attempts,
-                    started_unix_us: unix_us(),
-                    duration_us: 0,
-                    rank: 0,
-                    node: 0,
-                    stdout: Captured::default(),
-                    stderr: Captured::default(),
-                });
-            }
-            let extent = self.keeper.keep(block.finish());
-            let runs = vec![EndedRun { range: IndexRange::new(start, end), class }];
-            self.keeper.push(Section { bundle, extent: Some(extent), runs });
-            start = end;
-        }
-    }
-
-    /// Journals what lies durably in segments, and tells what is durably journaled.
+    /// Tells what has become durable.
     pub(super) fn release(&mut self, now: u64, out: &mut Outbox) {
-        while let Some(section) = self.keeper.pop() {
-            let runs = self.state.accept(self.round, &section.runs);
-            if !runs.is_empty() {
-                let record = Record::Ended { round: self.round, extent: section.extent, runs: runs.clone() };
-                let sequence = self.journal.append(&record);
-                self.journaled.push_back((sequence, section.extent, runs));
-            }
-        }
-        let durable = self.journal.durable();
-        while let Some((_, extent, runs)) = self.journaled.pop_front_if(|(sequence, ..)| *sequence <= durable) {
-            for run in &runs {
-                let count = match run.class {
-                    OutcomeClass::Ok => &mut self.told.ok,
-                    OutcomeClass::Failed => &mut self.told.failed,
-                    OutcomeClass::Cancelled => &mut self.told.cancelled,
-                };
-                *count += run.range.len();
-            }
-            self.last_record_us = now;
+        self.muffle.set(!self.waits_for_files());
+        for Told { extent, runs } in self.ledger.release(u64::MAX) {
+            self.figures.last_record_us = now;
             if let (Some(printer), Some(extent)) = (&mut self.printer, extent) {
                 printer.print(extent, runs);
             }
         }
-        if let Some(error) = self.keeper.new_error() {
-            let lost = self.keeper.give_up_waiting().count();
-            self.on_disk_error(now, &format!("{error} ({lost} reports are not kept)"), out);
-        } else if self.force_us.is_none()
-            && let Some(error) = self.journal.error()
-        {
-            self.journaled.clear();
+        if let Some(error) = self.ledger.new_error() {
             self.on_disk_error(now, &error, out);
         }
+    }
+
+    /// Whether somebody waits for what becomes durable: otherwise it is told when something else happens.
+    fn waits_for_files(&self) -> bool {
+        self.printer.is_some()
+            || self.machine.draining().is_some()
+            || self.machine.ending().is_some()
+            || self.machine.ended_tasks() == self.machine.tasks()
     }
 
     fn on_disk_error(&mut self, now: u64, error: &str, out: &mut Outbox) {
@@ -485,7 +395,7 @@ impl ManagerRole {
             self.signals = asked;
             self.drain(now, EndedBy::Signal, grace, out);
         }
-        if self.machine.cores() == 0 && self.first_hand_us.is_some() && self.machine.draining().is_none() {
+        if self.machine.cores() == 0 && self.figures.first_hand_us.is_some() && self.machine.draining().is_none() {
             self.observer.note("no rank can start tasks any more: the run stops and can be resumed");
             self.drain(now, EndedBy::Stop, Duration::ZERO, out);
         }
@@ -494,11 +404,11 @@ impl ManagerRole {
         }
         if now >= self.next_look_us {
             self.next_look_us = now + LOOK_US;
-            if let Some(request) = self.dir.stop_requested() {
+            if let Some(request) = self.ledger.dir.stop_requested() {
                 let grace = if request == StopRequest::Now { Duration::ZERO } else { self.grace };
                 self.drain(now, EndedBy::Stop, grace, out);
             }
-            if let Err(error) = self.owner.check() {
+            if let Err(error) = self.ledger.check_owner() {
                 if !std::mem::replace(&mut self.superseded, true) {
                     tracing::error!("{error}");
                     self.observer.note(&error.to_string());
@@ -516,9 +426,10 @@ impl ManagerRole {
             self.next_progress_us = now;
             let ends = *self.grace_ends_us.get_or_insert(now + self.grace.as_micros() as u64);
             let grace = Duration::from_micros(ends.saturating_sub(now));
-            tracing::info!("drain: {why}; {} tasks run and get {:.1} s", self.running(), grace.as_secs_f64());
+            let running = self.figures.running(&self.machine);
+            tracing::info!("drain: {why}; {running} tasks run and get {:.1} s", grace.as_secs_f64());
             let waited_for = self.has_calls.then(|| self.patience.whole());
-            self.observer.draining(why, grace, self.running(), waited_for);
+            self.observer.draining(why, grace, running, waited_for);
         }
         for trouble in self.printer.iter().flat_map(Printer::troubles) {
             self.observer.note(&trouble);
@@ -531,7 +442,7 @@ impl ManagerRole {
             self.observer.update(&snapshot);
         }
         if now >= self.next_progress_us {
-            self.next_progress_us = now + PROGRESS_US;
+            self.next_progress_us = now + ProgressWriter::EVERY_US;
             let state = self.machine.draining().map_or(RunState::Running, |_| RunState::Draining);
             let progress = self.progress_at(now, state);
             self.progress.write(progress);
@@ -563,18 +474,15 @@ impl ManagerRole {
         if self.done { u64::MAX } else { self.next_chore_us.min(machine) }
     }
 
-    fn running(&self) -> u64 {
-        self.machine.held_tasks().min(self.slots)
-    }
-
     fn snapshot(&self, now: u64) -> Snapshot {
+        let told = self.ledger.told();
         Snapshot {
-            ok: self.told.ok,
-            failed: self.told.failed,
-            cancelled: self.told.cancelled,
+            ok: told.ok,
+            failed: told.failed,
+            cancelled: told.cancelled,
             tasks: self.bundle.len(),
-            running: self.running(),
-            ended_this_start: self.told.ended() - self.told_at_start.ended(),
+            running: self.figures.running(&self.machine),
+            ended_this_start: self.figures.ended(told),
             elapsed: Duration::from_micros(now),
             busy_core_seconds: self.machine.busy_core_us() as f64 / 1e6,
             draining: self.machine.draining(),
@@ -582,103 +490,47 @@ impl ManagerRole {
         }
     }
 
-    fn wall_seconds(&self, now: u64) -> f64 {
-        self.first_hand_us.map_or(0.0, |first| now.saturating_sub(first) as f64 / 1e6)
-    }
-
     fn progress_at(&mut self, now: u64, state: RunState) -> Progress {
-        let wall = self.wall_seconds(now);
-        let ended = self.told.ended() - self.told_at_start.ended();
         let longest = self.longest.top(now, 10).into_iter().map(|run| LongTask {
             index: self.bundle.label(run.index),
+            bundle: None,
             node: name_of(&self.nodes, run.node),
             seconds: f64::from(run.seconds),
         });
-        Progress {
-            state,
-            updated_unix: unix_us() as f64 / 1e6,
-            tasks: self.bundle.len(),
-            ok: self.told.ok,
-            failed: self.told.failed,
-            cancelled: self.told.cancelled,
-            unfinished: self.bundle.len() - self.told.ended(),
-            running: if state == RunState::Ended { 0 } else { self.running() },
-            wall_seconds: wall,
-            tasks_per_second: rate(ended, wall),
-            utilisation: self.utilisation(wall),
-            ranks: self.ranks,
-            nodes: self.nodes.len() as u32,
-            slots: self.slots,
-            longest: longest.collect(),
-        }
-    }
-
-    /// Attempts that a drain ended after the last record are busy time beyond `wall`: never more than all of it.
-    fn utilisation(&self, wall: f64) -> f64 {
-        if wall > 0.0 { (self.machine.busy_core_us() as f64 / 1e6 / (wall * self.slots as f64)).min(1.0) } else { 0.0 }
+        let longest = longest.collect();
+        self.figures.progress(now, state, self.ledger.told(), self.bundle.len(), &self.machine, longest)
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.done && (self.force_us.is_some() || (self.keeper.is_empty() && self.journaled.is_empty()))
+        self.done && (self.force_us.is_some() || self.ledger.is_empty())
     }
 
     pub(super) fn queued_bytes(&self) -> u64 {
-        self.keeper.queued_bytes() + self.journal.queued_bytes()
+        self.ledger.queued_bytes()
     }
 
     /// Everything has ended: closes the ledger, writes what others rely on, and tells the user.
     pub(super) fn finish(mut self, now: u64) -> RunEnd {
-        let counts = self.told;
         if self.superseded {
             // The account is the later start's now.
             return RunEnd { status: crate::cli::EXIT_UNFINISHED, printer: self.printer, last_words: None };
         }
-        let unfinished = self.bundle.len() - counts.ended();
-        let ended_by = match self.machine.ending() {
-            _ if unfinished == 0 => EndedBy::Complete,
-            Some(EndedBy::Complete) | None => EndedBy::Disk,
-            Some(why) => why,
-        };
-        let status = match (unfinished, counts.failed) {
-            (1.., _) => crate::cli::EXIT_UNFINISHED,
-            (0, 1..) => crate::cli::EXIT_FAILED,
-            (0, 0) => crate::cli::EXIT_OK,
-        };
+        let summary = self.figures.summary(now, self.ledger.told(), self.bundle.len(), &self.machine);
         if self.force_us.is_none() {
-            self.journal.append(&Record::End { ended_by, ended_unix_us: unix_us() });
+            self.ledger.record_end(summary.ended_by);
         }
         let last = self.progress_at(now, RunState::Ended);
-        let wall = self.first_hand_us.map_or(0.0, |first| self.last_record_us.saturating_sub(first) as f64 / 1e6);
-        let utilisation = self.utilisation(wall);
-        let ended = counts.ended() - self.told_at_start.ended();
-        self.progress.finish(&last, &self.dir);
-        let kept = self.keeper.finish().and(self.journal.finish());
+        let dir = self.ledger.dir.clone();
+        self.progress.finish(&last, &dir);
+        let (_owner, kept) = self.ledger.finish();
         if let (Err(error), None) = (&kept, self.force_us) {
             tracing::error!("{error}");
             self.observer.note(&error.to_string());
         }
-        let summary = Summary {
-            tasks: self.bundle.len(),
-            ok: counts.ok,
-            failed: counts.failed,
-            cancelled: counts.cancelled,
-            unfinished,
-            ended_by,
-            wall_seconds: wall,
-            tasks_per_second: rate(ended, wall),
-            utilisation,
-            ranks: self.ranks,
-            nodes: self.nodes.len() as u32,
-            slots: self.slots,
-            exit_status: status,
-            start_seconds: self.first_hand_us.map_or(0.0, |first| (self.before_us + first) as f64 / 1e6),
-            end_seconds: now.saturating_sub(self.last_record_us) as f64 / 1e6,
-            manager_messages: self.machine.messages(),
-        };
-        let list = write_failed(&self.dir, &self.bundle, counts.failed);
-        let written = summary.write(&self.dir);
+        let list = write_failed(&dir, &self.bundle, summary.failed);
+        let written = summary.write(&dir);
         // A folder that takes no summary does not hold the outcomes either: nobody can be told that all is well.
-        let status = if written.is_ok() { status } else { crate::cli::EXIT_UNFINISHED };
+        let status = if written.is_ok() { summary.exit_status } else { crate::cli::EXIT_UNFINISHED };
         for error in [list, written].into_iter().filter_map(Result::err) {
             tracing::error!("{error}");
             if self.force_us.is_none() {
@@ -686,7 +538,7 @@ impl ManagerRole {
             }
         }
         tell_end(&summary, self.observer.groups());
-        let Self { mut observer, bundle, nodes, dir, printer, .. } = self;
+        let Self { mut observer, bundle, nodes, printer, .. } = self;
         let last_words = move |troubles: Vec<String>| {
             troubles.iter().for_each(|trouble| observer.note(trouble));
             with_names(&bundle, &nodes, |names| observer.finish(&summary, dir.path(), names));
@@ -735,10 +587,6 @@ fn write_failed(dir: &RunDir, bundle: &Bundle, failed: u64) -> Result<(), crate:
     let json = |index| bundle.task_json(index);
     write_failed_jsonl(&reader, json, |index| bundle.label(index), |index| bundle.line(index), &dir.failed())?;
     Ok(())
-}
-
-fn rate(ended: u64, seconds: f64) -> f64 {
-    if seconds > 0.0 { ended as f64 / seconds } else { 0.0 }
 }
 
 fn with_names(bundle: &Bundle, nodes: &[String], tell: impl FnOnce(&Names<'_>)) {

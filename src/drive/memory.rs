@@ -1,12 +1,28 @@
-//! Rank 0's side of a session: bundles that a program submits while others run, and their outcomes, kept in memory until
-//! the program takes them. All bundles of a session share one row of positions, in the order in which their tasks came.
+//! Rank 0's side of a session: bundles that a program submits while others run, and their outcomes, kept in memory or
+//! in a DIR until the program takes them. All bundles of a session share one row of positions, in the order in which their tasks came.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `dir` | what is different with a DIR |
+//! | `kept` | what goes there |
+//! | `due` | what was told and lies there until the program takes it |
+//! | `again` | what earlier starts left there, for a program that submits it again |
+
+mod again;
+mod dir;
+mod due;
+mod kept;
+
+use due::Due;
+pub(super) use kept::Kept;
 
 use super::parts::{PartPlace, Parts};
 use super::roles::{Outbox, Outgoing};
 use super::root::Root;
-use super::wire::Control;
+use super::wire::{Control, LongRun};
+use crate::drive::SessionError;
 use crate::ledger::{BlockHeader, Counts, read_block};
-use crate::schedule::{Manager, ManagerAction, Place, Policy, Settings, Up};
+use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Settings, Up};
 use crate::task::{
     Bundle, BundleId, Captured, EndedBy, EndedRun, IndexRange, Outcome, OutcomeClass, PartBuilder, RangeSet, Rank,
     Shape, Status,
@@ -110,7 +126,17 @@ pub(super) struct MemoryManager {
     /// Parts whose last task ended since then.
     over: Vec<u64>,
     nodes: Vec<String>,
+    /// Where the session has a DIR.
+    kept: Option<Box<Kept>>,
     pub(super) done: bool,
+}
+
+/// Outcomes that the program takes.
+pub(super) enum Taken {
+    /// Here they are.
+    Here(Vec<Outcome>),
+    /// They are to be read: so many at most. What is left is put back.
+    Kept(Due, usize),
 }
 
 impl MemoryManager {
@@ -130,6 +156,7 @@ impl MemoryManager {
             new: Vec::new(),
             over: Vec::new(),
             nodes,
+            kept: None,
             done: false,
         }
     }
@@ -150,7 +177,13 @@ impl MemoryManager {
     }
 
     /// Adds a task to a bundle; what the program calls it.
-    pub(super) fn submit(&mut self, number: usize, entry: &[u8]) -> u64 {
+    ///
+    /// # Errors
+    /// With a DIR: it differs from the one that was submitted there, or that one cannot be read.
+    pub(super) fn submit(&mut self, number: usize, entry: &[u8]) -> Result<u64, SessionError> {
+        if self.knows(number, self.bundles[number].tasks) {
+            return self.submit_again(number, entry);
+        }
         let bundle = &mut self.bundles[number];
         if bundle.gathered.is_empty() {
             self.gathering.push(number);
@@ -161,14 +194,22 @@ impl MemoryManager {
         if bundle.gathered.len() >= GATHERED_TASKS || bundle.gathered.payload_bytes() >= GATHERED_BYTES {
             self.send_on(number);
         }
-        label
+        Ok(label)
     }
 
     /// Adds an array to a bundle: tasks with numbers of their own.
-    pub(super) fn submit_array(&mut self, number: usize, first: u64, array: Bundle) {
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(super) fn submit_array(&mut self, number: usize, first: u64, array: Bundle) -> Result<(), SessionError> {
+        // One array is all that a bundle has.
+        if self.knows(number, 0) {
+            return self.submit_array_again(number, first, &array);
+        }
         let tasks = array.len();
         self.bundles[number].tasks += tasks;
         self.new.push(NewPart { bundle: number, part: array, first, added: 0 });
+        Ok(())
     }
 
     /// No more tasks will come.
@@ -207,17 +248,29 @@ impl MemoryManager {
             if range.is_empty() {
                 continue;
             }
-            match self.spans.last_mut() {
-                Some(last) if last.bundle == bundle && last.first + last.range.len() == first => {
-                    last.range.end = range.end;
-                }
-                _ => self.spans.push(Span { range, first, bundle }),
+            self.add_span(Span { range, first, bundle });
+            self.add_live(range, range.len(), part.bytes_len());
+            if let Some(kept) = &mut self.kept {
+                kept.keep_part(&part, range, (bundle, first), (self.bundles[bundle].function.as_deref(), shape));
             }
-            let bytes = part.bytes_len();
-            self.live.push_back((range, range.len(), bytes));
-            self.live_bytes += bytes;
             parts.add(PartPlace { base: range.start, first: added }, part);
         }
+    }
+
+    /// Adds positions behind all others.
+    fn add_span(&mut self, span: Span) {
+        match self.spans.last_mut() {
+            Some(last) if last.bundle == span.bundle && last.first + last.range.len() == span.first => {
+                last.range.end = span.range.end;
+            }
+            _ => self.spans.push(span),
+        }
+    }
+
+    /// Adds a part of which so many tasks have not ended.
+    fn add_live(&mut self, range: IndexRange, left: u64, bytes: u64) {
+        self.live.push_back((range, left, bytes));
+        self.live_bytes += bytes;
     }
 
     /// Whether what is submitted goes on at once.
@@ -263,16 +316,26 @@ impl MemoryManager {
     pub(super) fn drop_outcomes(&mut self, number: usize) {
         let bundle = &mut self.bundles[number];
         bundle.dropped = true;
+        if let Some(kept) = &mut self.kept {
+            kept.drop_due(number);
+        }
         self.unread_bytes -= std::mem::take(&mut bundle.outcomes).iter().map(Arrived::bytes).sum::<u64>();
     }
 
     /// Whether outcomes of this bundle wait to be taken.
     pub(super) fn has_outcomes(&self, number: usize) -> bool {
-        !self.bundles[number].outcomes.is_empty()
+        !self.bundles[number].outcomes.is_empty() || self.kept.as_ref().is_some_and(|kept| kept.has_due(number))
     }
 
     /// Some outcomes of a bundle, in the order in which they came; none where none wait.
-    pub(super) fn take_outcomes(&mut self, number: usize) -> Vec<Outcome> {
+    pub(super) fn take_outcomes(&mut self, number: usize) -> Taken {
+        match self.kept.as_mut().and_then(|kept| kept.take_due(number)) {
+            Some((due, most)) => Taken::Kept(due, most),
+            None => Taken::Here(self.take_arrived(number)),
+        }
+    }
+
+    fn take_arrived(&mut self, number: usize) -> Vec<Outcome> {
         let Some(arrived) = self.bundles[number].outcomes.pop_front() else { return Vec::new() };
         self.unread_bytes -= arrived.bytes();
         match arrived {
@@ -302,8 +365,7 @@ impl MemoryManager {
 
     /// The outcome under what the program calls its task.
     fn labelled(&self, outcome: Outcome) -> Outcome {
-        let span = self.spans_of(IndexRange::one(outcome.index)).first();
-        Outcome { index: span.map_or(0, |span| span.first + (outcome.index - span.range.start)), ..outcome }
+        Outcome { index: self.label(outcome.index).map_or(0, |(_, label)| label), ..outcome }
     }
 
     /// How many tasks of a bundle there are, and how many have ended.
@@ -331,8 +393,15 @@ impl MemoryManager {
         self.machine.busy_core_us()
     }
 
+    /// Names of the nodes, those of earlier starts behind the present ones.
+    pub(super) fn set_nodes(&mut self, nodes: Vec<String>) {
+        self.nodes = nodes;
+    }
+
     /// Ends the session when all tasks have ended; or, where they are not waited for, at once.
     pub(super) fn end(&mut self, now: u64, waits: bool, parts: &mut Parts, out: &mut Outbox) {
+        // What comes now is taken by nobody.
+        (0..self.bundles.len()).for_each(|number| self.drop_outcomes(number));
         self.send_all_on();
         self.add_new(parts);
         let mut actions = Vec::new();
@@ -348,10 +417,19 @@ impl MemoryManager {
         for action in actions {
             match action {
                 ManagerAction::ToChild(to, message) => {
+                    if let (Some(kept), Down::Hand { .. }) = (&mut self.kept, &message) {
+                        kept.handed_out = true;
+                    }
                     out.push(Outgoing { level: 0, to, control: Control::Down(message), attached: Vec::new() });
                 }
-                ManagerAction::Record(section) => accepted.extend(section.runs),
-                ManagerAction::RecordOwn { range, class, attempts, .. } => self.on_own(range, class, attempts),
+                ManagerAction::Record(section) => match &mut self.kept {
+                    Some(kept) => kept.push(section),
+                    None => accepted.extend(section.runs),
+                },
+                ManagerAction::RecordOwn { bundle, range, class, attempts } => match &mut self.kept {
+                    Some(kept) => kept.record_own(bundle, range, class, attempts),
+                    None => self.on_own(range, class, attempts),
+                },
                 ManagerAction::Failures(_) => {}
                 ManagerAction::Done => self.done = true,
             }
@@ -383,6 +461,11 @@ impl MemoryManager {
 
     /// Counts tasks that have ended, for their bundles and their parts.
     fn count(&mut self, run: EndedRun) {
+        self.count_for_bundles(run);
+        self.count_for_parts(run);
+    }
+
+    fn count_for_bundles(&mut self, run: EndedRun) {
         for span in self.spans_of(run.range).to_vec() {
             let ended = run.range.end.min(span.range.end) - run.range.start.max(span.range.start);
             let counts = &mut self.bundles[span.bundle].counts;
@@ -392,6 +475,9 @@ impl MemoryManager {
                 OutcomeClass::Cancelled => counts.cancelled += ended,
             }
         }
+    }
+
+    fn count_for_parts(&mut self, run: EndedRun) {
         let mut at = self.live.partition_point(|(range, ..)| range.end <= run.range.start);
         while let Some((range, left, bytes)) = self.live.get_mut(at)
             && range.start < run.range.end
@@ -476,7 +562,8 @@ fn records_in(blocks: &[u8]) -> Option<u64> {
 }
 
 impl Root for MemoryManager {
-    type End = ();
+    /// What kept the DIR from being written, where there is one.
+    type End = Result<(), String>;
 
     fn open(&mut self, now: u64, out: &mut Outbox) {
         let mut actions = Vec::new();
@@ -484,7 +571,10 @@ impl Root for MemoryManager {
         self.act(actions, Vec::new(), out);
     }
 
-    fn on_child(&mut self, now: u64, from: Rank, message: Up, blocks: Vec<u8>, out: &mut Outbox) {
+    fn on_child(&mut self, now: u64, from: Rank, mut message: Up, mut blocks: Vec<u8>, out: &mut Outbox) {
+        if let (Some(kept), Up::Report { report, .. }) = (&mut self.kept, &mut message) {
+            kept.keep_report(report, std::mem::take(&mut blocks));
+        }
         let mut actions = Vec::new();
         self.machine.on_child(now, from, message, &mut actions);
         self.act(actions, blocks, out);
@@ -506,19 +596,31 @@ impl Root for MemoryManager {
             self.machine.step(now, &mut actions);
             self.act(actions, Vec::new(), out);
         }
+        if self.kept.is_some() {
+            self.turn_kept(now, out);
+        }
+    }
+
+    fn on_longest(&mut self, now: u64, from: Rank, long: Vec<LongRun>) {
+        if let Some(kept) = &mut self.kept {
+            kept.on_longest(now, from, long);
+        }
     }
 
     fn next_tick(&self) -> Option<u64> {
-        self.machine.next_tick()
+        let kept = self.kept.as_ref().filter(|_| !self.done).map(|kept| kept.next_tick());
+        self.machine.next_tick().into_iter().chain(kept).min()
     }
 
     fn is_over(&self) -> bool {
-        self.done
+        self.done && self.kept.as_ref().is_none_or(|kept| kept.is_over())
     }
 
     fn queued_bytes(&self) -> u64 {
-        self.unread_bytes
+        self.unread_bytes + self.kept.as_ref().map_or(0, |kept| kept.queued_bytes())
     }
 
-    fn finish(self, _: u64) {}
+    fn finish(mut self, now: u64) -> Self::End {
+        self.kept.take().map_or(Ok(()), |kept| kept.finish(now, &self))
+    }
 }

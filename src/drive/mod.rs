@@ -10,11 +10,15 @@
 //! | `roles`, `worker` | the state machines that a rank plays; turn their actions into messages, processes and records |
 //! | `parts` | what a rank knows of the tasks themselves |
 //! | `keeper` | writes a node's segment and holds reports back until their records are durable |
+//! | `durable` | rank 0's ledger in a DIR |
+//! | `figures` | what progress and summary say of a start |
 //! | `manager` | rank 0's ledger, deadlines and what the user sees |
-//! | `session`, `memory` | the same for programs that bring their own `main`: tasks while others run, outcomes in memory |
+//! | `session`, `memory` | the same for programs that bring their own `main`: tasks while others run, outcomes in memory or in a DIR |
 //! | `null` | the loop without processes and ledger, to measure it |
 
+mod durable;
 mod error;
+mod figures;
 mod functions;
 mod keeper;
 mod longest;

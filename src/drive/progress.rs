@@ -13,6 +13,9 @@ pub(super) struct ProgressWriter {
 }
 
 impl ProgressWriter {
+    /// How often it is written: with the looks of `status --follow`, what is shown is never older than a second.
+    pub(super) const EVERY_US: u64 = 500_000;
+
     /// Starts the thread. Without one only the last word is written.
     pub(super) fn start(dir: RunDir) -> Self {
         let (queue, asked) = bounded::<Progress>(1);

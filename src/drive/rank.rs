@@ -31,11 +31,14 @@ const MESSAGES_AT_ONCE: usize = 512;
 const FULL_BYTES: u64 = if cfg!(test) { 5_000 } else { 128 << 20 };
 /// How long a rank with children may sleep while its own slots are busy and nothing comes: they wait for it. Each time that
 /// it looks costs it some 30 µs.
-const PARENTS_WAIT: Duration = Duration::from_millis(5);
+const PARENTS_WAIT: Duration = Duration::from_millis(10);
 /// How long a rank that can take up or start no more waits before it looks whether it can again.
 const FULL_WAIT: Duration = Duration::from_millis(10);
 /// Bytes of tasks that go along with what is handed out.
 const ATTACHED_BYTES: usize = 16 << 10;
+/// A rank that calls functions in its own thread is heard by another when they take longer: longer than a batch should, since
+/// each change of threads costs the calls some 100 µs.
+const CALLERS_PATIENCE: Duration = Duration::from_millis(20);
 /// While ranks get to know each other and the first tasks show how long they take, each word is answered by one that is
 /// waited for: for so long no rank leaves messages lying for more than this.
 const STARTING: Duration = Duration::from_millis(200);
@@ -282,7 +285,7 @@ impl<M: Root> RankLoop<M> {
             return Ok(self);
         };
         self.open();
-        let stage = Stage::new(self, true)?;
+        let stage = Stage::new(self, Some(CALLERS_PATIENCE))?;
         let bound = caller.bind();
         loop {
             let mut rank = stage.enter();

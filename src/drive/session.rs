@@ -1,114 +1,38 @@
 //! Sessions: a program's ranks become manager and workers for a while. Rank 0 goes on with the program and submits tasks; the
 //! others run them until rank 0 is done.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `settings` | what rank 0 decides |
+//! | `error` | why a session cannot do what it was asked for |
+//! | `dir` | opening the DIR, where there is one |
+
+mod dir;
+mod error;
+mod settings;
+
+pub(super) use dir::SessionDir;
+pub use error::SessionError;
+pub use settings::SessionSettings;
 
 use super::DriveError;
-use super::memory::MemoryManager;
+use super::memory::{Kept, MemoryManager, Taken};
 use super::parts::{FindFunction, Parts};
 use super::plan::{Keep, Layout, LayoutOptions, RankReport, Shared};
 use super::rank::{CallsBy, RankLoop};
 use super::stage::{OnStage, Stage};
-use crate::execute::functions::{Function, Recording, find_builtin, missing};
-use crate::execute::{Pin, Spawner};
+use crate::execute::Spawner;
+use crate::execute::functions::{Function, find_builtin, missing};
 use crate::fabric::Fabric;
-use crate::ledger::Counts;
+use crate::ledger::{Counts, ExtentReader, RunDir};
 use crate::schedule::{Role, decode, encode};
 use crate::task::{Bundle, IndexRange, Outcome, Rank, Shape};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// What rank 0 decides of a session.
-#[derive(Clone, Debug)]
-pub struct SessionSettings {
-    /// Slots on each node, where the program says.
-    pub slots_per_node: Option<u32>,
-    /// Width of a node by hand.
-    pub ranks_per_node: Option<u32>,
-    /// Rank 0's node runs no tasks; where there is one node, rank 0 alone runs none.
-    pub dedicated_manager: bool,
-    /// What slots are bound to.
-    pub pin: Pin,
-    /// Most children of a rank.
-    pub fan_out: u32,
-    /// Ranks that a task may take with it.
-    pub crash_limit: u32,
-    /// What is recorded of calls.
-    pub recording: Recording,
-    /// Bytes kept of each stream of a process.
-    pub max_output: u64,
-    /// Bytes of outcomes that nobody has taken, above which no more are taken up.
-    pub max_unread_bytes: u64,
-    /// Bytes of tasks that have not ended, above which [`Session::submit`] waits.
-    pub max_waiting_bytes: u64,
-    /// With `MPI_THREAD_SERIALIZED`: another thread may talk for rank 0 while the program does something else. The program
-    /// makes no calls of MPI on rank 0 then as long as the session is open. (With `MPI_THREAD_MULTIPLE` it may, and need not
-    /// ask; with less than `SERIALIZED` nobody talks for it.)
-    pub talks_on: bool,
-}
-
-impl Default for SessionSettings {
-    fn default() -> Self {
-        Self {
-            slots_per_node: None,
-            ranks_per_node: None,
-            dedicated_manager: false,
-            pin: Pin::Core,
-            fan_out: 64,
-            crash_limit: 5,
-            recording: Recording::All,
-            max_output: 64 << 20,
-            max_unread_bytes: 1 << 30,
-            max_waiting_bytes: 256 << 20,
-            talks_on: false,
-        }
-    }
-}
-
-/// Why a session cannot do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The session is broken: messages cannot be moved any more.
-    #[error(transparent)]
-    Broken(#[from] DriveError),
-    /// Outcomes fill the memory that they may take: those of some bundle have to be taken first, or the bundle dropped.
-    #[error("{bytes} bytes of outcomes wait to be taken, and no more are taken up: take them, or drop their bundles")]
-    Unread {
-        /// How many.
-        bytes: u64,
-    },
-    /// The bundle was closed.
-    #[error("the bundle is closed: no tasks can be added to it")]
-    Closed,
-    /// The session broke before.
-    #[error("the session is broken, as an earlier call said")]
-    Ended,
-    /// A task is larger than any that can be sent.
-    #[error("a task of {bytes} bytes: {MAX_ENTRY_BYTES} is the most")]
-    TooLarge {
-        /// How large it is.
-        bytes: usize,
-    },
-    /// There is no such function.
-    #[error("no function {name:?} is registered; register it on every rank before entering")]
-    NoFunction {
-        /// The name.
-        name: String,
-    },
-    /// Processes cannot be started.
-    #[error("processes cannot be started: call prepare() on every rank before MPI_Init")]
-    NotPrepared,
-    /// No rank has as much as a task takes.
-    #[error("a task takes {what}, and no rank has as much")]
-    Unfit {
-        /// How much.
-        what: String,
-    },
-    /// An argument that cannot be sent, or a process that can be none; why.
-    #[error("{0}")]
-    Argument(String),
-}
+use std::time::{Duration, Instant};
 
 /// Most bytes kept of a stream of a process: outcomes travel in messages.
 const MAX_OUTPUT_BYTES: u64 = 256 << 20;
@@ -139,7 +63,7 @@ type Plan = Result<Box<Shared>, String>;
 /// the session is over.
 ///
 /// # Errors
-/// The same on all ranks where they do not fit each other: other functions, no slots.
+/// The same on all ranks where they do not fit each other (other functions, no slots), or where the DIR cannot be had.
 pub fn enter(
     mut fabric: Box<dyn Fabric>,
     spawner: Option<Spawner>,
@@ -148,9 +72,10 @@ pub fn enter(
     settings: &SessionSettings,
 ) -> Result<Entered, DriveError> {
     let names = functions.keys().cloned().collect();
+    let began = Instant::now();
     let introduction = Introduction { report: report.clone(), spawns: spawner.is_some(), names };
     let told = fabric.gather(encode(&introduction))?;
-    let mut spawns = false;
+    let (mut spawns, mut dir) = (false, None);
     let plan: Option<Plan> = told.map(|told| {
         let all: Vec<Introduction> = told
             .iter()
@@ -158,7 +83,12 @@ pub fn enter(
             .collect::<Result<_, _>>()
             .map_err(|_| DriveError::Plan.to_string())?;
         spawns = all.iter().all(|one| one.spawns);
-        plan(&all, settings).map(Box::new)
+        let mut shared = plan(&all, settings)?;
+        dir = SessionDir::open(settings, &*fabric)?;
+        if let Some(dir) = &dir {
+            dir.plan(&mut shared, settings);
+        }
+        Ok(Box::new(shared))
     });
     let told = fabric.broadcast(plan.map(|plan| encode(&plan)))?;
     let shared = match decode::<Plan>(&told).map_err(|_| DriveError::Plan)? {
@@ -170,16 +100,40 @@ pub fn enter(
     };
     let names: Vec<String> = functions.keys().cloned().collect();
     let is_manager = fabric.rank() == Rank::MANAGER;
+    let made = dir.as_ref().filter(|dir| dir.is_new).map(|dir| dir.dir.clone());
     let (mut rank, ready) = rank_of(fabric, spawner, functions, &shared)?;
-    if let Some(trouble) = rank.first_trouble(ready.err().map(|error| error.to_string()))? {
+    let ready = ready.and_then(|()| dir.map(|dir| keep_in(&mut rank, dir, &shared, began)).transpose());
+    let (reader, trouble) = match ready {
+        Ok(reader) => (reader, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    if let Some(trouble) = rank.first_trouble(trouble)? {
+        // Nothing ran, and a DIR says nothing of this start.
+        rank.manager = None;
         rank.finish().1.finish(false);
+        let _ = made.map(RunDir::discard);
         return Err(DriveError::Unfit(trouble));
     }
     if is_manager {
-        return Ok(Entered::Manager(Session::open(rank, &shared, names, spawns, settings)?));
+        return Ok(Entered::Manager(Session::open(rank, &shared, names, spawns, (settings, reader))?));
     }
     rank.play_to_the_end()?.finish().1.finish(false);
     Ok(Entered::Left)
+}
+
+/// Has rank 0 keep the session in its DIR.
+fn keep_in(
+    rank: &mut RankLoop<MemoryManager>,
+    dir: SessionDir,
+    shared: &Shared,
+    began: Instant,
+) -> Result<ExtentReader, DriveError> {
+    let (kept, reader, nodes) = Kept::start(dir, shared, began, &rank.wake)?;
+    if let Some(manager) = &mut rank.manager {
+        manager.set_nodes(nodes);
+        manager.keep_in(kept, &mut rank.parts)?;
+    }
+    Ok(reader)
 }
 
 fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, String> {
@@ -259,10 +213,16 @@ pub struct Session {
     slots: u64,
     ranks: u32,
     max_waiting_bytes: u64,
+    max_unread_bytes: u64,
     talks_on: bool,
+    /// Reads outcomes from the DIR, where there is one.
+    reader: RefCell<Option<Box<ExtentReader>>>,
     /// Where MPI was started for one thread, the session stays in that thread.
     stays: PhantomData<*const ()>,
 }
+
+/// How long the program may do something else before another thread talks for rank 0.
+const PATIENCE: Duration = Duration::from_millis(3);
 
 /// How long a rank that is only told of tasks may go without a turn.
 const TURN: Duration = Duration::from_millis(1);
@@ -273,16 +233,27 @@ impl Session {
         shared: &Shared,
         names: Vec<String>,
         spawns: bool,
-        settings: &SessionSettings,
+        (settings, reader): (&SessionSettings, Option<ExtentReader>),
     ) -> Result<Self, DriveError> {
         rank.set_full_bytes(settings.max_unread_bytes);
         rank.open();
         let talks_on = rank.may_talk_on(settings.talks_on);
         let ranks = shared.layout.ranks.len() as u32;
         let (widest, slots) = (shared.layout.widest(), shared.layout.slots());
-        let stage = Some(Stage::new(rank, talks_on)?);
-        let max_waiting_bytes = settings.max_waiting_bytes;
-        Ok(Self { stage, names, spawns, widest, slots, ranks, max_waiting_bytes, talks_on, stays: PhantomData })
+        let stage = Some(Stage::new(rank, talks_on.then_some(PATIENCE))?);
+        Ok(Self {
+            stage,
+            names,
+            spawns,
+            widest,
+            slots,
+            ranks,
+            max_waiting_bytes: settings.max_waiting_bytes,
+            max_unread_bytes: settings.max_unread_bytes,
+            talks_on,
+            reader: RefCell::new(reader.map(Box::new)),
+            stays: PhantomData,
+        })
     }
 
     fn enter(&self) -> OnStage<'_, RankLoop<MemoryManager>> {
@@ -336,15 +307,18 @@ impl Session {
         if manager.is_closed(bundle) {
             return Err(SessionError::Closed);
         }
+        if let Some(why) = manager.ends_early() {
+            return Err(why);
+        }
         if manager.live_bytes() > self.max_waiting_bytes {
             let enough = self.max_waiting_bytes / 2;
             self.go_on(&mut rank, |manager| (manager.live_bytes() <= enough).then_some(()))?;
         }
         let manager = manager_of(&mut rank);
-        let number = manager.submit(bundle, entry);
+        let number = manager.submit(bundle, entry)?;
         let starts = manager.has_appetite();
         if rank.since_turn() > TURN {
-            rank.turn_once()?;
+            turn(&mut rank)?;
         } else if starts {
             rank.push();
         }
@@ -361,10 +335,12 @@ impl Session {
         if manager.is_closed(bundle) {
             return Err(SessionError::Closed);
         }
-        manager.submit_array(bundle, first, array);
+        if let Some(why) = manager.ends_early() {
+            return Err(why);
+        }
+        manager.submit_array(bundle, first, array)?;
         manager.close(bundle);
-        rank.turn_once()?;
-        Ok(())
+        turn(&mut rank)
     }
 
     /// No more tasks will be added to the bundle.
@@ -378,22 +354,41 @@ impl Session {
     /// # Errors
     /// The session is broken, or outcomes of other bundles fill the memory.
     pub fn take(&self, bundle: usize, waits: bool) -> Result<Vec<Outcome>, SessionError> {
-        let mut rank = self.enter();
-        if manager_of(&mut rank).has_outcomes(bundle) {
-            return Ok(manager_of(&mut rank).take_outcomes(bundle));
-        }
-        manager_of(&mut rank).send_on(bundle);
-        if !waits {
-            rank.turn_once()?;
-            let outcomes = manager_of(&mut rank).take_outcomes(bundle);
-            if outcomes.is_empty() && rank.is_full() {
-                return Err(SessionError::Unread { bytes: manager_of(&mut rank).unread_bytes() });
+        let taken = {
+            let mut rank = self.enter();
+            if manager_of(&mut rank).has_outcomes(bundle) {
+                manager_of(&mut rank).take_outcomes(bundle)
+            } else {
+                manager_of(&mut rank).send_on(bundle);
+                self.take_next(&mut rank, bundle, waits)?
             }
-            return Ok(outcomes);
+        };
+        // Files are read while the rank talks on.
+        match (taken, &mut *self.reader.borrow_mut()) {
+            (Taken::Here(outcomes), _) => Ok(outcomes),
+            (Taken::Kept(mut due, most), Some(reader)) => {
+                let outcomes = due.read(most, reader)?;
+                if !due.is_empty() {
+                    manager_of(&mut self.enter()).put_back(bundle, due);
+                }
+                Ok(outcomes)
+            }
+            (Taken::Kept(..), None) => Err(SessionError::Ended),
         }
-        self.go_on(&mut rank, |manager| {
-            (manager.has_outcomes(bundle) || manager.has_ended(bundle)).then(|| manager.take_outcomes(bundle))
-        })
+    }
+
+    fn take_next(&self, rank: &mut RankLoop<MemoryManager>, bundle: usize, waits: bool) -> Result<Taken, SessionError> {
+        if waits {
+            return self.go_on(rank, |manager| {
+                (manager.has_outcomes(bundle) || manager.has_ended(bundle)).then(|| manager.take_outcomes(bundle))
+            });
+        }
+        turn(rank)?;
+        let manager = manager_of(rank);
+        if !manager.has_outcomes(bundle) && manager.unread_bytes() > self.max_unread_bytes {
+            return Err(SessionError::Unread { bytes: manager.unread_bytes() });
+        }
+        Ok(manager.take_outcomes(bundle))
     }
 
     /// Waits until outcomes of one of the bundles wait to be taken, or one of them has ended; its place in the list. None
@@ -429,7 +424,7 @@ impl Session {
     /// The session is broken.
     pub fn counts(&self, bundle: usize) -> Result<(u64, Counts), SessionError> {
         let mut rank = self.enter();
-        rank.turn_once()?;
+        turn(&mut rank)?;
         Ok(manager_of(&mut rank).counts(bundle))
     }
 
@@ -441,8 +436,7 @@ impl Session {
     pub fn cancel(&self, bundle: usize, numbers: IndexRange) -> Result<(), SessionError> {
         let mut rank = self.enter();
         rank.by_manager(|manager, now, parts, out| manager.cancel(now, bundle, numbers, parts, out));
-        rank.turn_once()?;
-        Ok(())
+        turn(&mut rank)
     }
 
     /// The program takes no outcomes of this bundle any more.
@@ -466,7 +460,7 @@ impl Session {
     /// # Errors
     /// The session is broken.
     pub fn progress(&self) -> Result<(), SessionError> {
-        Ok(self.enter().turn_once()?)
+        turn(&mut self.enter())
     }
 
     /// Goes on until `look` finds something.
@@ -480,12 +474,16 @@ impl Session {
             if found.is_none() {
                 found = rank.manager.as_mut().and_then(&mut look);
             }
-            found.is_some() || rank.is_full()
+            found.is_some() || manager_of(rank).unread_bytes() > self.max_unread_bytes
         })?;
         match found {
             Some(found) => Ok(found),
-            None if rank.is_full() => Err(SessionError::Unread { bytes: manager_of(rank).unread_bytes() }),
-            None => Err(SessionError::Ended),
+            None => {
+                let (manager, most) = (manager_of(rank), self.max_unread_bytes);
+                let unread = Some(manager.unread_bytes()).filter(|bytes| *bytes > most);
+                let unread = unread.map(|bytes| SessionError::Unread { bytes });
+                Err(unread.or_else(|| manager.ends_early()).unwrap_or(SessionError::Ended))
+            }
         }
     }
 
@@ -501,13 +499,13 @@ impl Session {
     fn end(&mut self, waits: bool) -> Result<(), SessionError> {
         let Some(stage) = self.stage.take() else { return Ok(()) };
         let mut rank = stage.enter();
-        // What comes now is taken by nobody.
-        rank.set_full_bytes(u64::MAX);
         rank.by_manager(|manager, now, parts, out| manager.end(now, waits, parts, out));
         let ended = rank.checked_run_until(|_| false);
         drop(rank);
-        stage.close().finish().1.finish(ended.is_err());
-        Ok(ended?)
+        let (kept, fabric) = stage.close().finish();
+        fabric.finish(ended.is_err());
+        ended?;
+        kept.unwrap_or(Ok(())).map_err(SessionError::Dir)
     }
 }
 
@@ -517,6 +515,14 @@ impl Drop for Session {
         if let Err(error) = self.end(false) {
             tracing::error!("{error}");
         }
+    }
+}
+
+/// Takes up what is there, unless the session has ended.
+fn turn(rank: &mut RankLoop<MemoryManager>) -> Result<(), SessionError> {
+    match manager_of(rank).ends_early().filter(|_| rank.is_over()) {
+        Some(why) => Err(why),
+        None => Ok(rank.turn_once()?),
     }
 }
 

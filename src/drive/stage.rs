@@ -39,15 +39,13 @@ struct Shared<P> {
     over: AtomicBool,
 }
 
-/// How long the player may be away, at least, before the understudy goes on; at most twice that.
-const PATIENCE: Duration = Duration::from_millis(3);
-
 impl<P: Play> Stage<P> {
-    /// With an understudy or, where only one thread may play, without.
+    /// With an understudy or, where only one thread may play and there is no `patience`, without. The understudy goes on when the player has been away
+    /// for `patience`, or for twice that at most.
     ///
     /// # Errors
     /// No thread can be started.
-    pub(super) fn new(play: P, with_understudy: bool) -> std::io::Result<Self> {
+    pub(super) fn new(play: P, patience: Option<Duration>) -> std::io::Result<Self> {
         let bell = play.bell();
         let shared = Arc::new(Shared {
             play: Mutex::new(play),
@@ -56,13 +54,12 @@ impl<P: Play> Stage<P> {
             departures: AtomicU64::new(0),
             over: AtomicBool::new(false),
         });
-        let understudy = if with_understudy {
+        let stand_in = |patience| {
             let shared = shared.clone();
             let builder = std::thread::Builder::new().name("understudy".to_owned());
-            Some(builder.spawn(move || understudy(&shared))?)
-        } else {
-            None
+            builder.spawn(move || understudy(&shared, patience))
         };
+        let understudy = patience.map(stand_in).transpose()?;
         Ok(Self { shared: Some(shared), bell, understudy })
     }
 
@@ -132,10 +129,10 @@ impl<P> Drop for OnStage<'_, P> {
     }
 }
 
-fn understudy<P: Play>(shared: &Shared<P>) {
+fn understudy<P: Play>(shared: &Shared<P>, patience: Duration) {
     let mut seen = 0;
     while !shared.over.load(Ordering::SeqCst) {
-        std::thread::park_timeout(PATIENCE);
+        std::thread::park_timeout(patience);
         let departures = shared.departures.load(Ordering::Relaxed);
         // He was there since the last look.
         if std::mem::replace(&mut seen, departures) != departures {
@@ -161,6 +158,8 @@ fn understudy<P: Play>(shared: &Shared<P>) {
 mod tests {
     use super::*;
     use std::time::Instant;
+
+    const PATIENCE: Duration = Duration::from_millis(3);
 
     /// Counts its turns, and by whom they were made.
     struct Turns {
@@ -198,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_understudy_goes_on_for_a_player_who_stays_away_and_leaves_when_he_comes_back() {
-        let stage = Stage::new(Turns::new(), true).unwrap();
+        let stage = Stage::new(Turns::new(), Some(PATIENCE)).unwrap();
         for round in 1..=3 {
             let deadline = Instant::now() + Duration::from_secs(30);
             while !stage.shared.as_ref().unwrap().stands_in.load(Ordering::SeqCst) {
@@ -216,7 +215,7 @@ mod tests {
 
     #[test]
     fn nobody_goes_on_for_a_player_who_comes_and_goes() {
-        let stage = Stage::new(Turns::new(), true).unwrap();
+        let stage = Stage::new(Turns::new(), Some(PATIENCE)).unwrap();
         let end = Instant::now() + 10 * PATIENCE;
         let mut entered = 0;
         while Instant::now() < end {
@@ -229,7 +228,7 @@ mod tests {
 
     #[test]
     fn without_an_understudy_nothing_goes_on() {
-        let stage = Stage::new(Turns::new(), false).unwrap();
+        let stage = Stage::new(Turns::new(), None).unwrap();
         std::thread::sleep(3 * PATIENCE);
         assert_eq!(stage.close().turns, 0);
     }

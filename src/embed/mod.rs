@@ -31,6 +31,8 @@
 //! ```
 
 mod bundle;
+#[cfg(test)]
+mod dir_tests;
 mod prepare;
 mod process;
 mod program;

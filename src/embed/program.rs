@@ -161,7 +161,8 @@ impl Program {
     /// [`Settings::talks_on`](SessionSettings::talks_on) is set. MPI is not to be finalised while a session is open.
     ///
     /// # Errors
-    /// MPI is not running; the ranks do not fit each other (an error on all of them); MPI fails.
+    /// MPI is not running; the ranks do not fit each other, or the session's DIR cannot be had (an error on all of them); MPI
+    /// fails.
     #[cfg(feature = "mpi")]
     pub fn enter(
         &self,
@@ -198,7 +199,7 @@ impl Program {
     /// Runs a session whose ranks are threads of this process, without MPI. `main` plays rank 0.
     ///
     /// # Errors
-    /// The ranks cannot be started, or the session broke.
+    /// The ranks cannot be started, the session's DIR cannot be had, or the session broke.
     ///
     /// # Panics
     /// Where `ranks` is 0.

@@ -50,7 +50,7 @@ pub enum Listen {
     /// A message is what it waits for: it looks often at first.
     Eagerly,
     /// A descriptor will most likely come first, and the core is wanted for something better: it sleeps at once, and
-    /// looks for messages after a millisecond and then ever less often, but within this time.
+    /// looks for messages after some milliseconds and then ever less often, but within this time.
     Lazily(Duration),
     /// It can take up no messages: they are left where they are, and do not end the wait. What was sent goes on.
     No,

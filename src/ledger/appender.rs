@@ -1,6 +1,6 @@
 //! A file that grows at its end, written by a thread of its own: what journal and segments have in common.
 //!
-//! The thread takes all that has gathered, writes it, and syncs at most once per sync interval; with an interval of
+//! While nobody waits for it, what comes is gathered for some milliseconds. The thread takes all that has gathered, writes it, and syncs at most once per sync interval; with an interval of
 //! zero every group is synced before it counts as durable. It knows nothing of what the bytes mean.
 
 use super::error::LedgerError;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 const JOIN_BYTES: usize = 256 * 1024;
 /// A group is not let grow beyond this before it is made durable.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long pieces are gathered while nobody waits for them: a thread that is woken for each takes its time from the tasks.
+const GATHER: Duration = Duration::from_millis(25);
 
 /// An opened file and the folders whose entries must be synced with it, innermost first.
 pub(crate) struct Opened {
@@ -43,6 +46,11 @@ pub(crate) struct Appender {
     queue: Option<Sender<Vec<u8>>>,
     shared: Arc<Shared>,
     queued_to: u64,
+    /// Pieces that the thread has not been given, and since when the first of them waits.
+    gathered: Vec<u8>,
+    gathering_since: Instant,
+    /// Muffled while nobody waits.
+    wake: Wake,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -57,10 +65,10 @@ impl Appender {
         let path = path.to_owned();
         let file =
             Writer { path, file: None, open: Some(open), folders: Vec::new(), buffer: Vec::new(), written: base };
-        let thread_shared = Arc::clone(&shared);
-        let spawned = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || Worker { writer: file, shared: thread_shared, wake, sync, dirty_since: None }.run(&pieces));
+        let (thread_shared, thread_wake) = (Arc::clone(&shared), wake.clone());
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            Worker { writer: file, shared: thread_shared, wake: thread_wake, sync, dirty_since: None }.run(&pieces);
+        });
         let thread = match spawned {
             Ok(thread) => Some(thread),
             Err(e) => {
@@ -68,17 +76,47 @@ impl Appender {
                 None
             }
         };
-        Self { queue: Some(queue), shared, queued_to: base, thread: Mutex::new(thread) }
+        let (gathered, gathering_since) = (Vec::new(), Instant::now());
+        Self {
+            queue: Some(queue),
+            shared,
+            queued_to: base,
+            gathered,
+            gathering_since,
+            wake,
+            thread: Mutex::new(thread),
+        }
     }
 
     /// Queues bytes; returns the offset behind them. Never blocks.
     pub fn append(&mut self, bytes: Vec<u8>) -> u64 {
         self.queued_to += bytes.len() as u64;
-        if let Some(queue) = &self.queue {
-            // The other end is gone only when the thread is, and then the error is set.
-            let _ = queue.send(bytes);
+        if self.gathered.is_empty() {
+            self.gathering_since = Instant::now();
+            self.gathered = bytes;
+        } else {
+            self.gathered.extend_from_slice(&bytes);
         }
+        self.pass_on();
         self.queued_to
+    }
+
+    /// Gives the thread what was gathered, unless that can wait. To be called now and then, and when the bell is not
+    /// muffled any more.
+    pub fn pass_on(&mut self) {
+        let may_wait = || self.gathered.len() < JOIN_BYTES && self.gathering_since.elapsed() < GATHER;
+        if self.gathered.is_empty() || (self.wake.is_muffled() && may_wait()) {
+            return;
+        }
+        self.send_gathered();
+    }
+
+    fn send_gathered(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        if let Some(queue) = self.queue.as_ref().filter(|_| !gathered.is_empty()) {
+            // The other end is gone only when the thread is, and then the error is set.
+            let _ = queue.send(gathered);
+        }
     }
 
     /// The offset behind all that was queued.
@@ -124,6 +162,7 @@ impl Appender {
     }
 
     fn join(&mut self) {
+        self.send_gathered();
         self.queue = None;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
@@ -214,7 +253,7 @@ impl Worker {
     fn run(mut self, pieces: &Receiver<Vec<u8>>) {
         if let Err(error) = self.serve(pieces) {
             let _ = self.shared.error.set(error);
-            self.wake.wake();
+            self.wake.alarm();
         }
         // After an error the queue is emptied, so that it takes no memory, until the near end closes it.
         while pieces.recv().is_ok() {}

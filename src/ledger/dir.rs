@@ -153,14 +153,19 @@ impl RunDir {
     /// Takes a new run away again that nothing has run of: the folder if it was made for it, and the link. Only for
     /// a folder that was just created; files that are not the run's stay.
     pub fn discard(self) -> Result<(), RunDirError> {
-        for file in
-            [self.bundle(), self.options(), self.progress(), self.summary(), self.failed(), self.stop(), self.log()]
-        {
+        for file in [
+            self.bundle(),
+            self.options(),
+            self.session(),
+            self.progress(),
+            self.summary(),
+            self.failed(),
+            self.stop(),
+            self.log(),
+        ] {
             remove_if_there(&file)?;
         }
-        for (prefix, generations) in
-            [("journal.", self.generations("journal.")), ("owner.", self.generations("owner."))]
-        {
+        for (prefix, generations) in ["journal.", "owner.", "parts."].map(|prefix| (prefix, self.generations(prefix))) {
             for generation in generations.map_err(failed("list", &self.path))? {
                 remove_if_there(&self.path.join(format!("{prefix}{generation}")))?;
             }
@@ -201,6 +206,21 @@ impl RunDir {
     /// Generations whose journals are there; the highest counts.
     pub(crate) fn journal_generations(&self) -> Result<Vec<u32>, super::LedgerError> {
         self.generations("journal.").map_err(super::LedgerError::io("list", &self.path))
+    }
+
+    /// The parts that a start of this generation keeps of a session.
+    pub fn parts(&self, generation: u32) -> PathBuf {
+        self.path.join(format!("parts.{generation}"))
+    }
+
+    /// What is known of the program whose session this is. Runs of the command have no such file.
+    pub fn session(&self) -> PathBuf {
+        self.path.join("session.json")
+    }
+
+    /// Whether this is the folder of a session: a program goes on with it, not the command.
+    pub fn is_session(&self) -> bool {
+        self.session().exists()
     }
 
     /// The folder of the segments.

@@ -9,6 +9,7 @@ use super::dir::RunDir;
 use super::error::LedgerError;
 use super::files::{beside, sync_folder};
 use super::load::Loaded;
+use super::parts::SubmittedPart;
 use crate::task::IndexRange;
 use crate::task::{EndedBy, EndedRun, Extent};
 use crate::wake::Wake;
@@ -70,6 +71,8 @@ pub enum Record {
         /// When, microseconds since the Unix epoch.
         ended_unix_us: u64,
     },
+    /// Tasks that a program submitted to its session: the next of the row.
+    Submitted(SubmittedPart),
 }
 
 impl Record {
@@ -267,6 +270,11 @@ impl JournalWriter {
         self.appender.synced()
     }
 
+    /// Has what was gathered written, unless that can wait. To be called now and then.
+    pub fn pass_on(&mut self) {
+        self.appender.pass_on();
+    }
+
     /// Bytes that wait to be written.
     pub fn queued_bytes(&self) -> u64 {
         self.appender.queued_bytes()
@@ -330,6 +338,19 @@ mod tests {
             (any::<u32>(), prop::collection::vec(range(), 0..6))
                 .prop_map(|(round, reopened)| Record::Round { round, reopened }),
             any::<u64>().prop_map(|ended_unix_us| Record::End { ended_by: EndedBy::Stop, ended_unix_us }),
+            (any::<u64>(), prop::option::of("[a-z]{0,9}"), range()).prop_map(|(bundle, function, range)| {
+                let (shape, first) = (crate::task::Shape::CALL, bundle / 2);
+                Record::Submitted(SubmittedPart {
+                    generation: 1,
+                    offset: 2,
+                    len: 3,
+                    bundle,
+                    first,
+                    function,
+                    shape,
+                    range,
+                })
+            }),
         ]
     }
 

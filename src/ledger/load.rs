@@ -5,7 +5,8 @@
 use super::dir::RunDir;
 use super::error::LedgerError;
 use super::journal::{Record, Scan, Tail};
-use super::replay::Replay;
+use super::parts::Row;
+use super::replay::{Location, Replay};
 use super::segment::{SegmentFile, list_segments};
 use super::state::LedgerState;
 use crate::task::{EndedRun, Extent};
@@ -53,6 +54,21 @@ impl Loaded {
             notes.push(format!("the outcomes of {} tasks did not survive; these tasks run again", self.lost));
         }
         notes
+    }
+
+    /// What a program submitted, where this is a session.
+    pub fn row(&self) -> &Row {
+        &self.replay.row
+    }
+
+    /// The tasks that have ended, with the round and the place of their records, in the order in which they were kept.
+    pub fn ends(&self) -> impl Iterator<Item = (EndedRun, Option<Extent>, u32)> + '_ {
+        let mut order: Vec<&Location> = self.replay.locations.iter().collect();
+        order.sort_by_key(|location| (location.report, location.range.start));
+        order.into_iter().map(|location| {
+            let report = self.replay.reports[location.report as usize];
+            (EndedRun { range: location.range, class: location.class }, report.extent, report.round)
+        })
     }
 
     /// The records with which the next journal begins.
@@ -110,11 +126,15 @@ pub fn load(dir: &RunDir) -> Result<Loaded, LedgerError> {
             loaded.damage = Some(LedgerError::Damaged { path, offset, what: what.to_owned() }.to_string());
         }
     }
+    let whole = replay.row.whole(dir, if replay.state.ended_by.is_some() { 0 } else { CHECKED_BYTES });
+    if whole < replay.row.parts().len() {
+        loaded.lost = replay.cut_row(whole);
+    }
     let segments = list_segments(&dir.segments())?;
     let lost = each_segment(dir, &segments, &replay, lost_extents)?;
     let lost: BTreeSet<Extent> = lost.into_iter().flatten().collect();
     if !lost.is_empty() {
-        loaded.lost = replay.retain(|report| report.extent.is_none_or(|extent| !lost.contains(&extent)));
+        loaded.lost += replay.retain(|report| report.extent.is_none_or(|extent| !lost.contains(&extent)));
     }
     for record in each_segment(dir, &segments, &replay, unknown_blocks)?.iter().flatten() {
         loaded.adopted += replay.apply(record);
@@ -152,6 +172,7 @@ struct Segment<'a> {
     /// The extents to which the journal points, ascending.
     known: &'a [Extent],
     state: &'a LedgerState,
+    row: &'a Row,
 }
 
 /// Looks at all segments, those that exist and those that the journal means, several at a time.
@@ -171,7 +192,7 @@ fn each_segment<T: Send>(
             other => Some(other?),
         };
         let known = known.get(number).map(Vec::as_slice).unwrap_or_default();
-        look(&Segment { number: *number, file, known, state: &replay.state })
+        look(&Segment { number: *number, file, known, state: &replay.state, row: &replay.row })
     };
     numbers.par_iter().map(look_at).collect()
 }
@@ -241,7 +262,8 @@ fn unknown_blocks(segment: &Segment<'_>) -> Result<Vec<Record>, LedgerError> {
             }
             file.payload(&header, extent.offset, &mut payload)?;
             let Ok(block) = header.records(&payload) else { continue };
-            let runs = runs_of(block.map(|r| (r.index, r.status.class())), state);
+            let own = block.filter(|record| segment.row.may_have_run(record.index, header.start));
+            let runs = runs_of(own.map(|r| (r.index, r.status.class())), state);
             if !runs.is_empty() {
                 records.push(Record::Ended { round: header.round, extent: Some(extent), runs });
             }

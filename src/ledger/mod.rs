@@ -5,20 +5,26 @@
 //! only if the journal points to it. A start reads the journal of the start before it, adopts whole blocks that it
 //! does not point to yet, and begins a journal of its own.
 //!
+//! The tasks of a run are a bundle file; those of a session come while others run and lie in *parts*, to which the journal
+//! points as well.
+//!
 //! Nothing here knows of ranks that talk, of the scheduler, or of processes.
 
 mod appender;
 mod block;
 mod dir;
 mod error;
+mod extents;
 mod failed;
 mod files;
 mod host;
 mod journal;
 mod load;
 mod owner;
+mod parts;
 mod read;
 mod replay;
+mod row_tasks;
 mod segment;
 mod state;
 mod summary;
@@ -31,14 +37,17 @@ pub(crate) use block::cut_text;
 pub use block::{BlockBuilder, BlockHeader, RecordView, StreamView, read_block};
 pub use dir::{RunDir, RunDirError, StopRequest};
 pub use error::LedgerError;
+pub use extents::ExtentReader;
 pub use failed::{STDERR_TAIL_BYTES, last_line, stderr_tail, write_failed_jsonl, write_failed_to};
 pub use files::write_atomically;
 pub use journal::{JournalWriter, Record};
 pub use load::{Loaded, load};
 pub use owner::{Owner, OwnerError, OwnerRecord, OwnerState, Patience};
+pub use parts::{PartsWriter, Row, SubmittedPart};
 pub use read::{Outcomes, Reader, Selection, Streams, read_extent};
+pub use row_tasks::RowTasks;
 pub use segment::SegmentWriter;
 pub use state::{Counts, LedgerState, StartInfo};
-pub use summary::{LongTask, Progress, RunState, Summary};
+pub use summary::{LongTask, Progress, RunState, SessionInfo, Summary};
 #[cfg(test)]
 pub(crate) use testing::eventually as eventually_for_tests;

@@ -6,6 +6,7 @@ use super::dir::RunDir;
 use super::error::LedgerError;
 use super::journal::Tail;
 use super::load::replay_journal;
+use super::parts::Row;
 use super::replay::{Location, Replay};
 use super::segment::{SegmentFile, segment_path};
 use super::state::{Counts, LedgerState};
@@ -116,6 +117,11 @@ impl Reader {
     /// Tasks of the bundle.
     pub fn tasks(&self) -> u64 {
         self.replay.state.tasks
+    }
+
+    /// What a program submitted, where this is a session.
+    pub fn row(&self) -> &Row {
+        &self.replay.row
     }
 
     /// Damage in the journal, with its place: what follows there is not seen.

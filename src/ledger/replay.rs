@@ -3,6 +3,7 @@
 //! Needed by readers and at a start; a running manager keeps only the account.
 
 use super::journal::{RANGES_PER_RECORD, Record};
+use super::parts::Row;
 use super::state::LedgerState;
 use crate::task::{EndedRun, Extent};
 use crate::task::{IndexRange, OutcomeClass, RangeSet};
@@ -35,6 +36,8 @@ pub(crate) struct Replay {
     pub locations: Vec<Location>,
     /// One above the highest segment number that a start has set aside.
     pub next_segment: u32,
+    /// What a program submitted, where this is a session.
+    pub row: Row,
 }
 
 impl Replay {
@@ -48,6 +51,7 @@ impl Replay {
                 self.locations.extend(fresh.iter().map(|run| Location { range: run.range, report, class: run.class }));
             }
             Record::Round { reopened, .. } if !reopened.is_empty() => self.forget(reopened),
+            Record::Submitted(part) => self.row.push(part),
             Record::Start { first_segment, segments, .. } => {
                 self.next_segment = self.next_segment.max(first_segment.saturating_add(*segments));
             }
@@ -90,6 +94,17 @@ impl Replay {
         dropped.iter().map(|location| location.range.len()).sum()
     }
 
+    /// Takes off what stands behind the first so many parts of the row; returns how many of these tasks had ended.
+    pub fn cut_row(&mut self, parts: usize) -> u64 {
+        self.row.truncate(parts);
+        self.state.tasks = self.row.len();
+        let cut = IndexRange::new(self.row.len(), u64::MAX);
+        let ended = self.state.ended.overlapping(cut).map(IndexRange::len).sum();
+        self.state.reopen(cut);
+        self.forget(&[cut]);
+        ended
+    }
+
     /// Puts the locations into task order, for [`find`](Self::find).
     pub fn sort(&mut self) {
         self.locations.sort_unstable_by_key(|location| location.range.start);
@@ -113,6 +128,7 @@ impl Replay {
             first_segment: self.next_segment,
             segments: 0,
         });
+        let parts = self.row.parts().iter().cloned().map(Record::Submitted);
         let mut by_place = self.locations.clone();
         let place = |location: &Location| {
             let report = self.reports[location.report as usize];
@@ -137,7 +153,7 @@ impl Replay {
         }
         ended.extend(group.map(ended_record));
         let rounds = with_rounds(ended, self.state.round);
-        starts.chain(rounds)
+        starts.chain(parts).chain(rounds)
     }
 }
 

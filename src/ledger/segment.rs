@@ -74,6 +74,11 @@ impl SegmentWriter {
         Extent { segment: self.segment, offset, len }
     }
 
+    /// Has what was gathered written, unless that can wait. To be called now and then.
+    pub fn pass_on(&mut self) {
+        self.appender.pass_on();
+    }
+
     /// Bytes that wait to be written: what back-pressure goes by.
     pub fn queued_bytes(&self) -> u64 {
         self.appender.queued_bytes()

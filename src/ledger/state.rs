@@ -31,6 +31,16 @@ impl Counts {
     pub fn ended(self) -> u64 {
         self.ok + self.failed + self.cancelled
     }
+
+    /// Counts these as well.
+    pub fn add(&mut self, run: EndedRun) {
+        let count = match run.class {
+            OutcomeClass::Ok => &mut self.ok,
+            OutcomeClass::Failed => &mut self.failed,
+            OutcomeClass::Cancelled => &mut self.cancelled,
+        };
+        *count += run.range.len();
+    }
 }
 
 /// The account. A task has at most one outcome per round: the first wins, a second is refused and counted.
@@ -48,7 +58,7 @@ pub struct LedgerState {
     pub round: u32,
     /// Outcomes refused because their task had one already.
     pub refused: u64,
-    /// Tasks of the bundle; 0 until a start has said.
+    /// Tasks of the bundle, or of a session's row so far; 0 until a start has said.
     pub tasks: u64,
     /// All starts so far.
     pub starts: Vec<StartInfo>,
@@ -100,6 +110,7 @@ impl LedgerState {
                 }
             }
             Record::End { ended_by, .. } => self.ended_by = Some(*ended_by),
+            Record::Submitted(part) => self.tasks = self.tasks.max(part.range.end),
         }
         Vec::new()
     }

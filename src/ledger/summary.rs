@@ -1,9 +1,10 @@
-//! The files that others may rely on while a run goes on and after it: `summary.json` and `progress.json`.
+//! The files that others may rely on while a run goes on and after it: `summary.json` and `progress.json`; and what a session
+//! says of its program.
 
 use super::dir::RunDir;
 use super::error::LedgerError;
 use super::files::write_atomically;
-use crate::task::EndedBy;
+use crate::task::{EndedBy, Program};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -93,6 +94,9 @@ impl fmt::Display for RunState {
 pub struct LongTask {
     /// The index, as users know it.
     pub index: u64,
+    /// In a session: the program's number of its bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<u64>,
     /// Where it runs.
     pub node: String,
     /// For how long so far.
@@ -143,6 +147,35 @@ impl Progress {
     /// Writes the progress.
     pub fn write(&self, dir: &RunDir) -> Result<(), LedgerError> {
         write_json(&dir.progress(), self)
+    }
+}
+
+/// `session.json`: what is known of the program whose session this is, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// What stands before its words where it was started by a launcher, with its blank.
+    pub launch: String,
+    /// Its words.
+    pub program: Vec<String>,
+}
+
+impl SessionInfo {
+    /// Reads it; none where this is no session.
+    pub fn read(dir: &RunDir) -> Result<Option<Self>, LedgerError> {
+        read_json(&dir.session())
+    }
+
+    /// Writes it.
+    pub fn write(&self, dir: &RunDir) -> Result<(), LedgerError> {
+        write_json(&dir.session(), self)
+    }
+
+    /// The command that started the program.
+    pub fn command(&self) -> String {
+        let mut text = Vec::new();
+        let words = self.program.iter().map(|word| word.clone().into_bytes()).collect();
+        Program::Argv(words).put_text(&mut text);
+        format!("{}{}", self.launch, String::from_utf8_lossy(&text))
     }
 }
 

@@ -130,6 +130,14 @@ impl Manager {
         self.bundles.insert(id, Bundle { tasks, open: false, unfed, ended, cancelled: RangeSet::new() });
     }
 
+    /// As [`add_bundle`](Self::add_bundle), for a bundle to which more tasks may come.
+    pub fn resume_bundle(&mut self, id: BundleId, tasks: u64, ended: RangeSet, shapes: Arc<dyn Shapes>) {
+        self.add_bundle(id, tasks, ended, shapes);
+        if let Some(bundle) = self.bundles.get_mut(&id) {
+            bundle.open = true;
+        }
+    }
+
     /// Adds a bundle that has no tasks yet and does not end before it is closed.
     pub fn open_bundle(&mut self, id: BundleId) {
         let (unfed, ended, cancelled) = Default::default();

@@ -252,7 +252,7 @@ impl Bundle {
     }
 
     /// The task's text, where it has one.
-    pub(super) fn entry(&self, index: u64) -> Option<&[u8]> {
+    pub fn entry(&self, index: u64) -> Option<&[u8]> {
         let entry = self.index_entry(index)?;
         let start = usize::try_from(entry.offset.get()).ok()?;
         self.payload().get(start..start.checked_add(entry.length.get() as usize)?)

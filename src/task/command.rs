@@ -21,7 +21,7 @@ pub enum Program {
 
 impl Program {
     /// Appends the program as a person could type it into a shell.
-    pub(super) fn put_text(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put_text(&self, out: &mut Vec<u8>) {
         match self {
             Program::Argv(words) => {
                 for (at, word) in words.iter().enumerate() {

@@ -47,7 +47,7 @@ const KEYS: [&str; 17] = [
     "payload_base64",
 ];
 /// Keys of `failed.jsonl` that say how a task ended.
-const IGNORED_KEYS: [&str; 7] = ["index", "line", "status", "attempts", "node", "seconds", "stderr_tail"];
+const IGNORED_KEYS: [&str; 8] = ["bundle", "index", "line", "status", "attempts", "node", "seconds", "stderr_tail"];
 
 /// Reads one line. The message names the column, not the line.
 pub(super) fn parse_task(line: &[u8]) -> Result<JsonTask, String> {

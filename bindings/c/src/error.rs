@@ -24,12 +24,18 @@ pub enum myriarch_code {
     MYRIARCH_ERROR_NO_FUNCTION = -5,
     /// Processes cannot be started: myriarch_prepare() was not called on every rank.
     MYRIARCH_ERROR_NOT_PREPARED = -6,
-    /// The ranks do not fit each other, or no rank has as many cores as a task takes.
+    /// The ranks do not fit each other, no rank has as many cores as a task takes, or the session's folder is not to be had.
     MYRIARCH_ERROR_UNFIT = -7,
     /// The session is broken: messages cannot be moved any more.
     MYRIARCH_ERROR_BROKEN = -8,
     /// A fault of Myriarch's own.
     MYRIARCH_ERROR_PANIC = -9,
+    /// The session is gone on with, and the task is not the one that lies in its folder.
+    MYRIARCH_ERROR_DIFFERS = -10,
+    /// Someone asked the session to stop: it can be gone on with in its folder.
+    MYRIARCH_ERROR_STOPPED = -11,
+    /// The folder of the session cannot be written or read.
+    MYRIARCH_ERROR_DIR = -12,
 }
 
 use myriarch_code::*;
@@ -63,6 +69,9 @@ impl From<SessionError> for Failure {
             SessionError::NotPrepared => MYRIARCH_ERROR_NOT_PREPARED,
             SessionError::Unfit { .. } => MYRIARCH_ERROR_UNFIT,
             SessionError::Argument(_) => MYRIARCH_ERROR_ARGUMENT,
+            SessionError::Differs { .. } => MYRIARCH_ERROR_DIFFERS,
+            SessionError::Stopped => MYRIARCH_ERROR_STOPPED,
+            SessionError::Dir(_) => MYRIARCH_ERROR_DIR,
         };
         Self::new(code, error.to_string())
     }

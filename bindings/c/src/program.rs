@@ -3,8 +3,11 @@
 use crate::error::{Failure, guarded};
 use crate::pointers::{self, handle};
 use myriarch::embed::{Pin, Program, RawFunction, Recording, Settings, prepare};
-use std::ffi::{c_char, c_int};
+use std::ffi::{OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::panic::catch_unwind;
+use std::path::PathBuf;
+use std::time::Duration;
 
 #[cfg(feature = "mpi")]
 use crate::{
@@ -49,7 +52,6 @@ pub enum myriarch_recording {
 
 /// What rank 0 decides of a session. 0 stands for the default everywhere: see myriarch_options_init().
 #[repr(C)]
-#[derive(Default)]
 pub struct myriarch_options {
     /// Slots on each node; by default a slot for each core.
     pub slots_per_node: u32,
@@ -61,6 +63,32 @@ pub struct myriarch_options {
     pub pin: c_int,
     /// One of enum myriarch_recording.
     pub recording: c_int,
+    /// The folder in which tasks and outcomes are kept, so that a later start of the program can go on with them; NULL: they
+    /// are in memory only. It is read by myriarch_enter() alone.
+    pub dir: *const c_char,
+    /// Other than 0: goes on with what lies in dir, if anything does. Else a folder that holds a session is an error.
+    pub resume: c_int,
+    /// Other than 0, with resume: tasks that failed run again.
+    pub retry_failed: c_int,
+    /// With a folder: most seconds between an outcome being written, which is when the program is told, and being synced; by
+    /// default 1. Less than 0: it is synced before the program is told.
+    pub sync_seconds: f64,
+}
+
+impl Default for myriarch_options {
+    fn default() -> Self {
+        Self {
+            slots_per_node: 0,
+            ranks_per_node: 0,
+            dedicated_manager: 0,
+            pin: 0,
+            recording: 0,
+            dir: std::ptr::null(),
+            resume: 0,
+            retry_failed: 0,
+            sync_seconds: 0.0,
+        }
+    }
 }
 
 /// A program without functions; NULL where there is no memory. To be given to myriarch_program_free() at the end.
@@ -121,9 +149,11 @@ pub unsafe extern "C" fn myriarch_options_init(options: *mut myriarch_options) {
 }
 
 impl myriarch_options {
+    /// # Safety
+    /// `dir` is NULL, or a NUL ends it.
     // Without MPI nobody enters.
     #[cfg_attr(not(feature = "mpi"), allow(dead_code))]
-    fn settings(&self) -> Result<Settings, Failure> {
+    unsafe fn settings(&self) -> Result<Settings, Failure> {
         let defaults = Settings::default();
         let pin = match self.pin {
             0 => defaults.pin,
@@ -141,6 +171,17 @@ impl myriarch_options {
                 return Err(Failure::argument(format!("recording is {other}, which is none of myriarch_recording")));
             }
         };
+        let dir = match self.dir.is_null() {
+            true => None,
+            // SAFETY: the caller's promise.
+            false => Some(PathBuf::from(OsStr::from_bytes(unsafe { pointers::line(self.dir, "dir") }?))),
+        };
+        let sync = match self.sync_seconds {
+            0.0 => defaults.sync,
+            less if less < 0.0 => Duration::ZERO,
+            seconds => Duration::try_from_secs_f64(seconds)
+                .map_err(|_| Failure::argument(format!("sync_seconds is {seconds}")))?,
+        };
         let given = |number: u32| (number > 0).then_some(number);
         Ok(Settings {
             slots_per_node: given(self.slots_per_node),
@@ -148,6 +189,10 @@ impl myriarch_options {
             dedicated_manager: self.dedicated_manager != 0,
             pin,
             recording,
+            dir,
+            resume: self.resume != 0,
+            retry_failed: self.retry_failed != 0,
+            sync,
             ..defaults
         })
     }
@@ -197,7 +242,7 @@ unsafe fn enter(
     unsafe {
         session.write(std::ptr::null_mut());
         let program = program.as_ref().ok_or_else(|| Failure::argument("program is NULL"))?;
-        let settings = options.as_ref().map_or_else(|| Ok(Settings::default()), myriarch_options::settings)?;
+        let settings = options.as_ref().map_or_else(|| Ok(Settings::default()), |options| options.settings())?;
         if communicator == mpi::ffi::RSMPI_COMM_NULL {
             return Err(Failure::argument("the communicator is MPI_COMM_NULL"));
         }

@@ -202,6 +202,7 @@ fn prepare(options: RunOptions, began: Instant) -> anyhow::Result<(Job, Option<R
         None => {
             let dir = match RunDir::create(options.out.as_deref()) {
                 Err(RunDirError::HoldsRun(dir)) => {
+                    refuse_session(&dir)?;
                     let (path, resume) = (dir.display(), resume_command(&options.launch, &dir, ""));
                     bail!("{path} holds a run already: go on with it with `{resume}`, or give another --out");
                 }
@@ -265,7 +266,16 @@ fn remove_parts(dir: &Path) {
     }
 }
 
+/// The tasks of a session are its program's: the command cannot go on with them.
+fn refuse_session(path: &Path) -> anyhow::Result<()> {
+    if RunDir::open(path).is_ok_and(|dir| dir.is_session()) {
+        bail!("{} holds the session of a program: start the program again to go on with it", path.display());
+    }
+    Ok(())
+}
+
 fn resume(dir: RunDir, options: RunOptions, began: Instant) -> anyhow::Result<Job> {
+    refuse_session(dir.path())?;
     if !dir.bundle().exists() {
         // Killed while it read its tasks: nothing has run, and it begins anew.
         if options.source.is_none() {

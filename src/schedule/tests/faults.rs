@@ -165,3 +165,14 @@ proptest! {
         random_run(seed);
     }
 }
+
+#[test]
+fn a_resumed_bundle_has_what_has_not_ended_and_takes_more() {
+    let mut manager = Manager::new(Policy::default(), settings(), &[rank(1)]);
+    let ended = RangeSet::from_iter([IndexRange::new(0, 4), IndexRange::new(6, 7)]);
+    manager.resume_bundle(BundleId(0), 10, ended, Arc::new(TaskShape::PROCESS));
+    assert_eq!((manager.tasks(), manager.ended_tasks(), manager.unfed_tasks()), (10, 5, 5));
+    assert_eq!(manager.extend(BundleId(0), 5, Arc::new(TaskShape::CALL)), Some(IndexRange::new(10, 15)));
+    manager.check().unwrap();
+    assert_eq!((manager.tasks(), manager.unfed_tasks()), (15, 10));
+}
