@@ -118,6 +118,11 @@ impl Durations {
         }
     }
 
+    /// The duration of every task, nanoseconds, where all take the same time.
+    pub fn fixed_ns(&self) -> Option<u64> {
+        if let Kind::Constant { ns } = self.0 { Some(ns) } else { None }
+    }
+
     /// The mean of the distribution, nanoseconds; of a trace, that of its lines.
     pub fn mean_ns(&self) -> f64 {
         match &self.0 {
