@@ -20,6 +20,8 @@ pub(super) struct Run {
     since: Nanos,
     pub(super) ends: Nanos,
     killed: bool,
+    /// It has ended, and the rank has not looked since.
+    is_over: bool,
 }
 
 /// A worker and its slots.
@@ -60,9 +62,9 @@ impl Slots {
         self.runs.iter().any(Option::is_some)
     }
 
-    /// The run of this number on a slot, if it is still there.
+    /// The run of this number on a slot, if it has not ended.
     pub(super) fn run(&self, slot: u32, number: u64) -> Option<&Run> {
-        self.runs[slot as usize].as_ref().filter(|run| run.number == number)
+        self.runs[slot as usize].as_ref().filter(|run| run.number == number && !run.is_over)
     }
 
     /// Starts what the machine wants started; when it ends.
@@ -87,7 +89,7 @@ impl Slots {
         let slot = &mut self.runs[run.slots[0] as usize];
         assert!(slot.is_none(), "a slot runs one thing at a time");
         let calls = run.work.calls;
-        *slot = Some(Run { number, range: run.range, attempt, calls, since, ends, killed: false });
+        *slot = Some(Run { number, range: run.range, attempt, calls, since, ends, killed: false, is_over: false });
         ends
     }
 
@@ -96,7 +98,7 @@ impl Slots {
         if self.runs[slot as usize].as_ref()?.calls {
             return self.cut(now, slot, rank, tasks, call);
         }
-        let run = self.runs[slot as usize].as_mut()?;
+        let run = self.runs[slot as usize].as_mut().filter(|run| !run.is_over)?;
         run.killed = true;
         run.ends = run.ends.min(now + 5_000);
         Some(run.ends)
@@ -104,7 +106,7 @@ impl Slots {
 
     /// Takes from a batch what it has not started by now. When what is left of it ends.
     pub(super) fn cut(&mut self, now: Nanos, slot: u32, rank: Rank, tasks: &dyn Tasks, call: Nanos) -> Option<Nanos> {
-        let run = self.runs[slot as usize].as_mut()?;
+        let run = self.runs[slot as usize].as_mut().filter(|run| !run.is_over)?;
         let (mut at, mut next) = (run.since, run.range.start);
         while next < run.range.end && at <= now {
             at += tasks.duration_ns(next, run.attempt, rank) + call;
@@ -121,7 +123,10 @@ impl Slots {
 
     /// A run has ended: the rank hears of it when it looks.
     pub(super) fn note_end(&mut self, slot: u32) {
-        self.ended.push(slot);
+        if let Some(run) = &mut self.runs[slot as usize] {
+            run.is_over = true;
+            self.ended.push(slot);
+        }
     }
 
     /// The number of what runs on a slot.
