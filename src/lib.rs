@@ -2,7 +2,8 @@
 //!
 //! Data flows one way down and one way up: command ([`cli`]) → bundle ([`task`]) → manager, sub-managers and
 //! workers ([`schedule`], joined to the machine by [`drive`]) → a process ([`execute`]) → outcome → [`ledger`] →
-//! output ([`observe`]). A program that brings its own `main` and functions uses [`embed`]. `docs/` explains the design; `src/schedule/README.md` the protocol.
+//! output ([`observe`]). A program that brings its own `main` and functions uses [`embed`]. [`simulate`] is the virtual
+//! machine. `docs/` explains the design; `src/schedule/README.md` the protocol.
 
 pub mod cli;
 pub mod drive;
@@ -12,5 +13,6 @@ pub mod fabric;
 pub mod ledger;
 pub mod observe;
 pub mod schedule;
+pub mod simulate;
 pub mod task;
 mod wake;

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod failed;
 pub mod output;
 pub mod run;
+pub mod simulate;
 pub mod status;
 pub mod stop;
 pub mod tasks;
@@ -55,6 +56,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Measures parts of Myriarch on this machine
     Bench(bench::Args),
+    /// Runs the scheduler on a virtual machine of any size
+    Simulate(simulate::Args),
 }
 
 /// Parses the command line of this process, runs it and returns the exit status.
@@ -81,6 +84,7 @@ pub fn main() -> i32 {
         }
         Command::Doctor(args) => doctor::main(args),
         Command::Bench(args) => bench::main(args),
+        Command::Simulate(args) => simulate::main(&args),
         Command::Status(args) => status::main(args),
         Command::Tasks(args) => tasks::main(args),
         Command::Failed(args) => failed::main(args),

@@ -1,0 +1,164 @@
+//! `myriarch simulate`: the scheduler at any scale, on a virtual machine.
+
+use super::EXIT_OK;
+use crate::observe::text::{count, rate};
+use crate::schedule::Policy;
+use crate::simulate::{Drawn, Durations, Figures, Layout, Model, Simulation, list_scheduling_makespan_ns, simulate};
+use crate::task::{Resources, Shape};
+use anyhow::{Context, bail};
+use serde::Serialize;
+use std::path::Path;
+use std::time::Instant;
+
+/// Runs the scheduler on a virtual machine
+///
+/// The ranks' own state machines run under a virtual clock; what messages, processors and files take is what a model says.
+/// All figures are simulated.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Nodes
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    nodes: u32,
+    /// Ranks on each node
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    ranks_per_node: u32,
+    /// Slots of each rank
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    slots: u32,
+    /// All tasks [default: ten for each slot]
+    #[arg(long, value_name = "N")]
+    tasks: Option<u64>,
+    /// How long they take: 0, 10ms, lognormal:MEAN,SIGMA, exp:MEAN, bimodal:SHORT,LONG,SHARE_OF_LONG or trace:FILE
+    #[arg(long, value_name = "TIME", default_value = "10ms")]
+    duration: String,
+    /// Tasks are processes, not functions
+    #[arg(long)]
+    processes: bool,
+    /// Most children of a rank
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
+    fan_out: u32,
+    /// Rank 0's node runs no tasks
+    #[arg(long)]
+    dedicated_manager: bool,
+    /// What the machine is like: local, slingshot, infiniband, gemini, or a file in TOML
+    #[arg(long, value_name = "NAME|FILE", default_value = "local")]
+    model: String,
+    /// Of the durations that are drawn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Prints one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    duration: String,
+    seed: u64,
+    layout: Layout,
+    /// What list scheduling of the same tasks takes where nothing but they takes time.
+    list_scheduling_seconds: f64,
+    #[serde(flatten)]
+    figures: Figures,
+    /// Not of virtual time.
+    simulated_in_seconds: f64,
+}
+
+/// A run that takes longer than ten years of virtual time is taken for one that does not end.
+const UNTIL_NS: u64 = 10 * 365 * 24 * 3_600_000_000_000;
+
+/// Simulates and prints what came out.
+///
+/// # Errors
+/// Bad input, or a run that does not end or breaks a rule of the protocol.
+pub fn main(args: &Args) -> anyhow::Result<i32> {
+    let model = match Model::names().contains(&args.model.as_str()) {
+        true => Model::named(&args.model)?,
+        false => Model::read(Path::new(&args.model))?,
+    };
+    let layout = Layout {
+        nodes: args.nodes,
+        ranks_per_node: args.ranks_per_node,
+        slots: args.slots,
+        fan_out: args.fan_out,
+        dedicated_manager: args.dedicated_manager,
+    };
+    let slots = layout.all_slots().filter(|slots| *slots > 0);
+    let slots = slots.context("--nodes times --ranks-per-node times --slots: there are too many slots, or none")?;
+    let tasks = args.tasks.unwrap_or(10 * slots);
+    if tasks == 0 {
+        bail!("--tasks 0: there is nothing to run");
+    }
+    let shape = Shape { resources: Resources::ONE_CORE, retries: 0, calls: !args.processes };
+    let drawn = Drawn { tasks, shape, durations: Durations::parse(&args.duration)?, seed: args.seed };
+    let began = Instant::now();
+    let what = Simulation { layout, numbers: model.numbers(), policy: Policy::default(), until: UNTIL_NS };
+    let figures = simulate(&what, &drawn)?;
+    let simulated_in_seconds = began.elapsed().as_secs_f64();
+    let each = (0..tasks).map(|index| drawn.durations.duration_ns(args.seed, index));
+    let report = Report {
+        model: args.model.clone(),
+        duration: drawn.durations.to_string(),
+        seed: args.seed,
+        layout,
+        list_scheduling_seconds: list_scheduling_makespan_ns(each, slots as usize) as f64 / 1e9,
+        figures,
+        simulated_in_seconds,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        tell(&report);
+    }
+    Ok(EXIT_OK)
+}
+
+fn tell(report: &Report) {
+    let Report { layout, figures, .. } = report;
+    let Layout { nodes, ranks_per_node, slots, .. } = layout;
+    println!("simulated, model {}, seed {}:", report.model, report.seed);
+    println!(
+        "  {} tasks of {} on {} slots ({nodes} nodes × {ranks_per_node} ranks × {slots})",
+        count(figures.tasks),
+        report.duration,
+        count(figures.slots)
+    );
+    println!(
+        "  makespan     {:.6} s; list scheduling at no cost {:.6} s",
+        figures.makespan_seconds, report.list_scheduling_seconds
+    );
+    println!("  rate         {}", rate(figures.tasks_per_second));
+    println!("  utilisation  {:.2} %", 100.0 * figures.utilisation);
+    println!(
+        "  depth     ranks   busy: mean     most   down: messages        bytes   up: messages        bytes   queue"
+    );
+    for level in &figures.levels {
+        println!(
+            "  {:>5} {:>9}   {:>8.3} % {:>8.3} % {:>14} {:>12} {:>14} {:>12} {:>7}",
+            level.depth,
+            level.ranks,
+            100.0 * level.mean_busy,
+            100.0 * level.most_busy,
+            level.down.messages,
+            level.down.bytes,
+            level.up.messages,
+            level.up.bytes,
+            level.queue_peak
+        );
+    }
+    println!(
+        "  rank 0 received {} messages; the busiest rank is {}, {:.2} % of the time",
+        count(figures.manager_messages),
+        figures.busiest_rank,
+        100.0 * figures.busiest_rank_busy
+    );
+    println!(
+        "  files        {} made, {} appends, {} bytes",
+        count(figures.file_creates),
+        count(figures.file_writes),
+        count(figures.file_bytes)
+    );
+    println!("  {} events simulated in {:.1} s", count(figures.events), report.simulated_in_seconds);
+}

@@ -1,0 +1,37 @@
+//! The scheduler at any scale, on a virtual machine: the production state machines of [`schedule`](crate::schedule) under a
+//! virtual clock, with messages, processors and files that cost what a model says.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `model.rs`, `models/` | what the parts of a machine take; each number names its source |
+//! | `workload.rs`, `normal.rs` | how long tasks take |
+//! | `tasks.rs`, `slots.rs` | what is run, and what runs |
+//! | `queue.rs`, `waiting.rs`, `files.rs` | events, sleeping ranks, the file system |
+//! | `cluster.rs` | the ranks at work |
+//! | `run.rs`, `figures.rs` | one simulation and its figures |
+//!
+//! Knows `schedule/` and `task/`, and neither MPI nor processes nor the files of a run. Time is a number of nanoseconds.
+
+mod cluster;
+mod figures;
+mod files;
+mod model;
+mod normal;
+mod queue;
+mod run;
+mod slots;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod waiting;
+mod workload;
+
+pub use cluster::Layout;
+pub use figures::Traffic;
+pub use model::{Figure, Files, IdlePauses, Link, Model, ModelError, Network, Numbers, RankCosts};
+pub use run::{Figures, LevelFigures, SimulateError, Simulation, simulate};
+pub use tasks::{Drawn, Tasks};
+pub use workload::{Durations, WorkloadError, list_scheduling_makespan_ns};
+
+/// Virtual time, in nanoseconds.
+pub type Nanos = u64;

@@ -1,0 +1,111 @@
+//! One simulation, from its description to its figures.
+
+use super::Nanos;
+use super::cluster::{Cluster, Layout};
+use super::figures::Traffic;
+use super::model::Numbers;
+use super::tasks::Tasks;
+use crate::schedule::{Policy, Settings, Violation};
+use serde::Serialize;
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    /// The machine room.
+    pub layout: Layout,
+    /// What things cost there.
+    pub numbers: Numbers,
+    /// The policy of the scheduler.
+    pub policy: Policy,
+    /// Virtual time after which it is given up. Nanoseconds.
+    pub until: Nanos,
+}
+
+/// What the ranks whose roles begin at one depth of the tree did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LevelFigures {
+    /// Distance from the manager.
+    pub depth: u8,
+    /// Ranks whose highest role is here.
+    pub ranks: u64,
+    /// Messages between this depth and the next, downwards and upwards.
+    pub down: Traffic,
+    /// Upwards.
+    pub up: Traffic,
+    /// Share of the time in which these ranks were at work beside their tasks: their mean.
+    pub mean_busy: f64,
+    /// The busiest of them.
+    pub most_busy: f64,
+    /// Messages that waited at one of them, at the most.
+    pub queue_peak: usize,
+}
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    /// Tasks with an outcome.
+    pub tasks: u64,
+    /// Slots.
+    pub slots: u64,
+    /// From the first hand-out to the last record.
+    pub makespan_seconds: f64,
+    /// Share of the slots' time in tasks.
+    pub utilisation: f64,
+    /// Tasks by makespan.
+    pub tasks_per_second: f64,
+    /// Messages between each depth of the tree and the next, both ways.
+    pub messages_by_level: Vec<u64>,
+    /// How busy the ranks were whose highest role has this depth: the mean.
+    pub busy_by_level: Vec<f64>,
+    /// More of each level.
+    pub levels: Vec<LevelFigures>,
+    /// The rank that was at work longest beside its tasks.
+    pub busiest_rank: u32,
+    /// Share of the time in which it was.
+    pub busiest_rank_busy: f64,
+    /// Messages that rank 0 received.
+    pub manager_messages: u64,
+    /// Files made on the shared file system.
+    pub file_creates: u64,
+    /// Appends to them.
+    pub file_writes: u64,
+    /// Bytes in them.
+    pub file_bytes: u64,
+    /// Events that were simulated.
+    pub events: u64,
+}
+
+/// Why a simulation has no figures.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateError {
+    /// It did not come to its end in the time that it was given.
+    #[error("{ended} of {tasks} tasks have ended after {seconds} s of virtual time, and nothing says that it will end")]
+    Endless {
+        /// With an outcome.
+        ended: u64,
+        /// All.
+        tasks: u64,
+        /// Virtual time.
+        seconds: f64,
+    },
+    /// A rule of the protocol does not hold.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+}
+
+/// Runs all tasks.
+///
+/// # Errors
+/// The run does not end, or breaks a rule of the protocol.
+pub fn simulate(what: &Simulation, tasks: &dyn Tasks) -> Result<Figures, SimulateError> {
+    let settings =
+        Settings { crash_limit: 5, max_fails: None, max_running: None, grace_us: 0, nodes: what.layout.nodes };
+    let mut cluster = Cluster::new(what.layout, settings, what.policy, tasks, what.numbers.clone());
+    let done = cluster.run(what.until);
+    cluster.check()?;
+    if !done || cluster.ended.len() < tasks.count() {
+        let seconds = cluster.now() as f64 / 1e9;
+        return Err(SimulateError::Endless { ended: cluster.ended.len(), tasks: tasks.count(), seconds });
+    }
+    Ok(cluster.figures())
+}

@@ -1,0 +1,170 @@
+//! The slots of one worker: what runs on them, and until when.
+
+use super::Nanos;
+use super::tasks::Tasks;
+use crate::schedule::{AttemptEnd, BatchEnd, TaskRun, Worker};
+use crate::task::{IndexRange, Rank, Status};
+
+/// A batch of functions that takes longer than this is cut, as the worker's threads do it.
+pub(super) const LONG: Nanos = 40_000_000;
+
+/// What runs on a slot: a task, or a batch of functions.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    /// Tells it from others that ran there.
+    pub(super) number: u64,
+    /// What of it was not cut off.
+    pub(super) range: IndexRange,
+    attempt: u32,
+    calls: bool,
+    since: Nanos,
+    pub(super) ends: Nanos,
+    killed: bool,
+    /// It has ended, and the rank has not looked since.
+    is_over: bool,
+}
+
+/// A worker and its slots.
+pub(super) struct Slots {
+    pub(super) machine: Worker,
+    runs: Vec<Option<Run>>,
+    /// Slots whose run has ended since the rank looked last.
+    ended: Vec<u32>,
+    /// When the spawner has started what it was told to.
+    spawner_free: Nanos,
+    /// Slot-time of tasks that ended.
+    pub(super) busy: Nanos,
+}
+
+/// What starting takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StartCosts {
+    /// The spawner's time for each process.
+    pub(super) spawn: Nanos,
+    /// What a process takes of its slot besides its own run.
+    pub(super) process: Nanos,
+    /// Overhead of each call.
+    pub(super) call: Nanos,
+}
+
+impl Slots {
+    pub(super) fn new(machine: Worker, slots: u32) -> Self {
+        let runs = (0..slots).map(|_| None).collect();
+        Self { machine, runs, ended: Vec::new(), spawner_free: 0, busy: 0 }
+    }
+
+    /// The only slot's run, where there is one slot.
+    pub(super) fn only_run(&self) -> Option<&Run> {
+        if let [run] = &self.runs[..] { run.as_ref() } else { None }
+    }
+
+    pub(super) fn any_runs(&self) -> bool {
+        self.runs.iter().any(Option::is_some)
+    }
+
+    /// The run of this number on a slot, if it has not ended.
+    pub(super) fn run(&self, slot: u32, number: u64) -> Option<&Run> {
+        self.runs[slot as usize].as_ref().filter(|run| run.number == number && !run.is_over)
+    }
+
+    /// Starts what the machine wants started; when it ends.
+    pub(super) fn start(
+        &mut self,
+        now: Nanos,
+        number: u64,
+        run: &TaskRun,
+        rank: Rank,
+        tasks: &dyn Tasks,
+        costs: StartCosts,
+    ) -> Nanos {
+        let attempt = run.work.attempt;
+        let since = if run.work.calls {
+            now
+        } else {
+            self.spawner_free = self.spawner_free.max(now) + costs.spawn;
+            self.spawner_free
+        };
+        let overhead = if run.work.calls { run.range.len() * costs.call } else { costs.process };
+        let ends = since + tasks.sum_ns(run.range, attempt, rank) + overhead;
+        let slot = &mut self.runs[run.slots[0] as usize];
+        assert!(slot.is_none(), "a slot runs one thing at a time");
+        let calls = run.work.calls;
+        *slot = Some(Run { number, range: run.range, attempt, calls, since, ends, killed: false, is_over: false });
+        ends
+    }
+
+    /// Kills what runs on the slot: a process soon, a batch when its present call has ended. When it ends now.
+    pub(super) fn kill(&mut self, now: Nanos, slot: u32, rank: Rank, tasks: &dyn Tasks, call: Nanos) -> Option<Nanos> {
+        if self.runs[slot as usize].as_ref()?.calls {
+            return self.cut(now, slot, rank, tasks, call);
+        }
+        let run = self.runs[slot as usize].as_mut().filter(|run| !run.is_over)?;
+        run.killed = true;
+        run.ends = run.ends.min(now + 5_000);
+        Some(run.ends)
+    }
+
+    /// Takes from a batch what it has not started by now. When what is left of it ends.
+    pub(super) fn cut(&mut self, now: Nanos, slot: u32, rank: Rank, tasks: &dyn Tasks, call: Nanos) -> Option<Nanos> {
+        let run = self.runs[slot as usize].as_mut().filter(|run| !run.is_over)?;
+        let (mut at, mut next) = (run.since, run.range.start);
+        while next < run.range.end && at <= now {
+            at += tasks.duration_ns(next, run.attempt, rank) + call;
+            next += 1;
+        }
+        let rest = IndexRange::new(next, run.range.end);
+        run.range.end = next;
+        run.ends = at;
+        if !rest.is_empty() {
+            self.machine.on_batch_cut(slot, rest);
+        }
+        Some(at)
+    }
+
+    /// A run has ended: the rank hears of it when it looks.
+    pub(super) fn note_end(&mut self, slot: u32) {
+        if let Some(run) = &mut self.runs[slot as usize] {
+            run.is_over = true;
+            self.ended.push(slot);
+        }
+    }
+
+    /// The number of what runs on a slot.
+    pub(super) fn number_on(&self, slot: u32) -> Option<u64> {
+        self.runs[slot as usize].as_ref().map(|run| run.number)
+    }
+
+    /// Tells the machine what has ended; how many runs there were, and tasks in them.
+    pub(super) fn take_ended(&mut self, now_us: u64, rank: Rank, tasks: &dyn Tasks) -> (usize, u64) {
+        let ended = std::mem::take(&mut self.ended);
+        let mut count = 0;
+        for slot in &ended {
+            let run = self.runs[*slot as usize].take().expect("what has ended was running");
+            self.busy += run.ends.saturating_sub(run.since);
+            count += run.range.len();
+            let status = |index| tasks.status(index, run.attempt, rank);
+            if run.calls {
+                let mut end = BatchEnd::default();
+                if tasks.may_fail() {
+                    for index in run.range.start..run.range.end {
+                        match status(index) {
+                            Status::Ok => end.ok.push(IndexRange::one(index)),
+                            failed => end.failed.push((index, failed)),
+                        }
+                    }
+                } else if !run.range.is_empty() {
+                    end.ok.push(run.range);
+                }
+                self.machine.on_batch_ended(now_us, *slot, &end);
+            } else {
+                let status = if run.killed { Status::Signal(15) } else { status(run.range.start) };
+                self.machine.on_ended(
+                    now_us,
+                    *slot,
+                    AttemptEnd { status: &status, killed: run.killed, crashed: false },
+                );
+            }
+        }
+        (ended.len(), count)
+    }
+}

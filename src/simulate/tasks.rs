@@ -1,0 +1,65 @@
+//! What is run: how many tasks, and what becomes of each attempt.
+
+use super::{Durations, Nanos};
+use crate::task::{IndexRange, Rank, Shape, Status};
+
+/// The tasks of a simulation. All answers depend on nothing but what is asked, so that it may be asked again.
+pub trait Tasks {
+    /// How many there are.
+    fn count(&self) -> u64;
+
+    /// What each of them takes.
+    fn shape(&self) -> Shape;
+
+    /// How long an attempt takes, from 0 on, on this rank. Nanoseconds.
+    fn duration_ns(&self, index: u64, attempt: u32, rank: Rank) -> Nanos;
+
+    /// How it ends.
+    fn status(&self, _index: u64, _attempt: u32, _rank: Rank) -> Status {
+        Status::Ok
+    }
+
+    /// Whether some attempt may end otherwise than well.
+    fn may_fail(&self) -> bool {
+        false
+    }
+
+    /// How long the attempts of a range take one after the other. Nanoseconds.
+    fn sum_ns(&self, range: IndexRange, attempt: u32, rank: Rank) -> Nanos {
+        (range.start..range.end).map(|index| self.duration_ns(index, attempt, rank)).sum()
+    }
+}
+
+/// Tasks of one shape that all end well, and whose durations are drawn.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    /// How many.
+    pub tasks: u64,
+    /// What each takes.
+    pub shape: Shape,
+    /// How long they take.
+    pub durations: Durations,
+    /// Which draws.
+    pub seed: u64,
+}
+
+impl Tasks for Drawn {
+    fn count(&self) -> u64 {
+        self.tasks
+    }
+
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn duration_ns(&self, index: u64, _: u32, _: Rank) -> Nanos {
+        self.durations.duration_ns(self.seed, index)
+    }
+
+    fn sum_ns(&self, range: IndexRange, attempt: u32, rank: Rank) -> Nanos {
+        match self.durations.fixed_ns() {
+            Some(each) => each * range.len(),
+            None => (range.start..range.end).map(|index| self.duration_ns(index, attempt, rank)).sum(),
+        }
+    }
+}
