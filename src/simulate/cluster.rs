@@ -11,8 +11,8 @@ use super::slots::{LONG, Slots, StartCosts};
 use super::tasks::Tasks;
 use super::waiting::{Listening, Looks};
 use crate::schedule::{
-    Down, Manager, ManagerAction, NodeRanks, Place, Policy, Role, Settings, SubAction, SubManager, Tree, Up, Violation,
-    Worker, WorkerAction, encode_after,
+    Down, Manager, ManagerAction, Micros, NodeRanks, Place, Policy, Role, Settings, SubAction, SubManager, Tree, Up,
+    Violation, Worker, WorkerAction, encode_after,
 };
 use crate::task::{BundleId, EndedRun, Extent, NodeId, RangeSet, Rank, Resources};
 use serde::Serialize;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// The one bundle of a simulation.
 pub(super) const BUNDLE: BundleId = BundleId(0);
-/// A batch that takes longer is played around: another thread goes on talking for a rank whose only thread calls.
+/// For a rank whose only thread calls functions, another one goes on talking when a batch takes longer than this.
 const PATIENCE: Nanos = 20_000_000;
 /// How long a rank with children may sleep while its own slots are busy.
 const PARENTS_WAIT: Nanos = 10_000_000;
@@ -52,13 +52,17 @@ impl Layout {
 
     /// All slots that run tasks; none where they are more than can be counted.
     pub fn all_slots(&self) -> Option<u64> {
-        let skipped = match (self.dedicated_manager, self.nodes) {
+        let ranks = self.nodes.checked_mul(self.ranks_per_node)?.checked_sub(self.idle_ranks())?;
+        Some(u64::from(ranks) * u64::from(self.slots))
+    }
+
+    /// The first so many ranks run no tasks.
+    fn idle_ranks(&self) -> u32 {
+        match (self.dedicated_manager, self.nodes) {
             (false, _) => 0,
             (true, 1) => 1,
             (true, _) => self.ranks_per_node,
-        };
-        let ranks = self.nodes.checked_mul(self.ranks_per_node)?.checked_sub(skipped)?;
-        Some(u64::from(ranks) * u64::from(self.slots))
+        }
     }
 
     fn node_of(&self, rank: Rank) -> NodeId {
@@ -69,11 +73,7 @@ impl Layout {
         let nodes: Vec<NodeRanks> = (0..self.nodes)
             .map(|node| {
                 let first = node * self.ranks_per_node;
-                let skipped = match (self.dedicated_manager && node == 0, self.nodes) {
-                    (false, _) => 0,
-                    (true, 1) => 1,
-                    (true, _) => self.ranks_per_node,
-                };
+                let skipped = if node == 0 { self.idle_ranks() } else { 0 };
                 NodeRanks {
                     node: NodeId(node),
                     workers: (first + skipped..first + self.ranks_per_node).map(Rank).collect(),
@@ -157,12 +157,15 @@ struct RankState {
     since: Nanos,
     /// When it looks around next.
     looks: Nanos,
-    /// Where it began to count its time.
-    clock: Nanos,
     messages: u64,
 }
 
 const NEVER: Nanos = Nanos::MAX;
+
+/// What a rank's clock shows.
+fn micros(at: Nanos) -> Micros {
+    at / 1000
+}
 
 /// The machine room at work.
 pub(super) struct Cluster<'t> {
@@ -182,7 +185,6 @@ pub(super) struct Cluster<'t> {
     journal: Appender,
     /// Tasks with an outcome.
     pub(super) ended: RangeSet,
-    pub(super) classes: [u64; 3],
     first_hand: Option<Nanos>,
     last_record: Nanos,
     pub(super) done: bool,
@@ -222,7 +224,6 @@ impl<'t> Cluster<'t> {
                 busy: 0,
                 since: 0,
                 looks: NEVER,
-                clock: 0,
                 messages: 0,
             });
         }
@@ -241,7 +242,6 @@ impl<'t> Cluster<'t> {
             scratch: Vec::new(),
             record_bytes: if shape.calls { 2 } else { 64 },
             ended: RangeSet::new(),
-            classes: [0; 3],
             first_hand: None,
             last_record: 0,
             done: false,
@@ -316,11 +316,6 @@ impl<'t> Cluster<'t> {
         let role = roles.start + usize::from(depth - self.roles[roles.start].depth);
         debug_assert!(roles.contains(&role) && self.roles[role].depth == depth);
         role
-    }
-
-    /// What the rank's own clock shows.
-    fn clock(&self, rank: Rank, at: Nanos) -> u64 {
-        (at + self.ranks[rank.position()].clock) / 1000
     }
 
     fn link(&self, a: Rank, b: Rank) -> &Link {
@@ -442,7 +437,6 @@ impl<'t> Cluster<'t> {
         if at > start {
             state.since = at;
         }
-        let clock = state.clock;
         let mut next = NEVER;
         for role in self.roles_of(rank) {
             let (tick, own) = match &self.roles[role].machine {
@@ -454,7 +448,7 @@ impl<'t> Cluster<'t> {
                 Machine::Worker(slots, _) => (slots.machine.next_tick(), NEVER),
             };
             // Its clock shows whole microseconds: a tick that is due now is not looked for before the next one.
-            let tick = tick.map_or(NEVER, |us| (us * 1000).saturating_sub(clock).max(at + 1000));
+            let tick = tick.map_or(NEVER, |us| (us * 1000).max(at + 1000));
             next = next.min(tick).min(own);
         }
         if next < NEVER {
@@ -471,7 +465,7 @@ impl<'t> Cluster<'t> {
     fn handle(&mut self, rank: Rank, message: Box<Message>, at: &mut Nanos, local: &mut VecDeque<Box<Message>>) {
         let Message { from, level, blocks, word, .. } = *message;
         *at += self.numbers.rank.handle_ns + word.ranges() * self.numbers.rank.range_ns;
-        let now = self.clock(rank, *at);
+        let now = micros(*at);
         match word {
             Word::Down(word) => {
                 let role = self.role_at(rank, level + 1);
@@ -514,7 +508,7 @@ impl<'t> Cluster<'t> {
 
     /// What time, slots and files ask for.
     fn do_what_is_due(&mut self, rank: Rank, role: usize, at: &mut Nanos, local: &mut VecDeque<Box<Message>>) {
-        let now = self.clock(rank, *at);
+        let now = micros(*at);
         match &mut self.roles[role].machine {
             Machine::Manager(manager) => {
                 if manager.next_tick().is_some_and(|due| due <= now) {
@@ -581,7 +575,6 @@ impl<'t> Cluster<'t> {
         for run in runs {
             let new: u64 = self.ended.insert_new(run.range).iter().map(|range| range.len()).sum();
             assert_eq!(new, run.range.len(), "a task of {:?} has two outcomes", run.range);
-            self.classes[run.class as usize] += new;
         }
         let written = self.journal.append(at, 16 + 6 * runs.len() as u64, &mut self.server);
         self.last_record = self.last_record.max(written);
