@@ -38,7 +38,7 @@ const FULL_WAIT: Duration = Duration::from_millis(10);
 const ATTACHED_BYTES: usize = 16 << 10;
 /// A rank that calls functions in its own thread is heard by another when they take longer: longer than a batch should, since
 /// each change of threads costs the calls some 100 µs.
-const CALLERS_PATIENCE: Duration = Duration::from_millis(20);
+const CALLERS_PATIENCE: Duration = Duration::from_millis(50);
 /// While ranks get to know each other and the first tasks show how long they take, each word is answered by one that is
 /// waited for: for so long no rank leaves messages lying for more than this.
 const STARTING: Duration = Duration::from_millis(200);

@@ -7,11 +7,12 @@
 use super::error::LedgerError;
 use crate::task::io_cause;
 use crate::wake::Wake;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+// Not crossbeam's: it yields for a while before it sleeps, and each time the tasks beside it lose their core.
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -59,7 +60,7 @@ pub(crate) struct Appender {
 impl Appender {
     /// Starts the thread. The file is opened at the first append; it is `base` bytes long then, all of them durable.
     pub fn new(name: &str, path: &Path, base: u64, sync: Duration, wake: Wake, open: Opener) -> Self {
-        let (queue, pieces) = unbounded();
+        let (queue, pieces) = channel();
         let shared = Arc::new(Shared::default());
         for counter in [&shared.taken, &shared.durable, &shared.synced] {
             counter.store(base, Ordering::Relaxed);
@@ -268,7 +269,7 @@ impl Worker {
         loop {
             let piece = match self.dirty_since {
                 None => pieces.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => pieces.recv_deadline(since + self.sync),
+                Some(since) => pieces.recv_timeout(self.sync.saturating_sub(since.elapsed())),
             };
             match piece {
                 Ok(first) => self.write_group(first, pieces)?,

@@ -352,6 +352,16 @@ impl Family {
         Share { tasks: u64::MAX, cores: may_hold.saturating_sub(held.cores), gpus: gpus.saturating_sub(held.gpus) }
     }
 
+    /// Whether the child has so much less than it may hold that more is worth a message. Of short tasks half of what it
+    /// was supplied ahead is gone then; the other half bridges the time until more is there. Of long ones each counts.
+    fn is_worth_a_message(&self, rank: Rank) -> bool {
+        const FEW_PER_CORE: u64 = 4;
+        let (child, credit) = (&self.children[&rank], self.credit(rank).cores);
+        let held = child.held.amount().cores;
+        let most = ((held + credit + child.cores()) / 2).max(FEW_PER_CORE * child.cores());
+        credit > 0 && (held <= most || child.idle_gpus() > 0)
+    }
+
     /// Cores of work that the children may be handed now, all together.
     pub(super) fn wanted(&self) -> u64 {
         self.children.keys().map(|rank| self.credit(*rank).cores).sum()
@@ -380,7 +390,7 @@ impl Family {
         }
         let mut order: Vec<(u64, Rank)> = Vec::new();
         for (&rank, child) in &self.children {
-            if child.cores() > 0 && self.credit(rank).cores > 0 {
+            if child.cores() > 0 && self.is_worth_a_message(rank) {
                 order.push((child.held.amount().cores * 1024 / child.cores(), rank));
             }
         }

@@ -81,7 +81,7 @@ struct BatchSize {
 }
 
 impl BatchSize {
-    const TARGET_US: u64 = 20_000;
+    const TARGET_US: u64 = 50_000;
     const MOST_TASKS: u64 = 1 << 18;
 
     fn adapt(&mut self, ended: u64, took_us: u64) {
@@ -209,7 +209,7 @@ impl Worker {
     fn capacity(&self) -> Capacity {
         let total = if self.disabled { Resources { cores: 0, gpus: 0 } } else { self.total };
         // What a batch has done is told when it is over, and the next one is not to be short of tasks.
-        let horizon_us = if self.calls { 2 * BatchSize::TARGET_US } else { 0 };
+        let horizon_us = if self.calls { 4 * BatchSize::TARGET_US } else { 0 };
         Capacity { total, widest: total, node: Some(self.node), horizon_us, workers: 1 }
     }
 

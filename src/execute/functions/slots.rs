@@ -11,12 +11,13 @@ use crate::execute::sys::CpuSet;
 use crate::execute::{ExecuteError, SlotCores, system};
 use crate::task::{Bundle, IndexRange, PackedCalls, Status};
 use crate::wake::Wake;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use serde::{Deserialize, Serialize};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+// Not crossbeam's: it yields for a while before it sleeps.
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -177,7 +178,7 @@ pub struct FunctionSlots {
 
 struct Slot {
     /// Where its thread, or the inline caller, waits.
-    orders: Option<Sender<BatchOrder>>,
+    orders: Option<SyncSender<BatchOrder>>,
     window: Arc<Window>,
     /// In place of the window, where functions run in processes of their own.
     lead: Option<Arc<Lead>>,
@@ -193,7 +194,7 @@ struct Running {
 }
 
 /// A batch that takes longer than this is cut: what waits in it can go elsewhere. Twice what a batch should take.
-const LONG: Duration = Duration::from_millis(40);
+const LONG: Duration = Duration::from_millis(100);
 /// Stack of a thread: functions were written for a main thread, which has 8 MiB as a rule.
 const STACK_BYTES: usize = 16 << 20;
 /// A batch ends when what it leaves behind has grown to this size.
@@ -209,9 +210,9 @@ impl FunctionSlots {
         isolation: Option<Arc<Isolation>>,
     ) -> Result<Self, ExecuteError> {
         let wake = Wake::new().map_err(system("make a socket pair"))?;
-        let (tell, ended) = unbounded();
+        let (tell, ended) = channel();
         let start = |(number, units): (u32, &SlotCores)| {
-            let (orders, waiting) = bounded::<BatchOrder>(1);
+            let (orders, waiting) = sync_channel::<BatchOrder>(1);
             let window = Arc::new(Window::default());
             let mut caller = Caller::new(window.clone(), number, first_slot + number, recording);
             let lead = isolation.as_ref().map(|_| Arc::new(Lead::default()));
@@ -255,11 +256,11 @@ impl FunctionSlots {
     pub fn inline(slots: &[SlotCores], first_slot: u32, recording: Recording) -> Result<Self, ExecuteError> {
         let [units] = slots else { panic!("{} slots for one caller", slots.len()) };
         let wake = Wake::new().map_err(system("make a socket pair"))?;
-        let (tell, ended) = unbounded();
-        let (orders, waiting) = bounded::<BatchOrder>(1);
+        let (tell, ended) = channel();
+        let (orders, waiting) = sync_channel::<BatchOrder>(1);
         let window = Arc::new(Window::default());
         let caller = Caller::new(window.clone(), 0, first_slot, recording);
-        let caller = InlineCaller { caller, waiting, tell, units: units.clone() };
+        let caller = InlineCaller { caller, waiting, next: RefCell::default(), tell, units: units.clone() };
         let units = units.clone();
         let slot = Slot { orders: Some(orders), window, lead: None, units, running: None, thread: None };
         Ok(Self { slots: vec![slot], ended, wake, isolation: None, caller: Some(caller) })
@@ -364,6 +365,8 @@ impl FunctionSlots {
 pub struct InlineCaller {
     caller: Caller,
     waiting: Receiver<BatchOrder>,
+    /// Seen, and not called yet.
+    next: RefCell<Option<BatchOrder>>,
     tell: Sender<Batch>,
     units: SlotCores,
 }
@@ -378,13 +381,17 @@ impl InlineCaller {
 
     /// Whether a batch was started and waits to be called.
     pub fn has_order(&self) -> bool {
-        !self.waiting.is_empty()
+        let mut next = self.next.borrow_mut();
+        if next.is_none() {
+            *next = self.waiting.try_recv().ok();
+        }
+        next.is_some()
     }
 
     /// Calls the batch that was started, if there is one. Its end comes with the next [`FunctionSlots::poll`]; nobody is
     /// woken for it.
     pub fn call_next(&mut self) {
-        if let Ok(order) = self.waiting.try_recv() {
+        if let Some(order) = self.next.take().or_else(|| self.waiting.try_recv().ok()) {
             let batch = self.caller.call_all(&order);
             // Where the slots are gone, nobody wants to know.
             let _ = self.tell.send(batch);
@@ -615,7 +622,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_is_not_called_and_nothing_is_lost() {
-        let (go, wait) = unbounded::<()>();
+        let (go, wait) = crossbeam_channel::unbounded::<()>();
         let mut slots = slots_of(Recording::None, move |call| {
             if call.index == 100 {
                 let _ = wait.recv_timeout(Duration::from_secs(30));
