@@ -619,6 +619,10 @@ impl Root for MemoryManager {
         self.machine.next_tick().into_iter().chain(kept).min()
     }
 
+    fn has_reserve(&self) -> bool {
+        self.machine.has_reserve()
+    }
+
     fn is_over(&self) -> bool {
         self.done && self.kept.as_ref().is_none_or(|kept| kept.is_over())
     }

@@ -222,6 +222,10 @@ impl Root for NullManager {
         self.machine.next_tick()
     }
 
+    fn has_reserve(&self) -> bool {
+        self.machine.has_reserve()
+    }
+
     fn is_over(&self) -> bool {
         self.done
     }

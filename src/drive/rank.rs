@@ -39,6 +39,9 @@ const ATTACHED_BYTES: usize = 16 << 10;
 /// A rank that calls functions in its own thread is heard by another when they take longer: longer than a batch should, since
 /// each change of threads costs the calls some 100 µs.
 const CALLERS_PATIENCE: Duration = Duration::from_millis(50);
+/// After calls that took longer than this all that has come meanwhile is taken up before the next: perhaps a cancel waits
+/// behind many hand-outs. After shorter ones the next call is not kept waiting for a look that finds nothing.
+const BRIEF_CALLS: Duration = Duration::from_micros(50);
 /// While ranks get to know each other and the first tasks show how long they take, each word is answered by one that is
 /// waited for: for so long no rank leaves messages lying for more than this.
 const STARTING: Duration = Duration::from_millis(200);
@@ -289,9 +292,10 @@ impl<M: Root> RankLoop<M> {
         let bound = caller.bind();
         loop {
             let mut rank = stage.enter();
+            let called_briefly = rank.since_turn() < BRIEF_CALLS;
             // What the call gave goes up before anything else; then others have their turn, whatever waits to be called.
             rank.turn(&mut Outbox::new());
-            rank.go_on_after_a_look(|| caller.has_order());
+            rank.go_on_after_a_look(called_briefly, || caller.has_order());
             if rank.is_over() || rank.failed.is_some() {
                 break;
             }
@@ -306,10 +310,11 @@ impl<M: Root> RankLoop<M> {
         }
     }
 
-    /// As [`go_on`](Self::go_on), but takes up a message first, if there is one, even where it is to leave.
-    fn go_on_after_a_look(&mut self, leave: impl Fn() -> bool) {
+    /// As [`go_on`](Self::go_on), but takes up what has come first, even where it is to leave; where it `may_leave_some`, one
+    /// message at least.
+    fn go_on_after_a_look(&mut self, may_leave_some: bool, leave: impl Fn() -> bool) {
         if self.failed.is_none() {
-            let looked = self.receive(&mut Outbox::new(), &mut |_| leave());
+            let looked = self.receive(&mut Outbox::new(), &mut |_| may_leave_some && leave());
             self.failed = looked.and_then(|_| self.run_until(|_| leave())).err();
         }
     }
@@ -551,8 +556,10 @@ impl<M: Root> RankLoop<M> {
         let mut listen = if full { Listen::No } else { Listen::Eagerly };
         if let Some(worker) = &self.worker {
             worker.descriptors(descriptors);
-            if worker.waits_for_slots() && !full {
-                let is_leaf = self.manager.is_none() && self.subs.is_empty();
+            let is_leaf = self.manager.is_none() && self.subs.is_empty();
+            let reserve = self.manager.as_ref().is_none_or(M::has_reserve)
+                && self.subs.iter().all(|sub| sub.machine.has_reserve());
+            if worker.waits_for_slots() && reserve && !full {
                 listen = Listen::Lazily(if is_leaf { LONGEST_WAIT } else { PARENTS_WAIT });
             }
         }

@@ -30,6 +30,9 @@ pub(super) trait Root {
     /// When `turn` should be called next, if nothing else happens; `None` for never.
     fn next_tick(&self) -> Option<u64>;
 
+    /// Whether the end of a task is no hurry: the next one of its slot lies ready.
+    fn has_reserve(&self) -> bool;
+
     /// Whether the role is over and nothing of it waits.
     fn is_over(&self) -> bool;
 
@@ -75,6 +78,10 @@ impl Root for ManagerRole {
 
     fn next_tick(&self) -> Option<u64> {
         Some(ManagerRole::next_tick(self))
+    }
+
+    fn has_reserve(&self) -> bool {
+        self.machine.has_reserve()
     }
 
     fn is_over(&self) -> bool {

@@ -371,3 +371,29 @@ fn very_many_tasks_can_be_cancelled_at_once() {
             .unwrap();
     });
 }
+
+#[test]
+fn a_cancel_does_not_wait_behind_hand_outs_of_tasks_that_are_longer_than_those_before_them() {
+    within_deadline(|| {
+        let mut program = Program::new();
+        let brief = program.function("brief", |_, x: u64| x);
+        let long = program.function("long", |_, x: u64| {
+            std::thread::sleep(Duration::from_millis(15));
+            x
+        });
+        program
+            .on_threads(2, &settings(2), |session| {
+                // Each rank is supplied with very many of these, and each of those comes in a message of its own.
+                let mut before = session.open(&brief).unwrap();
+                (0..2_000).for_each(|x| drop(before.submit(&x).unwrap()));
+                before.wait().unwrap();
+                let mut bundle = session.open(&long).unwrap();
+                (0..600).for_each(|x| drop(bundle.submit(&x).unwrap()));
+                bundle.next().unwrap().expect("one ends");
+                bundle.cancel(0..600).unwrap();
+                let counts = bundle.wait().unwrap();
+                assert!(counts.ended() == 600 && counts.ok < 150, "{counts:?}");
+            })
+            .unwrap();
+    });
+}

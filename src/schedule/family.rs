@@ -377,6 +377,11 @@ impl Family {
         self.children.values().fold(Unstarted::default(), |sum, child| sum.and(child.unstarted()))
     }
 
+    /// Whether children were supplied with more than their slots run at once: an end leaves no slot idle then.
+    pub(super) fn has_reserve(&self) -> bool {
+        !self.pool.is_empty() || self.held().cores > self.cores
+    }
+
     /// Work that children hold.
     pub(super) fn held(&self) -> Amount {
         self.children.values().map(|child| child.held.amount()).sum()

@@ -450,6 +450,11 @@ impl Manager {
         self.family.next_tick().filter(|_| self.phase == Phase::Running && self.unfed_tasks == 0)
     }
 
+    /// Whether the next task of a slot lies ready, with the children or here: the end of one is no hurry then.
+    pub fn has_reserve(&self) -> bool {
+        self.unfed_tasks > 0 || self.family.has_reserve()
+    }
+
     /// Cores of all children that are there.
     pub fn cores(&self) -> u32 {
         self.family.capacity().total.cores

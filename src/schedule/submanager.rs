@@ -249,6 +249,11 @@ impl SubManager {
         self.family.pool.amount().cores + self.family.held().cores
     }
 
+    /// Whether the next task of a slot lies ready, with the children or here: the end of one is no hurry then.
+    pub fn has_reserve(&self) -> bool {
+        self.family.has_reserve()
+    }
+
     /// When `step` should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Micros> {
         let report = self.uplink.next_tick(self.held_cores(), self.family.idle_cores());
