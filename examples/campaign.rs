@@ -10,6 +10,7 @@ use mpi::Threading;
 use mpi::traits::{AsRaw, Communicator};
 use myriarch::embed::{Bundle, Program, Session, SessionError, Settings, TaskFunction};
 use serde::{Deserialize, Serialize};
+use std::process::ExitCode;
 
 /// Parameters of the oscillator x″ + damping · x′ + stiffness · x = 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,7 +137,17 @@ fn try_out(
 }
 
 #[allow(dead_code)]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match campaign() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("campaign: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn campaign() -> Result<(), Box<dyn std::error::Error>> {
     let points = match std::env::args().nth(1).as_deref() {
         Some("--points") => std::env::args().nth(2).ok_or("--points has no value")?.parse()?,
         _ => POINTS,

@@ -12,7 +12,18 @@ fn main() {
 }
 
 #[cfg(feature = "mpi")]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("search: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(feature = "mpi")]
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     use mpi::Threading;
     use mpi::traits::Communicator;
     use myriarch::embed::{Program, Settings};

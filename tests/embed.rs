@@ -9,7 +9,7 @@ mod campaign;
 use mpi::Threading;
 use mpi::topology::{Color, Communicator};
 use mpi::traits::CommunicatorCollectives;
-use myriarch::embed::{self, Process, Program, SessionError, Settings, TaskOptions};
+use myriarch::embed::{self, EnterError, Process, Program, SessionError, Settings, TaskOptions};
 use myriarch::fabric::{MpiLibrary, environment};
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -171,6 +171,8 @@ fn enters_again() -> Result<(), Box<dyn std::error::Error>> {
         };
         expect(&entered.is_some(), &if whole { world.rank() == 0 } else { half.rank() == 0 })?;
         if let Some(session) = entered {
+            let again = program.enter(&half, &Settings::default());
+            expect(&matches!(again, Err(EnterError::Open)), &true)?;
             let ranks = if whole { world.size() } else { half.size() };
             expect(&session.ranks(), &(ranks as u32))?;
             let mut bundle = session.map(&double, round..round + 500)?;
@@ -298,4 +300,19 @@ fn leaves() -> Result<(), Box<dyn std::error::Error>> {
     world.barrier();
     expect(&(start.elapsed() < Duration::from_secs(60)), &true)?;
     Ok(())
+}
+
+#[test]
+fn the_first_program_of_the_page_is_the_example() {
+    let read = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let page = read("docs/src/how-to/embed.md");
+    let block: Vec<&str> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("    use myriarch::embed"))
+        .take_while(|line| line.is_empty() || line.starts_with("    "))
+        .map(|line| line.strip_prefix("    ").unwrap_or(line))
+        .collect();
+    let program = block.join("\n");
+    assert!(program.trim().len() > 500, "the page has a program");
+    assert!(read("examples/first.rs").contains(program.trim()), "the page and the example differ:\n{program}");
 }

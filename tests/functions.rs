@@ -126,7 +126,7 @@ MYRIARCH_TASK_EXPORT int claims(struct myriarch_task *task)
             assert_eq!(statuses, ["ok", "exit:-1"], "{call}, {}", launch.name);
             let values = outputs(&world, out);
             assert_eq!(values[0]["stdout"], "x".repeat(65536));
-            assert_eq!(values[1]["stderr"], "the value is larger than there is room for\n");
+            assert_eq!(values[1]["stderr"], "the value is larger than the 65536 bytes there is room for\n");
         }
     }
 }

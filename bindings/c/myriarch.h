@@ -32,7 +32,7 @@ enum myriarch_code {
     MYRIARCH_OK = 0,
     // An argument is NULL where it must not be, is not UTF-8, or makes no sense.
     MYRIARCH_ERROR_ARGUMENT = -1,
-    // Not now: MPI is not running, or runs already, or the bundle is closed.
+    // Not now: MPI is not running, or runs already, a session is open already, or the bundle is closed.
     MYRIARCH_ERROR_STATE = -2,
     // A payload is larger than any that can be sent (64 MiB).
     MYRIARCH_ERROR_TOO_LARGE = -3,
@@ -127,11 +127,12 @@ struct myriarch_outcome {
     int ok;
     // "ok", "exit:3", "signal:9", "panic: WHY", "cancelled" and the like.
     const char *status;
-    // What the function gave where it ended well; of a process, standard output. Nothing is known of its alignment.
+    // What the function gave where it ended well; of a process, standard output. Nothing is known of its
+    // alignment, and no NUL follows: text ends after value_bytes.
     const void *value;
     // Its length.
     size_t value_bytes;
-    // What the function gave where it failed; of a process, standard error.
+    // What the function gave where it failed; of a process, standard error. No NUL follows.
     const void *error_output;
     // Its length.
     size_t error_output_bytes;
@@ -184,7 +185,9 @@ void myriarch_options_init(struct myriarch_options *options);
 
 // Enters with a communicator: collective over it; a duplicate of it is used. On rank 0 it gives the session, at once. On
 // the other ranks it runs tasks until that session is over, and *session is NULL then. MPI must be running, and can be used
-// as before when the session is over; a program may enter again.
+// as before when the session is over; a program may enter again then. Before MPI_Finalize() rank 0 has to end the session
+// by myriarch_finish() or myriarch_leave(): the other ranks wait for that. While a session is open in a process another is
+// refused with MYRIARCH_ERROR_STATE.
 //
 // Rank 0's options hold; NULL stands for the defaults. Where MPI was started with MPI_THREAD_MULTIPLE, another thread talks
 // for rank 0 while the program does something else than calling the session. With less, see myriarch_progress(). Functions

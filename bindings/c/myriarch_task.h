@@ -13,7 +13,7 @@
  *         return myriarch_print(task, "%g\n", x * x);
  *     }
  *
- *     cc -shared -fPIC -o square.so square.c
+ *     cc -I PREFIX/include -shared -fPIC -o square.so square.c
  *     mpiexec -n 4 myriarch run --each-line numbers.txt --call ./square.so:square
  *
  * A function is called from several threads at once, one per slot. It must not call MPI, must not end the process or the

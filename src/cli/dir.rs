@@ -6,6 +6,7 @@ use crate::observe::text::{one_line, shorten};
 use crate::task::{Bundle, IndexRange};
 use anyhow::Context;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -213,10 +214,32 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
+/// What is no text is shown as `\\xNN`, and so is a control character other than the end of a line and a tab.
+pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    let is_text = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.chars().all(is_text) => Cow::Borrowed(text),
+        _ => {
+            let mut text = String::new();
+            for chunk in bytes.utf8_chunks() {
+                for c in chunk.valid().chars() {
+                    if is_text(c) {
+                        text.push(c)
+                    } else {
+                        text.extend(c.to_string().bytes().map(|b| format!("\\x{b:02x}")))
+                    }
+                }
+                text.extend(chunk.invalid().iter().map(|b| format!("\\x{b:02x}")));
+            }
+            Cow::Owned(text)
+        }
+    }
+}
+
 /// A text for a listing: on one line, and not longer than this.
 pub fn short(text: &[u8], most_chars: usize) -> String {
     // What lies behind cannot be seen; a character has at most four bytes.
-    let start = String::from_utf8_lossy(&text[..text.len().min(4 * (most_chars + 1))]);
+    let start = readable(&text[..text.len().min(4 * (most_chars + 1))]);
     shorten(&one_line(start.trim_ascii()), most_chars)
 }
 

@@ -326,6 +326,12 @@ impl TaskArgs {
             (self.table.is_some(), "--table"),
         ];
         let given: Vec<&str> = given.into_iter().filter(|(is_given, _)| *is_given).map(|(_, name)| name).collect();
+        if let (true, Some(list), [_, _]) = (self.call.is_some(), &self.list, &given[..]) {
+            return Err(InputError::Usage(format!(
+                "--call takes no command, and {} was taken for a task list; the function gets the columns or the line as they are",
+                list.display()
+            )));
+        }
         if given.len() > 1 {
             return Err(InputError::Usage(format!("tasks come from one source; given are {}", given.join(" and "))));
         }

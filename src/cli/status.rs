@@ -4,11 +4,11 @@
 use super::dir::{DirArg, print};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED};
 use crate::ledger::{
-    Counts, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, SessionInfo, Summary,
+    Counts, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, SessionInfo, Summary, read_json,
 };
 use crate::observe::stopped_by;
 use crate::observe::text::{count, of, precise, rate, resume_command, whole};
-use crate::task::EndedBy;
+use crate::task::{Bundle, EndedBy};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -65,6 +65,9 @@ pub(super) struct Report {
     resume: Option<String>,
     #[serde(skip)]
     is_session: bool,
+    /// It died, and called functions without `--isolate`.
+    #[serde(skip)]
+    may_have_crashed: bool,
     owner: Option<OwnerRecord>,
     progress: Option<Progress>,
     summary: Option<Summary>,
@@ -111,6 +114,7 @@ impl Report {
             exit_status: None,
             resume: None,
             is_session: dir.is_session(),
+            may_have_crashed: false,
             owner,
             progress,
             summary: None,
@@ -130,6 +134,7 @@ impl Report {
             exit_status: Some(summary.exit_status),
             resume: left.then(|| resume_with(dir)),
             is_session: dir.is_session(),
+            may_have_crashed: false,
             dir: path,
             owner,
             progress: None,
@@ -171,6 +176,7 @@ impl Report {
             }),
             resume: left.then(|| resume_with(dir)),
             is_session: dir.is_session(),
+            may_have_crashed: left && !gave_back && calls_unprotected(dir),
             dir: path,
             tasks,
             ok,
@@ -238,9 +244,22 @@ impl Report {
         if let Some(resume) = &self.resume {
             let how = if self.is_session { "go on by starting its program again" } else { "resume with" };
             writeln!(out, "  {how}: {resume}")?;
+            if self.may_have_crashed {
+                writeln!(
+                    out,
+                    "  where a function crashed its rank: the same with --isolate, and it costs its task alone"
+                )?;
+            }
         }
         Ok(())
     }
+}
+
+/// Whether tasks of a run are functions that its ranks call themselves.
+fn calls_unprotected(dir: &RunDir) -> bool {
+    let options: Option<serde_json::Value> = read_json(&dir.options()).ok().flatten();
+    let is_isolated = options.is_some_and(|options| options["isolate"] == true);
+    !is_isolated && Bundle::open(&dir.bundle()).is_ok_and(|bundle| !bundle.functions().is_empty())
 }
 
 /// What the last start came to; the counts are those of all.

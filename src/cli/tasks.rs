@@ -1,6 +1,6 @@
 //! `myriarch tasks`: every task of a run on a line of its own, without its output.
 
-use super::dir::{DirArg, OpenRun, print, short, utc};
+use super::dir::{DirArg, OpenRun, print, readable, short, utc};
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::ledger::{Selection, Streams};
 use crate::observe::text::one_line;
@@ -63,7 +63,7 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn new(run: &'a OpenRun, position: u64, outcome: Option<&Outcome>, command: &'a [u8]) -> Self {
-        let command = String::from_utf8_lossy(command);
+        let command = readable(command);
         let (bundle, index, line) = (run.names.bundle(position), run.names.index(position), run.names.line(position));
         let row = Row { bundle, index, line, command, ..Row::default() };
         let Some(outcome) = outcome else { return Row { status: "unfinished".into(), ..row } };

@@ -11,6 +11,9 @@ pub enum DriveError {
     /// The tasks do not fit the machine; nothing ran.
     #[error("{0}")]
     Unfit(String),
+    /// This process has a session already.
+    #[error("a session is open in this process: it has to be finished before another can be entered")]
+    Open,
     /// Messages cannot be moved.
     #[error(transparent)]
     Fabric(#[from] FabricError),

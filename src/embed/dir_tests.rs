@@ -255,7 +255,10 @@ fn a_folder_that_cannot_be_taken_is_told_on_all_ranks() {
         let fresh = Settings { resume: false, ..world.settings() };
         world.enter_with(&fresh, |session| session.call(&world.square, &2).unwrap()).unwrap();
         let refused = |settings: &Settings| world.enter_with(settings, |_| ()).unwrap_err().to_string();
-        assert!(refused(&fresh).ends_with("holds a run already: say `resume` to go on with it, or give another DIR"));
+        assert!(
+            refused(&fresh)
+                .ends_with("holds a session already: go on with it by the option `resume`, or give another DIR")
+        );
         let of_the_command = world.folder.path().join("run");
         std::fs::create_dir(&of_the_command).unwrap();
         std::fs::write(of_the_command.join("bundle"), "").unwrap();

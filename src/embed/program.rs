@@ -12,6 +12,7 @@ use std::collections::btree_map::Entry;
 use std::fmt::Display;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The functions that tasks may call, by name. Every rank registers the same ones, in any order, and enters.
 #[derive(Clone, Default)]
@@ -72,7 +73,7 @@ impl Program {
     /// It is called from several threads at once, one per slot, and must not use MPI.
     ///
     /// # Panics
-    /// The name was registered before, or begins with `builtin:`.
+    /// The name is empty, was registered before, or begins with `builtin:`.
     pub fn function<A, V>(
         &mut self,
         name: &str,
@@ -131,7 +132,7 @@ impl Program {
     /// Registers a function with the C interface of `bindings/c/myriarch_task.h`.
     ///
     /// # Errors
-    /// The name was registered before, or begins with `builtin:`.
+    /// The name is empty, was registered before, or begins with `builtin:`.
     ///
     /// # Safety
     /// The function keeps to what the header says of such functions.
@@ -141,6 +142,9 @@ impl Program {
     }
 
     fn insert(&mut self, name: &str, function: Function) -> Result<(), String> {
+        if name.is_empty() {
+            return Err("a function needs a name".to_owned());
+        }
         if name.starts_with("builtin:") {
             return Err(format!("{name}: names of this form are taken"));
         }
@@ -161,7 +165,7 @@ impl Program {
     /// [`Settings::talks_on`](SessionSettings::talks_on) is set. MPI is not to be finalised while a session is open.
     ///
     /// # Errors
-    /// MPI is not running; the ranks do not fit each other, or the session's DIR cannot be had (an error on all of them); MPI
+    /// MPI is not running, or is not that of the launcher; this process has a session open; the ranks do not fit each other, or the session's DIR cannot be had (an error on all of them); MPI
     /// fails.
     #[cfg(feature = "mpi")]
     pub fn enter(
@@ -186,12 +190,13 @@ impl Program {
         communicator: mpi::ffi::MPI_Comm,
         settings: &SessionSettings,
     ) -> Result<Option<Session>, DriveError> {
+        let only = OnlySession::begin().ok_or(DriveError::Open)?;
         // SAFETY: the caller's promise.
         let fabric = unsafe { crate::fabric::MpiFabric::enter(communicator)? };
         let spawner = prepare::spawner();
         let report = RankReport::of_this_process();
         match drive::enter(Box::new(fabric), spawner, &report, self.functions.clone(), settings)? {
-            Entered::Manager(session) => Ok(Some(Session::new(session))),
+            Entered::Manager(session) => Ok(Some(Session::new(session, Some(only)))),
             Entered::Left => Ok(None),
         }
     }
@@ -226,7 +231,7 @@ impl Program {
                 .collect();
             let value = match drive::enter(Box::new(first), spawner, report, self.functions.clone(), settings)? {
                 Entered::Manager(session) => {
-                    let session = Session::new(session);
+                    let session = Session::new(session, None);
                     let value = main(&session);
                     session.leave().map_err(|error| DriveError::Unfit(error.to_string()))?;
                     value
@@ -238,6 +243,24 @@ impl Program {
             }
             Ok(value)
         })
+    }
+}
+
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// The one session over MPI that this process has: the ranks of another would wait for those of this one.
+pub(super) struct OnlySession(());
+
+impl OnlySession {
+    #[cfg(feature = "mpi")]
+    fn begin() -> Option<Self> {
+        (!IS_OPEN.swap(true, Ordering::Relaxed)).then_some(Self(()))
+    }
+}
+
+impl Drop for OnlySession {
+    fn drop(&mut self) {
+        IS_OPEN.store(false, Ordering::Relaxed);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::bundle::{Bundle, RawBundle, TaskError};
 use super::process::Processes;
-use super::program::TaskFunction;
+use super::program::{OnlySession, TaskFunction};
 use crate::drive::{self, SessionError};
 use crate::task::{self, Resources, Shape};
 use serde::Serialize;
@@ -17,6 +17,8 @@ pub struct Session {
     pub(super) inner: drive::Session,
     /// Bundles of [`call`](Self::call), by function.
     calls: RefCell<HashMap<String, usize>>,
+    /// Dropped after the session is over.
+    _only: Option<OnlySession>,
 }
 
 /// What the tasks of a bundle take, and how often each is tried.
@@ -54,8 +56,8 @@ pub enum CallError {
 }
 
 impl Session {
-    pub(super) fn new(inner: drive::Session) -> Self {
-        Self { inner, calls: RefCell::default() }
+    pub(super) fn new(inner: drive::Session, only: Option<OnlySession>) -> Self {
+        Self { inner, calls: RefCell::default(), _only: only }
     }
 
     /// What is below: bundles are known by their numbers there. See [`RawBundle::into_number`].

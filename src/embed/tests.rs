@@ -385,10 +385,14 @@ fn a_cancel_does_not_wait_behind_hand_outs_of_tasks_that_are_longer_than_those_b
             .on_threads(2, &settings(2), |session| {
                 // Each rank is supplied with very many of these, and each of those comes in a message of its own.
                 let mut before = session.open(&brief).unwrap();
-                (0..2_000).for_each(|x| drop(before.submit(&x).unwrap()));
+                for x in 0..2_000 {
+                    before.submit(&x).unwrap();
+                }
                 before.wait().unwrap();
                 let mut bundle = session.open(&long).unwrap();
-                (0..600).for_each(|x| drop(bundle.submit(&x).unwrap()));
+                for x in 0..600 {
+                    bundle.submit(&x).unwrap();
+                }
                 bundle.next().unwrap().expect("one ends");
                 bundle.cancel(0..600).unwrap();
                 let counts = bundle.wait().unwrap();

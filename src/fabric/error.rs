@@ -32,6 +32,9 @@ pub enum FabricError {
     /// A message has arrived for which there is no memory.
     #[error("no memory for a message of {0} bytes")]
     Memory(usize),
+    /// The launcher belongs to another MPI.
+    #[error(transparent)]
+    Launcher(Box<StartError>),
     /// The caller's mistake.
     #[error("{0}")]
     Misuse(&'static str),

@@ -83,13 +83,21 @@ impl MpiFabric {
     /// left as it is when the fabric ends.
     ///
     /// # Errors
-    /// MPI was not started, or has ended.
+    /// MPI was not started, or has ended; or a launcher of another MPI started this process and others, each of which takes
+    /// itself for the only one.
     ///
     /// # Safety
     /// The communicator is valid, and an intra-communicator.
     pub unsafe fn enter(communicator: ::mpi::ffi::MPI_Comm) -> Result<MpiFabric, FabricError> {
         if !::mpi::environment::is_initialized() || ::mpi::environment::is_finalized() {
             return Err(FabricError::Misuse("MPI is not running: call MPI_Init before, and MPI_Finalize after"));
+        }
+        let world = Comm::world().size()?;
+        let broken = Environment::of_this_process().broken_promise(world).filter(|_| world == 1);
+        if let Some(promise) = broken {
+            return Err(FabricError::Launcher(Box::new(
+                promise.broken(world, environment::short_version(&calls::library_version())),
+            )));
         }
         Self::over(&Comm::of(communicator), None)
     }

@@ -200,7 +200,9 @@ impl myriarch_options {
 
 /// Enters with a communicator: collective over it; a duplicate of it is used. On rank 0 it gives the session, at once. On
 /// the other ranks it runs tasks until that session is over, and *session is NULL then. MPI must be running, and can be used
-/// as before when the session is over; a program may enter again.
+/// as before when the session is over; a program may enter again then. Before MPI_Finalize() rank 0 has to end the session
+/// by myriarch_finish() or myriarch_leave(): the other ranks wait for that. While a session is open in a process another is
+/// refused with MYRIARCH_ERROR_STATE.
 ///
 /// Rank 0's options hold; NULL stands for the defaults. Where MPI was started with MPI_THREAD_MULTIPLE, another thread talks
 /// for rank 0 while the program does something else than calling the session. With less, see myriarch_progress(). Functions

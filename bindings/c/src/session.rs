@@ -49,11 +49,12 @@ pub struct myriarch_outcome {
     pub ok: c_int,
     /// "ok", "exit:3", "signal:9", "panic: WHY", "cancelled" and the like.
     pub status: *const c_char,
-    /// What the function gave where it ended well; of a process, standard output. Nothing is known of its alignment.
+    /// What the function gave where it ended well; of a process, standard output. Nothing is known of its
+    /// alignment, and no NUL follows: text ends after value_bytes.
     pub value: *const c_void,
     /// Its length.
     pub value_bytes: usize,
-    /// What the function gave where it failed; of a process, standard error.
+    /// What the function gave where it failed; of a process, standard error. No NUL follows.
     pub error_output: *const c_void,
     /// Its length.
     pub error_output_bytes: usize,

@@ -22,7 +22,10 @@ impl SessionDir {
     /// # Errors
     /// Why the session cannot be kept there.
     pub(in crate::drive) fn open(settings: &SessionSettings, fabric: &dyn Fabric) -> Result<Option<Self>, String> {
-        let Some(path) = &settings.dir else { return Ok(None) };
+        let Some(path) = &settings.dir else {
+            let asks = settings.resume || settings.retry_failed;
+            return if asks { Err("`resume` goes on with a DIR, and none is given".to_owned()) } else { Ok(None) };
+        };
         // The program may go elsewhere.
         let path = &std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let is_new = !RunDir::holds_run(path);
@@ -64,7 +67,9 @@ impl SessionDir {
 fn opened(path: &Path, resume: bool) -> Result<Result<RunDir, RunDirError>, String> {
     let shown = one_line(&path.display().to_string());
     if !resume {
-        return Err(format!("{shown} holds a run already: say `resume` to go on with it, or give another DIR"));
+        return Err(format!(
+            "{shown} holds a session already: go on with it by the option `resume`, or give another DIR"
+        ));
     }
     let dir = RunDir::open(path);
     match &dir {

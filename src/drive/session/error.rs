@@ -35,7 +35,7 @@ pub enum SessionError {
         name: String,
     },
     /// Processes cannot be started.
-    #[error("processes cannot be started: call prepare() on every rank before MPI_Init")]
+    #[error("processes cannot be started: prepare has to be called on every rank before MPI_Init")]
     NotPrepared,
     /// No rank has as much as a task takes.
     #[error("a task takes {what}, and no rank has as much")]

@@ -31,7 +31,9 @@ const VALUE_TOO_LARGE: i32 = -1;
 /// Says in place of a value that it was too large, and gives the status of such a call.
 pub(super) fn refuse_value(value: &mut Vec<u8>) -> i32 {
     value.clear();
-    value.extend_from_slice(b"the value is larger than there is room for\n");
+    value.extend_from_slice(
+        format!("the value is larger than the {MAX_VALUE_BYTES} bytes there is room for\n").as_bytes(),
+    );
     VALUE_TOO_LARGE
 }
 

@@ -45,7 +45,11 @@ fn base_of(address: *const c_void) -> *mut c_void {
 pub(super) fn load(path: &Path, symbol: &str) -> Result<Function, FunctionError> {
     // A name without a slash would be looked for among the system's libraries: a file is meant.
     let file = if path.components().count() == 1 { Path::new(".").join(path) } else { path.to_owned() };
-    let failed = |error: libloading::Error| FunctionError::Load { path: path.to_owned(), why: error.to_string() };
+    // What the loader said is the source of the error: which library is missing, for one.
+    let failed = |error: libloading::Error| {
+        let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        FunctionError::Load { path: path.to_owned(), why }
+    };
     // SAFETY: loading runs the initialisers of a library that the user named to be run.
     let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL) }.map_err(failed)?;
     // It stays loaded until the process ends: threads and exit handlers of its own may outlive the tasks.
