@@ -484,6 +484,23 @@ fn files_of_a_run_do_not_grow_with_its_tasks() {
 }
 
 #[test]
+fn a_node_makes_a_file_only_when_it_has_much_to_keep() {
+    for launch in Launch::possible(&[Launch::DEEP_THREADS, Launch::MPI_8_NODES]) {
+        for (bytes, least, most) in [(10, 1, 1), (20_000, 2, 5)] {
+            let world = World::new();
+            let line = format!("head -c {bytes} /dev/zero | tr '\\0' x; sleep 0.01; : {{}}");
+            world.run(launch, &["run", "--out", "run", "--array", "1-100", "--", &line]).with(0);
+            let segments =
+                std::process::Command::new("find").arg(world.path("run/segments")).args(["-type", "f"]).output();
+            let segments = String::from_utf8(segments.unwrap().stdout).unwrap().lines().count();
+            assert!((least..=most).contains(&segments), "{launch:?}: {segments} files with {bytes} bytes of each task");
+            let printed = world.alone(&["output", "run"]).with(0).stdout;
+            assert_eq!(printed.len(), 100 * bytes, "{launch:?}");
+        }
+    }
+}
+
+#[test]
 fn outcomes_name_where_a_task_ran() {
     for launch in Launch::possible(&[Launch::DEEP_THREADS, Launch::MPI_8_NODES]) {
         let world = World::new();

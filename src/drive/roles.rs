@@ -17,13 +17,18 @@ pub(super) struct Outgoing {
 
 pub(super) type Outbox = Vec<Outgoing>;
 
+/// A word for the parent, with the blocks that go along.
+type Word = (Up, Vec<u8>);
+
 /// A sub-manager, perhaps with the segment of its node.
 pub(super) struct SubRole {
     pub(super) place: Place,
     pub(super) machine: SubManager,
-    keeper: Option<Keeper<Up>>,
+    keeper: Option<Keeper<Word>>,
     /// Blocks on their way to a keeper further up.
     passing: Vec<u8>,
+    /// Bytes of blocks that a keeper may still pass on.
+    may_pass: usize,
     longest: Longest,
     pub(super) done: bool,
 }
@@ -34,9 +39,13 @@ pub(super) const LONGEST: usize = 5;
 impl SubRole {
     /// Blocks that have grown to this size go up at once.
     const PASSING_BYTES: usize = 128 << 20;
+    /// A keeper makes its segment when more has come than this; what comes before goes up. A file for each of thousands of
+    /// nodes takes the shared file system longer than a short run does; this much of each is little for one file.
+    const PASSED_FIRST: usize = if cfg!(test) { 64 } else { 16 << 10 };
 
-    pub(super) fn new(place: Place, machine: SubManager, keeper: Option<Keeper<Up>>) -> Self {
-        Self { place, machine, keeper, passing: Vec::new(), longest: Longest::default(), done: false }
+    pub(super) fn new(place: Place, machine: SubManager, keeper: Option<Keeper<Word>>) -> Self {
+        let (passing, may_pass) = (Vec::new(), Self::PASSED_FIRST);
+        Self { place, machine, keeper, passing, may_pass, longest: Longest::default(), done: false }
     }
 
     fn to_parent(&self, control: Control, attached: Vec<u8>, out: &mut Outbox) {
@@ -59,8 +68,14 @@ impl SubRole {
     pub(super) fn on_child(&mut self, now: u64, from: Rank, mut message: Up, blocks: Vec<u8>, out: &mut Outbox) {
         if let Up::Report { report, .. } = &mut message {
             match &mut self.keeper {
-                Some(keeper) => keeper.keep_report(report, blocks),
-                None => self.passing.extend_from_slice(&blocks),
+                Some(keeper) if blocks.len() > self.may_pass => {
+                    self.may_pass = 0;
+                    keeper.keep_report(report, blocks);
+                }
+                keeper => {
+                    self.may_pass -= if keeper.is_some() { blocks.len() } else { 0 };
+                    self.passing.extend_from_slice(&blocks);
+                }
             }
             if self.passing.len() > Self::PASSING_BYTES {
                 self.machine.hurry();
@@ -84,15 +99,15 @@ impl SubRole {
                     let control = Control::Down(message);
                     out.push(Outgoing { level: self.place.depth, to, control, attached: Vec::new() });
                 }
-                SubAction::ToParent(message) => match &mut self.keeper {
-                    Some(keeper) if !keeper.has_failed() => keeper.push(message),
-                    Some(_) => self.to_parent(Control::Up(unkept(message)), Vec::new(), out),
-                    None => {
-                        let reports = matches!(message, Up::Report { .. });
-                        let blocks = if reports { std::mem::take(&mut self.passing) } else { Vec::new() };
-                        self.to_parent(Control::Up(message), blocks, out);
+                SubAction::ToParent(message) => {
+                    let reports = matches!(message, Up::Report { .. });
+                    let blocks = if reports { std::mem::take(&mut self.passing) } else { Vec::new() };
+                    match &mut self.keeper {
+                        Some(keeper) if !keeper.has_failed() => keeper.push((message, blocks)),
+                        Some(_) => self.to_parent(Control::Up(unkept(message)), Vec::new(), out),
+                        None => self.to_parent(Control::Up(message), blocks, out),
                     }
-                },
+                }
                 SubAction::Done => self.done = true,
             }
         }
@@ -102,16 +117,16 @@ impl SubRole {
     /// Sends what has become durable; tells the manager when nothing will any more.
     pub(super) fn release(&mut self, out: &mut Outbox) {
         let Some(keeper) = &mut self.keeper else { return };
-        let mut ready: Vec<Up> = std::iter::from_fn(|| keeper.pop()).collect();
+        let mut ready: Vec<Word> = std::iter::from_fn(|| keeper.pop()).collect();
         let error = keeper.new_error();
         if error.is_some() {
-            ready.extend(keeper.give_up_waiting().map(unkept));
+            ready.extend(keeper.give_up_waiting().map(|(message, _)| (unkept(message), Vec::new())));
         }
         if let Some(what) = error {
             self.to_parent(Control::Stop { why: EndedBy::Disk, what }, Vec::new(), out);
         }
-        for message in ready {
-            self.to_parent(Control::Up(message), Vec::new(), out);
+        for (message, blocks) in ready {
+            self.to_parent(Control::Up(message), blocks, out);
         }
     }
 
