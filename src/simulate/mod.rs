@@ -7,7 +7,9 @@
 //! | `workload.rs`, `normal.rs` | how long tasks take |
 //! | `tasks.rs`, `slots.rs` | what is run, and what runs |
 //! | `queue.rs`, `waiting.rs`, `files.rs` | events, sleeping ranks, the file system |
-//! | `cluster.rs` | the ranks at work |
+//! | `layout.rs` | how many ranks there are, and where |
+//! | `cluster.rs` | the machine room: ranks under a virtual clock |
+//! | `turns.rs`, `roles.rs`, `network.rs` | what a rank does when; what its roles do; words on their way |
 //! | `run.rs`, `figures.rs` | one simulation and its figures |
 //!
 //! Knows `schedule/` and `task/`, and neither MPI nor processes nor the files of a run. Time is a number of nanoseconds.
@@ -15,19 +17,23 @@
 mod cluster;
 mod figures;
 mod files;
+mod layout;
 mod model;
+mod network;
 mod normal;
 mod queue;
+mod roles;
 mod run;
 mod slots;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod waiting;
 mod workload;
 
-pub use cluster::Layout;
 pub use figures::Traffic;
+pub use layout::Layout;
 pub use model::{Figure, Files, IdlePauses, Link, Model, ModelError, Network, Numbers, RankCosts};
 pub use run::{Figures, LevelFigures, SimulateError, Simulation, simulate};
 pub use tasks::{Drawn, Tasks};

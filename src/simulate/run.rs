@@ -1,8 +1,9 @@
 //! One simulation, from its description to its figures.
 
 use super::Nanos;
-use super::cluster::{Cluster, Layout};
+use super::cluster::Cluster;
 use super::figures::Traffic;
+use super::layout::Layout;
 use super::model::Numbers;
 use super::tasks::Tasks;
 use crate::schedule::{Policy, Settings, Violation};
