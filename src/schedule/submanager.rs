@@ -108,7 +108,8 @@ impl SubManager {
     fn restart(&mut self, down: &mut ToChildren) {
         self.family.restart(down);
         self.cancelled.clear();
-        (self.told, self.owed, self.draining, self.ending) = (None, None, false, false);
+        (self.told, self.owed) = (None, None);
+        (self.draining, self.ending, self.done) = (false, false, false);
     }
 
     fn give_back(&mut self, given: WorkRange) {

@@ -217,7 +217,7 @@ impl Worker {
         self.queue.clear();
         self.queued = Amount::default();
         self.drain_at = None;
-        self.ending = false;
+        (self.ending, self.done) = (false, false);
         for running in self.running.iter_mut().flatten() {
             if !running.killed {
                 out.push(WorkerAction::Kill { slot: running.slots[0] });
