@@ -261,9 +261,14 @@ impl SubManager {
         self.family.check()
     }
 
-    /// Tasks that it holds, for the checks, by where they are.
-    #[cfg(test)]
-    pub(super) fn family(&self) -> &Family {
-        &self.family
+    /// What one child holds, for the checks.
+    pub fn held_by(&self, child: Rank) -> impl Iterator<Item = IndexRange> + '_ {
+        self.family.held_by(child)
+    }
+
+    /// All that it was handed and has not told back, for the checks: what waits, what children hold, what the next report
+    /// tells.
+    pub fn holds(&self) -> impl Iterator<Item = IndexRange> + '_ {
+        self.family.everything().map(|given| given.range).chain(self.uplink.report.tasks())
     }
 }

@@ -2,18 +2,24 @@
 //! parent is a busy parent; messages take their way through the network of a model, and outcomes through its file system.
 
 use super::Nanos;
+use super::account::Account;
+use super::faults::Faults;
 use super::figures::Tally;
-use super::files::{Appender, FileServer};
+use super::files::FileServer;
 use super::layout::Layout;
+use super::ledger::Ledger;
 use super::model::Numbers;
 use super::network::Message;
 use super::queue::Queue;
 use super::roles::{Machine, RoleState};
 use super::tasks::Tasks;
+use super::trace::Trace;
+use super::trial::MOST_EVENTS;
+use super::troubles::{StartEnd, Troubles};
 use super::turns::{NEVER, RankState};
 use super::waiting::Looks;
 use crate::schedule::{Policy, Settings, Violation};
-use crate::task::{BundleId, RangeSet, Rank};
+use crate::task::{BundleId, EndedBy, IndexRange, RangeSet, Rank};
 use std::collections::VecDeque;
 
 /// The one bundle of a simulation.
@@ -28,11 +34,37 @@ pub(super) enum Event {
     Ended { rank: Rank, slot: u32, run: u64 },
     /// A batch has run for long.
     Long { rank: Rank, slot: u32, run: u64 },
+    /// The fault at this place of the plan.
+    Fault(usize),
+    /// A parent gives up a child: if it is silent, or in any case.
+    GiveUp { parent: Rank, child: Rank, in_any_case: bool },
+    /// A rank that was given up is heard again.
+    Beat(Rank),
+    /// The rank may start tasks again.
+    LetGo(Rank),
+    /// The run has to stop.
+    Stop(EndedBy),
+    /// Rank 0 looks whether the start can go on.
+    Chore,
+}
+
+/// One start of a run.
+pub(super) struct Start<'t> {
+    pub(super) layout: Layout,
+    pub(super) settings: Settings,
+    pub(super) policy: Policy,
+    pub(super) tasks: &'t dyn Tasks,
+    pub(super) numbers: Numbers,
+    /// Tasks that have an outcome already.
+    pub(super) ended: RangeSet,
+    /// What goes wrong; without it the accounts are not kept.
+    pub(super) faults: Option<Faults>,
 }
 
 /// The machine room at work.
 pub(super) struct Cluster<'t> {
     pub(super) layout: Layout,
+    pub(super) settings: Settings,
     pub(super) tasks: &'t dyn Tasks,
     pub(super) numbers: Numbers,
     pub(super) looks: Looks,
@@ -45,39 +77,38 @@ pub(super) struct Cluster<'t> {
     /// Bytes of the record of one outcome.
     pub(super) record_bytes: u64,
     pub(super) server: FileServer,
-    pub(super) journal: Appender,
-    /// Tasks with an outcome.
-    pub(super) ended: RangeSet,
+    pub(super) ledger: Ledger,
     pub(super) first_hand: Option<Nanos>,
-    pub(super) last_record: Nanos,
-    pub(super) done: bool,
+    pub(super) end: Option<StartEnd>,
     pub(super) tally: Tally,
     pub(super) steps: u64,
+    pub(super) trace: Trace,
+    pub(super) troubles: Option<Troubles>,
+    /// The first rule that did not hold.
+    pub(super) broken: Option<Violation>,
+    /// The rank whose machines have changed in this event.
+    pub(super) touched: Option<Rank>,
 }
 
 impl<'t> Cluster<'t> {
-    pub(super) fn new(
-        layout: Layout,
-        settings: Settings,
-        policy: Policy,
-        tasks: &'t dyn Tasks,
-        numbers: Numbers,
-    ) -> Self {
+    pub(super) fn new(start: Start<'t>) -> Self {
+        let Start { layout, settings, policy, tasks, numbers, ended, faults } = start;
         let tree = layout.tree();
-        let shape = tasks.shape();
+        let calls = tasks.calls();
+        let submitted = faults.as_ref().and_then(|faults| faults.submitted);
+        let dies_ns = faults.as_ref().map_or(5_000, |faults| faults.stubborn);
+        let mut server = FileServer::new(&numbers.files);
+        server.slow_down(faults.as_ref().map_or(0, |faults| faults.slow_files));
         let mut roles = Vec::new();
         let mut ranks = Vec::with_capacity(layout.ranks() as usize);
         for rank in (0..layout.ranks()).map(Rank) {
             let first_role = roles.len() as u32;
             for place in tree.places(rank) {
-                let machine = Self::machine(&layout, settings, policy, tasks, place, rank, shape.calls);
-                roles.push(RoleState {
-                    depth: place.depth,
-                    parent: place.parent,
-                    machine,
-                    down_arrives: 0,
-                    up_arrives: 0,
-                });
+                let machine = match place.parent {
+                    None => Machine::root(settings, policy, tasks, place, (&ended, submitted)),
+                    Some(_) => Machine::below(&layout, settings, policy, place, rank, calls, dies_ns),
+                };
+                roles.push(RoleState::new(place, machine));
             }
             ranks.push(RankState {
                 first_role,
@@ -88,28 +119,44 @@ impl<'t> Cluster<'t> {
                 since: 0,
                 looks: NEVER,
                 messages: 0,
+                slowness: tasks.slowness(rank),
+                is_alive: true,
+                has_left: false,
             });
         }
+        let mut events = Queue::new();
+        let planned = faults.iter().flat_map(|faults| &faults.events).enumerate();
+        planned.for_each(|(place, (at, _))| events.push(*at, Event::Fault(place)));
+        let remembers = faults.is_some();
+        let troubles = faults.map(|faults| {
+            let mut accounts: Vec<Account> = roles.iter().map(|_| Account::default()).collect();
+            let known = IndexRange::new(0, submitted.unwrap_or(tasks.count()));
+            accounts[0].add(ended.missing(known));
+            Troubles::new(faults, accounts, ended.clone(), tasks.count())
+        });
         let mut cluster = Self {
             layout,
+            settings,
             tasks,
             looks: Looks::new(numbers.idle.clone()),
-            server: FileServer::new(&numbers.files),
-            journal: Appender::default(),
+            server,
+            ledger: Ledger::new(ended, remembers),
             numbers,
             now: 0,
-            events: Queue::new(),
+            events,
             ranks,
             roles,
             runs: 0,
             scratch: Vec::new(),
-            record_bytes: if shape.calls { 2 } else { 64 },
-            ended: RangeSet::new(),
+            record_bytes: if calls { 2 } else { 64 },
             first_hand: None,
-            last_record: 0,
-            done: false,
+            end: None,
             tally: Tally::new(tree.levels),
             steps: 0,
+            trace: Trace::default(),
+            troubles,
+            broken: None,
+            touched: None,
         };
         (0..cluster.ranks.len() as u32).for_each(|rank| cluster.open(Rank(rank)));
         cluster
@@ -127,40 +174,66 @@ impl<'t> Cluster<'t> {
         role
     }
 
-    /// Runs until the manager is done, or until this time; whether it is done.
-    pub(super) fn run(&mut self, until: Nanos) -> bool {
-        while !self.done {
-            let Some((at, event)) = self.events.pop() else { return false };
-            if at > until {
-                return false;
+    /// Runs until the start has ended, or nothing more happens, or until this time, or until a rule does not hold.
+    pub(super) fn run(&mut self, until: Nanos) -> Option<StartEnd> {
+        while self.end.is_none() && self.broken.is_none() {
+            let (at, event) = self.events.pop()?;
+            if at > until || (self.troubles.is_some() && self.steps > MOST_EVENTS) {
+                self.events.push(at, event);
+                return None;
             }
             self.now = at;
             self.steps += 1;
-            match event {
-                Event::Arrive(message) => self.arrive(message),
-                Event::Look(rank) => {
-                    if self.ranks[rank.position()].looks == at {
-                        self.look_around(rank);
-                    }
-                }
-                Event::Ended { rank, slot, run } => self.run_may_have_ended(rank, slot, run),
-                Event::Long { rank, slot, run } => self.cut_long(rank, slot, run),
+            self.step(event);
+            if self.troubles.is_some() {
+                self.look_for_cores();
+                self.check_touched();
             }
         }
-        true
+        self.end
+    }
+
+    fn step(&mut self, event: Event) {
+        let number = |rank: Rank| u64::from(rank.0);
+        match event {
+            Event::Arrive(message) => {
+                self.trace.note(self.now, 0, number(message.to));
+                self.arrive(message);
+            }
+            Event::Look(rank) => {
+                if self.ranks[rank.position()].looks == self.now {
+                    self.trace.note(self.now, 1, number(rank));
+                    self.look_around(rank);
+                }
+            }
+            Event::Ended { rank, slot, run } => {
+                self.trace.note(self.now, 2, run);
+                self.run_may_have_ended(rank, slot, run);
+            }
+            Event::Long { rank, slot, run } => {
+                self.trace.note(self.now, 3, run);
+                self.cut_long(rank, slot, run);
+            }
+            Event::Fault(place) => {
+                self.trace.note(self.now, 4, place as u64);
+                self.happen(place);
+            }
+            Event::GiveUp { parent, child, in_any_case } => {
+                self.trace.note(self.now, 5, number(child));
+                self.give_up(parent, child, in_any_case);
+            }
+            Event::Beat(rank) => {
+                self.trace.note(self.now, 6, number(rank));
+                self.beat(rank);
+            }
+            Event::LetGo(rank) => self.hold_back(rank, false),
+            Event::Stop(why) => self.drain(why, 1_000 * self.settings.grace_us),
+            Event::Chore => self.chores(),
+        }
     }
 
     /// Virtual time so far.
     pub(super) fn now(&self) -> Nanos {
         self.now
-    }
-
-    /// Checks what must hold between any two events, on every machine.
-    pub(super) fn check(&self) -> Result<(), Violation> {
-        self.roles.iter().try_for_each(|role| match &role.machine {
-            Machine::Manager(manager) => manager.check(),
-            Machine::Sub { machine, .. } => machine.check(),
-            Machine::Worker(slots, _) => slots.machine.check(),
-        })
     }
 }

@@ -54,7 +54,7 @@ impl Cluster<'_> {
     /// What was counted.
     pub(super) fn figures(&self) -> Figures {
         let first = self.first_hand.unwrap_or(0);
-        let makespan = self.last_record.saturating_sub(first).max(1) as f64;
+        let makespan = self.ledger.last.saturating_sub(first).max(1) as f64;
         let mut levels: Vec<LevelFigures> = (0..=self.tally.down.len())
             .map(|depth| LevelFigures {
                 depth: depth as u8,
@@ -82,11 +82,11 @@ impl Cluster<'_> {
             level.mean_busy /= level.ranks.max(1) as f64;
         }
         Figures {
-            tasks: self.ended.len(),
+            tasks: self.ledger.ended.len(),
             slots,
             makespan_seconds: makespan / 1e9,
             utilisation: tasks_ns as f64 / makespan / slots.max(1) as f64,
-            tasks_per_second: self.ended.len() as f64 * 1e9 / makespan,
+            tasks_per_second: self.ledger.ended.len() as f64 * 1e9 / makespan,
             messages_by_level: self
                 .tally
                 .up
@@ -103,6 +103,7 @@ impl Cluster<'_> {
             file_writes: self.server.writes,
             file_bytes: self.server.bytes,
             events: self.steps,
+            trace: self.trace.to_string(),
         }
     }
 }

@@ -14,10 +14,15 @@
 //!
 //! Knows `schedule/` and `task/`, and neither MPI nor processes nor the files of a run. Time is a number of nanoseconds.
 
+mod account;
+mod checks;
 mod cluster;
+mod draws;
+mod faults;
 mod figures;
 mod files;
 mod layout;
+mod ledger;
 mod model;
 mod network;
 mod normal;
@@ -28,15 +33,20 @@ mod slots;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod trial;
+mod troubles;
 mod turns;
 mod waiting;
 mod workload;
 
+pub use faults::{Fault, Faults};
 pub use figures::Traffic;
 pub use layout::Layout;
 pub use model::{Figure, Files, IdlePauses, Link, Model, ModelError, Network, Numbers, RankCosts};
 pub use run::{Figures, LevelFigures, SimulateError, Simulation, simulate};
 pub use tasks::{Drawn, Tasks};
+pub use trial::{Failed, Given, Passed, Trial};
 pub use workload::{Durations, WorkloadError, list_scheduling_makespan_ns};
 
 /// Virtual time, in nanoseconds.

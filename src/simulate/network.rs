@@ -4,13 +4,16 @@ use super::Nanos;
 use super::cluster::{Cluster, Event};
 use super::model::Link;
 use super::roles::RoleState;
+use super::troubles::Troubles;
 use super::turns::Turn;
 use crate::schedule::{Down, Up, encode_after};
-use crate::task::Rank;
+use crate::task::{EndedBy, Rank};
 
 pub(super) enum Word {
     Down(Down),
     Up(Up),
+    /// The run is to stop: on its way to the manager.
+    Stop(EndedBy),
 }
 
 impl Word {
@@ -51,7 +54,7 @@ impl Cluster<'_> {
         if to == turn.rank {
             return turn.local.push_back(message);
         }
-        let arrives = self.travels(to, bytes, turn);
+        let arrives = self.travels(to, bytes, turn) + self.late();
         let child = self.role_at(to, level + 1);
         let arrives = arrives.max(self.roles[child].down_arrives);
         self.roles[child].down_arrives = arrives;
@@ -68,7 +71,8 @@ impl Cluster<'_> {
         if to == turn.rank {
             return turn.local.push_back(message);
         }
-        let arrives = self.travels(to, bytes, turn).max(self.roles[role].up_arrives);
+        let arrives = self.travels(to, bytes, turn) + self.late();
+        let arrives = arrives.max(self.roles[role].up_arrives);
         self.roles[role].up_arrives = arrives;
         self.events.push(arrives, Event::Arrive(message));
     }
@@ -76,13 +80,32 @@ impl Cluster<'_> {
     fn bytes_of(&mut self, word: &impl serde::Serialize) -> u64 {
         self.scratch.clear();
         self.scratch = encode_after(word, std::mem::take(&mut self.scratch));
+        self.trace.note_bytes(&self.scratch);
         self.scratch.len() as u64
+    }
+
+    /// Tells the manager that the run has to stop.
+    pub(super) fn send_stop(&mut self, role: usize, why: EndedBy, turn: &mut Turn) {
+        let RoleState { depth, parent, up_arrives, .. } = self.roles[role];
+        let (to, level) = (parent.expect("the manager tells nobody to stop"), depth - 1);
+        let message = Box::new(Message { from: turn.rank, to, level, blocks: 0, word: Word::Stop(why) });
+        if to == turn.rank {
+            return turn.local.push_back(message);
+        }
+        let arrives = self.travels(to, 16, turn).max(up_arrives);
+        self.roles[role].up_arrives = arrives;
+        self.events.push(arrives, Event::Arrive(message));
+    }
+
+    /// How late the message is that goes off now.
+    fn late(&mut self) -> Nanos {
+        self.troubles.as_mut().map_or(0, Troubles::late)
     }
 
     /// When a message arrives that is sent now; the sender is busy with it for a while.
     fn travels(&self, to: Rank, bytes: u64, turn: &mut Turn) -> Nanos {
         let link = self.link(turn.rank, to);
-        turn.at += link.send_ns;
+        turn.at += link.send_ns * self.ranks[turn.rank.position()].slowness;
         turn.at + link.latency_ns + (bytes as f64 * link.byte_ns + link.hops * link.hop_ns as f64) as Nanos
     }
 }

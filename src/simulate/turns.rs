@@ -2,11 +2,11 @@
 
 use super::Nanos;
 use super::cluster::{Cluster, Event};
-use super::network::Message;
+use super::network::{Message, Word};
 use super::roles::Machine;
 use super::waiting::Listening;
-use crate::schedule::Micros;
-use crate::task::Rank;
+use crate::schedule::{Down, Micros};
+use crate::task::{IndexRange, Rank};
 use std::collections::VecDeque;
 
 /// For a rank whose only thread calls functions, another one goes on talking when a batch takes longer than this.
@@ -35,6 +35,11 @@ pub(super) struct RankState {
     /// When it looks around next.
     pub(super) looks: Nanos,
     pub(super) messages: u64,
+    /// How many times as long its own work takes.
+    pub(super) slowness: u64,
+    /// It has not died, and not left because all its roles are over.
+    pub(super) is_alive: bool,
+    pub(super) has_left: bool,
 }
 
 /// A rank at work: until when so far, and the words between its own roles that it has yet to take up.
@@ -84,6 +89,15 @@ impl Cluster<'_> {
 
     pub(super) fn arrive(&mut self, message: Box<Message>) {
         let rank = message.to;
+        if !self.ranks[rank.position()].is_alive {
+            // Whoever welcomes a rank that is gone will not hear of it.
+            if let Word::Down(Down::Welcome { .. }) = message.word {
+                let (parent, child) = (message.from, rank);
+                let after = self.troubles.as_ref().map_or(0, |troubles| troubles.faults.patience);
+                self.events.push(self.now + after, Event::GiveUp { parent, child, in_any_case: true });
+            }
+            return;
+        }
         let notices = self.notices(rank);
         let state = &mut self.ranks[rank.position()];
         state.inbox.push_back(message);
@@ -106,7 +120,7 @@ impl Cluster<'_> {
             return waits(since, Listening::Eagerly);
         };
         let is_leaf = roles.len() == 1;
-        match slots.only_run().filter(|_| is_leaf && self.tasks.shape().calls) {
+        match slots.only_run().filter(|_| is_leaf && self.tasks.calls()) {
             // The thread that calls hears nobody; another one does after a while.
             Some(run) => waits((since + PATIENCE).max(self.now), Listening::Lazily(NEVER)).min(run.ends),
             None if slots.any_runs() => waits(since, Listening::Lazily(if is_leaf { NEVER } else { PARENTS_WAIT })),
@@ -115,6 +129,9 @@ impl Cluster<'_> {
     }
 
     pub(super) fn run_may_have_ended(&mut self, rank: Rank, slot: u32, run: u64) {
+        if !self.ranks[rank.position()].is_alive {
+            return;
+        }
         let role = self.roles_of(rank).end - 1;
         let Machine::Worker(slots, _) = &mut self.roles[role].machine else { return };
         let Some(ends) = slots.run(slot, run).map(|run| run.ends) else { return };
@@ -127,12 +144,20 @@ impl Cluster<'_> {
     }
 
     pub(super) fn cut_long(&mut self, rank: Rank, slot: u32, run: u64) {
+        if !self.ranks[rank.position()].is_alive {
+            return;
+        }
         let role = self.roles_of(rank).end - 1;
         let (now, call) = (self.now, self.numbers.rank.call_ns);
         let Machine::Worker(slots, _) = &mut self.roles[role].machine else { return };
         let Some(ends) = slots.run(slot, run).map(|run| run.ends) else { return };
         if ends > now && slots.run(slot, run).is_some_and(|run| run.range.len() > 1) {
-            let ends = slots.cut(now, slot, rank, self.tasks, call).unwrap_or(now);
+            let (ends, rest) = slots.cut(now, slot, rank, self.tasks, call).unwrap_or((now, IndexRange::new(0, 0)));
+            self.touched = Some(rank);
+            self.on_account(role, |account, _| {
+                account.cut(slot, rest);
+                Ok(())
+            });
             self.events.push(ends.max(now), Event::Ended { rank, slot, run });
             self.look_at(rank, now);
         }
@@ -141,9 +166,16 @@ impl Cluster<'_> {
     /// The rank takes up what has come and does what is due.
     pub(super) fn look_around(&mut self, rank: Rank) {
         let turn = &mut Turn::new(rank, self.now);
-        self.ranks[rank.position()].looks = NEVER;
+        let state = &mut self.ranks[rank.position()];
+        state.looks = NEVER;
+        if !state.is_alive {
+            return;
+        }
+        if state.busy_until > self.now {
+            return self.look_at(rank, self.now);
+        }
         while let Some(message) = self.ranks[rank.position()].inbox.pop_front() {
-            turn.at += self.link(message.from, rank).receive_ns;
+            turn.at += self.link(message.from, rank).receive_ns * self.ranks[rank.position()].slowness;
             self.handle(message, turn);
             self.handle_local(turn);
         }
@@ -155,13 +187,18 @@ impl Cluster<'_> {
     }
 
     /// Notes that the rank was at work, and when it looks around next.
-    fn settle(&mut self, start: Nanos, turn: &Turn) {
+    pub(super) fn settle(&mut self, start: Nanos, turn: &Turn) {
         let (rank, at) = (turn.rank, turn.at);
         let state = &mut self.ranks[rank.position()];
         state.busy += at - start;
         state.busy_until = at;
         if at > start {
             state.since = at;
+        }
+        self.touched = Some(rank);
+        self.leave_if_over(rank);
+        if !self.ranks[rank.position()].is_alive {
+            return;
         }
         let mut next = NEVER;
         for role in self.roles_of(rank) {
@@ -182,7 +219,7 @@ impl Cluster<'_> {
         }
     }
 
-    fn handle_local(&mut self, turn: &mut Turn) {
+    pub(super) fn handle_local(&mut self, turn: &mut Turn) {
         while let Some(message) = turn.local.pop_front() {
             self.handle(message, turn);
         }
@@ -216,10 +253,13 @@ impl Cluster<'_> {
                 }
             }
             Machine::Worker(slots, blocks) => {
-                let (ended, tasks) = slots.take_ended(now, turn.rank, self.tasks);
+                let ran_well = self.troubles.as_mut().map(|troubles| &mut troubles.ran_well);
+                let (ended, tasks) = slots.take_ended(now, turn.rank, self.tasks, ran_well);
                 *blocks += tasks * self.record_bytes;
-                if ended > 0 || slots.machine.next_tick().is_some_and(|due| due <= now) {
-                    turn.at += ended as u64 * self.numbers.rank.handle_ns;
+                let restless = std::mem::take(&mut slots.is_restless);
+                if ended > 0 || restless || slots.machine.next_tick().is_some_and(|due| due <= now) {
+                    let slowness = self.ranks[turn.rank.position()].slowness;
+                    turn.at += ended as u64 * self.numbers.rank.handle_ns * slowness;
                     let mut out = Vec::new();
                     slots.machine.step(now, &mut out);
                     self.worker_acts(role, out, turn);

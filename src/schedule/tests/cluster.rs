@@ -552,13 +552,12 @@ impl Cluster {
                 && self.known_to_parent((*rank, *depth))
             {
                 let parent = self.parents[&(*rank, *depth)];
-                let family = match &self.machines[&(parent, depth - 1)] {
-                    Machine::Manager(manager) => manager.family(),
-                    Machine::Sub(sub) => sub.family(),
+                let held: RangeSet = match &self.machines[&(parent, depth - 1)] {
+                    Machine::Manager(manager) => manager.held_by(*rank).collect(),
+                    Machine::Sub(sub) => sub.held_by(*rank).collect(),
                     Machine::Worker(_) => panic!("a worker has no children"),
                 };
-                let held: RangeSet = family.held_by(*rank).iter().map(|w| w.range).collect();
-                let stray = worker.holds().into_iter().find(|index| !held.contains(*index));
+                let stray = worker.holds().find(|range| !held.contains_range(*range));
                 assert!(stray.is_none(), "rank {rank} has task {stray:?} that its parent does not know it holds");
             }
         }
