@@ -127,6 +127,9 @@ impl Account {
                 link.recalled &= !report.recall_answered;
                 self.placed(report, is_root);
             }
+            Up::Bye { epoch } if *epoch == link.epoch && link.there => {
+                rule(!link.recalled, || format!("hears the end of {from}, which has not answered its recall"))?;
+            }
             _ => {}
         }
         Ok(())

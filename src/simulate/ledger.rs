@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 /// What the journal holds on disk: one outcome at most for each task.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outcomes {
-    pub(super) ended: RangeSet,
-    pub(super) failed: RangeSet,
-    pub(super) cancelled: RangeSet,
+pub(crate) struct Outcomes {
+    pub(crate) ended: RangeSet,
+    pub(crate) failed: RangeSet,
+    pub(crate) cancelled: RangeSet,
 }
 
 impl Outcomes {

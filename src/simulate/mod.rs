@@ -32,6 +32,8 @@ mod run;
 mod slots;
 mod tasks;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod trace;
 mod trial;
@@ -40,6 +42,8 @@ mod turns;
 mod waiting;
 mod workload;
 
+#[cfg(test)]
+pub(crate) use draws::Draws;
 pub use faults::{Fault, Faults};
 pub use figures::Traffic;
 pub use layout::Layout;
