@@ -19,7 +19,7 @@ use super::troubles::{StartEnd, Troubles};
 use super::turns::{NEVER, RankState};
 use super::waiting::Looks;
 use crate::schedule::{Policy, Settings, Violation};
-use crate::task::{BundleId, EndedBy, IndexRange, RangeSet, Rank};
+use crate::task::{BundleId, EndedBy, IndexRange, RangeSet, Rank, Resources};
 use std::collections::VecDeque;
 
 /// The one bundle of a simulation.
@@ -95,6 +95,7 @@ impl<'t> Cluster<'t> {
         let Start { layout, settings, policy, tasks, numbers, ended, faults } = start;
         let tree = layout.tree();
         let calls = tasks.calls();
+        let total = Resources { cores: layout.slots, gpus: tasks.gpus() };
         let submitted = faults.as_ref().and_then(|faults| faults.submitted);
         let dies_ns = faults.as_ref().map_or(5_000, |faults| faults.stubborn);
         let mut server = FileServer::new(&numbers.files);
@@ -106,7 +107,9 @@ impl<'t> Cluster<'t> {
             for place in tree.places(rank) {
                 let machine = match place.parent {
                     None => Machine::root(settings, policy, tasks, place, (&ended, submitted)),
-                    Some(_) => Machine::below(&layout, settings, policy, place, rank, calls, dies_ns),
+                    Some(_) => {
+                        Machine::below(layout.node_of(rank), (settings, policy), place, rank, (total, calls), dies_ns)
+                    }
                 };
                 roles.push(RoleState::new(place, machine));
             }

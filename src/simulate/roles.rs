@@ -3,7 +3,6 @@
 use super::Nanos;
 use super::cluster::{BUNDLE, Cluster, Event};
 use super::files::{Appender, FileServer};
-use super::layout::Layout;
 use super::network::{Message, Word};
 use super::slots::{LONG, Slots, StartCosts};
 use super::tasks::Tasks;
@@ -13,7 +12,7 @@ use crate::schedule::{
     Down, Manager, ManagerAction, Place, Policy, Role, Section, Settings, SubAction, SubManager, Up, Violation, Worker,
     WorkerAction,
 };
-use crate::task::{EndedBy, EndedRun, Extent, IndexRange, OutcomeClass, RangeSet, Rank, Resources};
+use crate::task::{EndedBy, EndedRun, Extent, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources};
 use std::collections::VecDeque;
 
 /// A sub-manager that keeps its node's segment: words for the parent wait until what they point to is written.
@@ -88,12 +87,11 @@ impl Machine {
 
     /// Any other role. `dies_ns`: how long a process goes on that is told to end.
     pub(super) fn below(
-        layout: &Layout,
-        settings: Settings,
-        policy: Policy,
+        node: NodeId,
+        (settings, policy): (Settings, Policy),
         place: &Place,
         rank: Rank,
-        calls: bool,
+        (total, calls): (Resources, bool),
         dies_ns: Nanos,
     ) -> Self {
         if place.role == Role::SubManager {
@@ -101,10 +99,9 @@ impl Machine {
             let keeper = place.keeper.then(|| Box::new(Keeper::new(rank.0)));
             return Machine::Sub { machine, keeper, passing: 0 };
         }
-        let total = Resources { cores: layout.slots, gpus: 0 };
-        let worker = Worker::new(layout.node_of(rank), total, settings.crash_limit);
+        let worker = Worker::new(node, total, settings.crash_limit);
         let worker = if calls { worker.with_calls() } else { worker };
-        Machine::Worker(Box::new(Slots::new(worker, layout.slots, dies_ns)), 0)
+        Machine::Worker(Box::new(Slots::new(worker, total.cores, dies_ns)), 0)
     }
 }
 

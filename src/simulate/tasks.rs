@@ -34,6 +34,11 @@ pub trait Tasks {
         false
     }
 
+    /// GPUs that each rank has.
+    fn gpus(&self) -> u32 {
+        0
+    }
+
     /// How many times as long a rank's own work takes.
     fn slowness(&self, _rank: Rank) -> u64 {
         1

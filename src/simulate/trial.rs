@@ -51,6 +51,8 @@ pub struct Trial {
     pub tasks: u64,
     /// How long they take.
     pub duration: String,
+    /// GPUs of each rank.
+    pub gpus: u32,
     /// What they take, by turns.
     pub shapes: Vec<TaskShape>,
     /// How many are alike in a row.
@@ -82,6 +84,8 @@ pub struct Trial {
 pub struct TaskShape {
     /// Cores.
     pub cores: u32,
+    /// GPUs.
+    pub gpus: u32,
     /// Further attempts.
     pub retries: u32,
     /// It is a function.
@@ -167,18 +171,20 @@ impl Trial {
         };
         layout.dedicated_manager &= layout.all_slots().is_some_and(|slots| slots > 0);
         let mut draws = Draws::of(seed, 2);
-        let most = draws.pick(&[3, 50, 50, 400, 400, 400, 4_000]);
+        let most = draws.pick(&[3, 50, 50, 400, 400, 400, 400, 2_000]);
         let tasks = given.tasks.unwrap_or(1 + draws.below(most));
         let duration = draws.pick(&DURATIONS);
         let durations = given.durations.clone();
         let durations = durations.unwrap_or_else(|| Durations::parse(duration).expect("these are durations"));
         let retries = draws.pick(&[0, 0, 1, 3]);
+        let gpus = draws.pick(&[0, 0, 0, 1, 4]);
         let all_calls = draws.one_in(2);
         let shapes = (0..draws.pick(&[1, 1, 1, 2, 4])).map(|kind| {
             let calls = if kind == 0 { all_calls } else { draws.one_in(2) };
             let widest = if draws.one_in(3) { layout.slots } else { 1 };
             let cores = if calls { 1 } else { few(&mut draws, u64::from(widest)) };
-            TaskShape { cores, retries, calls }
+            let takes_gpus = gpus > 0 && draws.one_in(2);
+            TaskShape { cores, gpus: if takes_gpus { few(&mut draws, gpus.into()) } else { 0 }, retries, calls }
         });
         let shapes: Vec<TaskShape> = shapes.collect();
         let alike = draws.pick(&[1, 7, 100]);
@@ -195,6 +201,7 @@ impl Trial {
             duration: durations.to_string(),
             durations,
             turns: Arc::new(Turns { shapes: shapes.clone(), alike }),
+            gpus,
             shapes,
             alike,
             fails_of_ten: draws.pick(&[0, 0, 0, 1, 5, 10]),
@@ -358,9 +365,9 @@ struct Turns {
 impl Shapes for Turns {
     fn run_at(&self, range: IndexRange) -> (u64, Shape) {
         let turn = range.start / self.alike;
-        let TaskShape { cores, retries, calls } = self.shapes[(turn % self.shapes.len() as u64) as usize];
+        let TaskShape { cores, gpus, retries, calls } = self.shapes[(turn % self.shapes.len() as u64) as usize];
         let end = if self.shapes.len() == 1 { range.end } else { ((turn + 1) * self.alike).min(range.end) };
-        (end, Shape { resources: Resources { cores, gpus: 0 }, retries, calls })
+        (end, Shape { resources: Resources { cores, gpus }, retries, calls })
     }
 }
 
@@ -397,6 +404,10 @@ impl Tasks for Trial {
 
     fn may_fail(&self) -> bool {
         self.fails_of_ten > 0 || self.bad_node.is_some()
+    }
+
+    fn gpus(&self) -> u32 {
+        self.gpus
     }
 
     fn slowness(&self, rank: Rank) -> u64 {

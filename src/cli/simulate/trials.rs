@@ -157,7 +157,7 @@ fn tell_trial(trial: &Trial) {
     );
     for shape in &trial.shapes {
         let what = if shape.calls { "functions" } else { "processes" };
-        println!("  {what} of {} cores, {} retries", shape.cores, shape.retries);
+        println!("  {what} of {} cores and {} GPUs, {} retries", shape.cores, shape.gpus, shape.retries);
     }
     println!(
         "  of ten attempts {} fail; crash limit {}; slow ranks {:?}; bad node {:?}; at most {:?} at once",
