@@ -11,12 +11,13 @@ destination := $(prefix)/bin
 export MPI
 SHELL := bash
 
-.PHONY: help setup build run test install install-c fmt check clean
+.PHONY: help setup build run test soak install install-c fmt check clean
 
 help:
 	@echo "make run       build, then estimate pi with 2,000 processes on real MPI"
 	@echo "make build     the release binary"
 	@echo "make test      every check and every test, on Open MPI, on MPICH, and without MPI"
+	@echo "make soak      simulated runs with faults of fresh seeds, for as long as SOAK says (default 10m)"
 	@echo "make install   the release binary to PREFIX/bin ($(destination))"
 	@echo "make install-c the library for C and Fortran to PREFIX/lib and PREFIX/include"
 	@echo "make setup     only what the build needs: says what is missing, and installs it where it can"
@@ -35,6 +36,9 @@ run: build
 test:
 	@scripts/setup.sh openmpi mpich fortran
 	@scripts/test.sh
+
+soak: build
+	@scripts/soak.sh
 
 install: build
 	@. scripts/environment.sh && install -D -m 755 "$$target_dir/release/myriarch" "$(destination)/myriarch"

@@ -1,4 +1,6 @@
-//! `myriarch simulate`: the scheduler at any scale, on a virtual machine.
+//! `myriarch simulate`: the scheduler at any scale, on a virtual machine; and small runs of it in which much goes wrong.
+
+mod trials;
 
 use super::EXIT_OK;
 use crate::observe::text::{count, rate};
@@ -14,35 +16,43 @@ use std::time::Instant;
 ///
 /// The ranks' own state machines run under a virtual clock; what messages, processors and files take is what a model says.
 /// All figures are simulated.
+///
+/// With --faults, machine, tasks and what goes wrong are drawn from a seed, but for what is given; the invariants are checked
+/// after every event. The same seed does the same.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Nodes
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    nodes: u32,
-    /// Ranks on each node
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    ranks_per_node: u32,
-    /// Slots of each rank
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    slots: u32,
+    /// Nodes [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    nodes: Option<u32>,
+    /// Ranks on each node [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    ranks_per_node: Option<u32>,
+    /// Slots of each rank [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    slots: Option<u32>,
     /// All tasks [default: ten for each slot]
     #[arg(long, value_name = "N")]
     tasks: Option<u64>,
     /// How long they take: 0, 10ms, lognormal:MEAN,SIGMA, exp:MEAN, bimodal:SHORT,LONG,SHARE_OF_LONG or trace:FILE
-    #[arg(long, value_name = "TIME", default_value = "10ms")]
-    duration: String,
+    /// [default: 10ms]
+    #[arg(long, value_name = "TIME")]
+    duration: Option<String>,
     /// Tasks are processes, not functions
     #[arg(long)]
     processes: bool,
-    /// Most children of a rank
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
-    fan_out: u32,
+    /// Most children of a rank [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    fan_out: Option<u32>,
     /// Rank 0's node runs no tasks
     #[arg(long)]
     dedicated_manager: bool,
-    /// What the machine is like: local, slingshot, infiniband, gemini, or a file in TOML
-    #[arg(long, value_name = "NAME|FILE", default_value = "local")]
-    model: String,
+    /// What the machine is like: local, slingshot, infiniband, gemini, or a file in TOML [default: local]
+    #[arg(long, value_name = "NAME|FILE")]
+    model: Option<String>,
+    /// Runs with faults: the one of this seed, or those of all seeds from FIRST to before END
+    #[arg(long, value_name = "SEED|FIRST..END", value_parser = trials::parse_seeds,
+          conflicts_with_all = ["processes", "dedicated_manager", "seed"])]
+    faults: Option<std::ops::Range<u64>>,
     /// Of the durations that are drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -74,32 +84,37 @@ const UNTIL_NS: u64 = 10 * 365 * 24 * 3_600_000_000_000;
 /// # Errors
 /// Bad input, or a run that does not end or breaks a rule of the protocol.
 pub fn main(args: &Args) -> anyhow::Result<i32> {
-    let model = match Model::names().contains(&args.model.as_str()) {
-        true => Model::named(&args.model)?,
-        false => Model::read(Path::new(&args.model))?,
+    if args.tasks == Some(0) {
+        bail!("--tasks 0: there is nothing to run");
+    }
+    if let Some(seeds) = &args.faults {
+        return trials::run(args, seeds.clone());
+    }
+    let name = args.model.clone().unwrap_or_else(|| "local".to_owned());
+    let model = match Model::names().contains(&name.as_str()) {
+        true => Model::named(&name)?,
+        false => Model::read(Path::new(&name))?,
     };
     let layout = Layout {
-        nodes: args.nodes,
-        ranks_per_node: args.ranks_per_node,
-        slots: args.slots,
-        fan_out: args.fan_out,
+        nodes: args.nodes.unwrap_or(1),
+        ranks_per_node: args.ranks_per_node.unwrap_or(32),
+        slots: args.slots.unwrap_or(1),
+        fan_out: args.fan_out.unwrap_or(64),
         dedicated_manager: args.dedicated_manager,
     };
     let slots = layout.all_slots().filter(|slots| *slots > 0);
     let slots = slots.context("--nodes times --ranks-per-node times --slots: there are too many slots, or none")?;
     let tasks = args.tasks.unwrap_or(10 * slots);
-    if tasks == 0 {
-        bail!("--tasks 0: there is nothing to run");
-    }
     let shape = Shape { resources: Resources::ONE_CORE, retries: 0, calls: !args.processes };
-    let drawn = Drawn { tasks, shape, durations: Durations::parse(&args.duration)?, seed: args.seed };
+    let durations = Durations::parse(args.duration.as_deref().unwrap_or("10ms"))?;
+    let drawn = Drawn { tasks, shape, durations, seed: args.seed };
     let began = Instant::now();
     let what = Simulation { layout, numbers: model.numbers(), policy: Policy::default(), until: UNTIL_NS };
     let figures = simulate(&what, &drawn)?;
     let simulated_in_seconds = began.elapsed().as_secs_f64();
     let each = (0..tasks).map(|index| drawn.durations.duration_ns(args.seed, index));
     let report = Report {
-        model: args.model.clone(),
+        model: name,
         duration: drawn.durations.to_string(),
         seed: args.seed,
         layout,
@@ -160,5 +175,6 @@ fn tell(report: &Report) {
         count(figures.file_writes),
         count(figures.file_bytes)
     );
-    println!("  {} events simulated in {:.1} s", count(figures.events), report.simulated_in_seconds);
+    let (events, seconds) = (count(figures.events), report.simulated_in_seconds);
+    println!("  {events} events simulated in {seconds:.1} s; trace {}", figures.trace);
 }

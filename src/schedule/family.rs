@@ -635,8 +635,7 @@ impl Family {
     }
 
     /// What one child holds, for the checks.
-    #[cfg(test)]
-    pub(super) fn held_by(&self, rank: Rank) -> Vec<WorkRange> {
-        self.children.get(&rank).map_or(Vec::new(), |child| child.held.iter().collect())
+    pub(super) fn held_by(&self, rank: Rank) -> impl Iterator<Item = IndexRange> + '_ {
+        self.children.get(&rank).into_iter().flat_map(|child| child.held.iter()).map(|given| given.range)
     }
 }

@@ -491,8 +491,7 @@ impl Manager {
     }
 
     /// What one child holds, for the checks.
-    #[cfg(test)]
-    pub(super) fn family(&self) -> &Family {
-        &self.family
+    pub fn held_by(&self, child: Rank) -> impl Iterator<Item = IndexRange> + '_ {
+        self.family.held_by(child)
     }
 }

@@ -318,6 +318,13 @@ impl Report {
         }
     }
 
+    /// Every task that it tells of.
+    pub fn tasks(&self) -> impl Iterator<Item = IndexRange> + '_ {
+        let ended = self.sections.iter().flat_map(|section| &section.runs).map(|run| run.range);
+        let failed = self.failed.iter().map(|failed| failed.task.range);
+        ended.chain(failed).chain(self.returned.iter().map(|given| given.range))
+    }
+
     /// Whether it holds something that a parent must hear.
     pub fn has_news(&self) -> bool {
         !self.sections.is_empty()

@@ -108,7 +108,8 @@ impl SubManager {
     fn restart(&mut self, down: &mut ToChildren) {
         self.family.restart(down);
         self.cancelled.clear();
-        (self.told, self.owed, self.draining, self.ending) = (None, None, false, false);
+        (self.told, self.owed) = (None, None);
+        (self.draining, self.ending, self.done) = (false, false, false);
     }
 
     fn give_back(&mut self, given: WorkRange) {
@@ -265,9 +266,14 @@ impl SubManager {
         self.family.check()
     }
 
-    /// Tasks that it holds, for the checks, by where they are.
-    #[cfg(test)]
-    pub(super) fn family(&self) -> &Family {
-        &self.family
+    /// What one child holds, for the checks.
+    pub fn held_by(&self, child: Rank) -> impl Iterator<Item = IndexRange> + '_ {
+        self.family.held_by(child)
+    }
+
+    /// All that it was handed and has not told back, for the checks: what waits, what children hold, what the next report
+    /// tells.
+    pub fn holds(&self) -> impl Iterator<Item = IndexRange> + '_ {
+        self.family.everything().map(|given| given.range).chain(self.uplink.report.tasks())
     }
 }

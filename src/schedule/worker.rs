@@ -217,7 +217,7 @@ impl Worker {
         self.queue.clear();
         self.queued = Amount::default();
         self.drain_at = None;
-        self.ending = false;
+        (self.ending, self.done) = (false, false);
         for running in self.running.iter_mut().flatten() {
             if !running.killed {
                 out.push(WorkerAction::Kill { slot: running.slots[0] });
@@ -505,10 +505,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Tasks that it holds, for the checks: waiting, running or ended and not reported.
-    #[cfg(test)]
-    pub(super) fn holds(&self) -> Vec<u64> {
-        let running = self.running.iter().flatten().filter(|r| !r.orphan).map(|r| r.range);
-        self.queue.iter().map(|w| w.range).chain(running).flat_map(|range| range.start..range.end).collect()
+    /// All that it was handed and has not told back, for the checks: what waits, what runs, what the next report tells.
+    pub fn holds(&self) -> impl Iterator<Item = IndexRange> + '_ {
+        let running = self.running.iter().flatten().filter(|running| !running.orphan).map(|running| running.range);
+        self.queue().chain(running).chain(self.uplink.report.tasks())
     }
 }

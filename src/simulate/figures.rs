@@ -1,5 +1,8 @@
 //! What is counted while the machine room is at work.
 
+use super::cluster::Cluster;
+use super::roles::Machine;
+use super::run::{Figures, LevelFigures};
 use serde::Serialize;
 
 /// Messages on the links of one level: between a depth and the next.
@@ -44,5 +47,63 @@ impl Tally {
     pub(super) fn queued(&mut self, depth: u8, waiting: usize) {
         let peak = &mut self.queue_peaks[usize::from(depth)];
         *peak = (*peak).max(waiting);
+    }
+}
+
+impl Cluster<'_> {
+    /// What was counted.
+    pub(super) fn figures(&self) -> Figures {
+        let first = self.first_hand.unwrap_or(0);
+        let makespan = self.ledger.last.saturating_sub(first).max(1) as f64;
+        let mut levels: Vec<LevelFigures> = (0..=self.tally.down.len())
+            .map(|depth| LevelFigures {
+                depth: depth as u8,
+                down: self.tally.down.get(depth).copied().unwrap_or_default(),
+                up: self.tally.up.get(depth).copied().unwrap_or_default(),
+                queue_peak: self.tally.queue_peaks[depth],
+                ..LevelFigures::default()
+            })
+            .collect();
+        let (mut busiest, mut tasks_ns, mut slots) = ((0, 0), 0u64, 0);
+        for (rank, state) in self.ranks.iter().enumerate().filter(|(_, state)| state.roles > 0) {
+            let level = &mut levels[usize::from(self.roles[state.first_role as usize].depth)];
+            let busy = state.busy as f64 / makespan;
+            level.ranks += 1;
+            level.mean_busy += busy;
+            level.most_busy = level.most_busy.max(busy);
+            busiest = busiest.max((state.busy, rank as u32));
+            let last = state.first_role as usize + usize::from(state.roles) - 1;
+            if let Machine::Worker(worker, _) = &self.roles[last].machine {
+                tasks_ns += worker.busy;
+                slots += u64::from(self.layout.slots);
+            }
+        }
+        for level in &mut levels {
+            level.mean_busy /= level.ranks.max(1) as f64;
+        }
+        Figures {
+            tasks: self.ledger.ended.len(),
+            slots,
+            makespan_seconds: makespan / 1e9,
+            utilisation: tasks_ns as f64 / makespan / slots.max(1) as f64,
+            tasks_per_second: self.ledger.ended.len() as f64 * 1e9 / makespan,
+            messages_by_level: self
+                .tally
+                .up
+                .iter()
+                .zip(&self.tally.down)
+                .map(|(up, down)| up.messages + down.messages)
+                .collect(),
+            busy_by_level: levels.iter().map(|level| level.mean_busy).collect(),
+            levels,
+            busiest_rank: busiest.1,
+            busiest_rank_busy: busiest.0 as f64 / makespan,
+            manager_messages: self.ranks[0].messages,
+            file_creates: self.server.creates,
+            file_writes: self.server.writes,
+            file_bytes: self.server.bytes,
+            events: self.steps,
+            trace: self.trace.to_string(),
+        }
     }
 }

@@ -10,6 +10,8 @@ pub(super) struct FileServer {
     /// Time between two operations at its most.
     gap: Nanos,
     free_at: Nanos,
+    /// Nothing can be written from then on.
+    full_from: Nanos,
     pub(super) creates: u64,
     pub(super) writes: u64,
     pub(super) bytes: u64,
@@ -18,7 +20,23 @@ pub(super) struct FileServer {
 impl FileServer {
     pub(super) fn new(files: &Files) -> Self {
         let gap = (1e9 / files.operations_per_second) as Nanos;
-        Self { files: files.clone(), gap, free_at: 0, creates: 0, writes: 0, bytes: 0 }
+        Self { files: files.clone(), gap, free_at: 0, full_from: Nanos::MAX, creates: 0, writes: 0, bytes: 0 }
+    }
+
+    /// Writing and making a file takes no less than this.
+    pub(super) fn slow_down(&mut self, least: Nanos) {
+        self.files.write_ns = self.files.write_ns.max(least);
+        self.files.create_ns = self.files.create_ns.max(least);
+    }
+
+    /// Nothing can be written any more.
+    pub(super) fn fill(&mut self, at: Nanos) {
+        self.full_from = self.full_from.min(at);
+    }
+
+    /// Whether nothing can be written.
+    pub(super) fn is_full(&self, at: Nanos) -> bool {
+        at >= self.full_from
     }
 
     /// Makes a file; when it is there.
@@ -39,6 +57,9 @@ impl FileServer {
 #[derive(Debug, Default)]
 pub(super) struct Appender {
     bytes: u64,
+    /// Of which so many are written when the write under way has ended, and so many were before it.
+    writing: u64,
+    written: u64,
     created: bool,
     /// The write under way ends then …
     writing_until: Nanos,
@@ -52,6 +73,15 @@ impl Appender {
         self.bytes
     }
 
+    /// How much of it is written.
+    pub(super) fn written(&self, at: Nanos) -> u64 {
+        match self.next_until {
+            Some(until) if at >= until => self.bytes,
+            _ if at >= self.writing_until => self.writing,
+            _ => self.written,
+        }
+    }
+
     /// When all that was appended is written.
     pub(super) fn written_at(&self) -> Nanos {
         self.next_until.unwrap_or(self.writing_until)
@@ -59,18 +89,20 @@ impl Appender {
 
     /// Appends; when it is written.
     pub(super) fn append(&mut self, at: Nanos, bytes: u64, server: &mut FileServer) -> Nanos {
-        self.bytes += bytes;
-        server.bytes += bytes;
         if let Some(until) = self.next_until
             && at >= self.writing_until
         {
             (self.writing_until, self.next_until) = (until, None);
+            (self.written, self.writing) = (self.writing, self.bytes);
         }
+        self.bytes += bytes;
+        server.bytes += bytes;
         if at < self.writing_until {
             let from = self.writing_until;
             return *self.next_until.get_or_insert_with(|| server.write(from));
         }
         let from = if std::mem::replace(&mut self.created, true) { at } else { server.create(at) };
+        (self.written, self.writing) = (self.writing, self.bytes);
         self.writing_until = server.write(from);
         self.writing_until
     }

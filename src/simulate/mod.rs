@@ -7,30 +7,50 @@
 //! | `workload.rs`, `normal.rs` | how long tasks take |
 //! | `tasks.rs`, `slots.rs` | what is run, and what runs |
 //! | `queue.rs`, `waiting.rs`, `files.rs` | events, sleeping ranks, the file system |
-//! | `cluster.rs` | the ranks at work |
+//! | `layout.rs` | how many ranks there are, and where |
+//! | `cluster.rs` | the machine room: ranks under a virtual clock |
+//! | `turns.rs`, `roles.rs`, `network.rs` | what a rank does when; what its roles do; words on their way |
 //! | `run.rs`, `figures.rs` | one simulation and its figures |
 //!
 //! Knows `schedule/` and `task/`, and neither MPI nor processes nor the files of a run. Time is a number of nanoseconds.
 
+mod account;
+mod checks;
 mod cluster;
+mod draws;
+mod faults;
 mod figures;
 mod files;
+mod layout;
+mod ledger;
 mod model;
+mod network;
 mod normal;
 mod queue;
+mod roles;
 mod run;
 mod slots;
 mod tasks;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
+mod trace;
+mod trial;
+mod troubles;
+mod turns;
 mod waiting;
 mod workload;
 
-pub use cluster::Layout;
+#[cfg(test)]
+pub(crate) use draws::Draws;
+pub use faults::{Fault, Faults};
 pub use figures::Traffic;
+pub use layout::Layout;
 pub use model::{Figure, Files, IdlePauses, Link, Model, ModelError, Network, Numbers, RankCosts};
 pub use run::{Figures, LevelFigures, SimulateError, Simulation, simulate};
 pub use tasks::{Drawn, Tasks};
+pub use trial::{Failed, Given, Passed, Trial};
 pub use workload::{Durations, WorkloadError, list_scheduling_makespan_ns};
 
 /// Virtual time, in nanoseconds.

@@ -52,6 +52,10 @@ impl<E> Queue<E> {
         self.heap.push(Reverse(Entry { at, sequence: self.sequence, event }));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     /// The next event and its time.
     pub(super) fn pop(&mut self) -> Option<(Nanos, E)> {
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))

@@ -1,11 +1,13 @@
 //! One simulation, from its description to its figures.
 
 use super::Nanos;
-use super::cluster::{Cluster, Layout};
+use super::cluster::{Cluster, Start};
 use super::figures::Traffic;
+use super::layout::Layout;
 use super::model::Numbers;
 use super::tasks::Tasks;
 use crate::schedule::{Policy, Settings, Violation};
+use crate::task::RangeSet;
 use serde::Serialize;
 
 /// What is simulated.
@@ -73,6 +75,8 @@ pub struct Figures {
     pub file_bytes: u64,
     /// Events that were simulated.
     pub events: u64,
+    /// Stands for all of them: the same for the same simulation.
+    pub trace: String,
 }
 
 /// Why a simulation has no figures.
@@ -100,12 +104,18 @@ pub enum SimulateError {
 pub fn simulate(what: &Simulation, tasks: &dyn Tasks) -> Result<Figures, SimulateError> {
     let settings =
         Settings { crash_limit: 5, max_fails: None, max_running: None, grace_us: 0, nodes: what.layout.nodes };
-    let mut cluster = Cluster::new(what.layout, settings, what.policy, tasks, what.numbers.clone());
-    let done = cluster.run(what.until);
+    let Simulation { layout, numbers, policy, until } = what.clone();
+    let ended = RangeSet::new();
+    let mut cluster = Cluster::new(Start { layout, settings, policy, tasks, numbers, ended, faults: None });
+    let end = cluster.run(until);
+    if let Some(violation) = cluster.broken.take() {
+        return Err(violation.into());
+    }
     cluster.check()?;
-    if !done || cluster.ended.len() < tasks.count() {
+    let ended = cluster.ledger.ended.len();
+    if end.is_none() || ended < tasks.count() {
         let seconds = cluster.now() as f64 / 1e9;
-        return Err(SimulateError::Endless { ended: cluster.ended.len(), tasks: tasks.count(), seconds });
+        return Err(SimulateError::Endless { ended, tasks: tasks.count(), seconds });
     }
     Ok(cluster.figures())
 }

@@ -1,9 +1,10 @@
 //! The slots of one worker: what runs on them, and until when.
 
 use super::Nanos;
+use super::checks::KILLED;
 use super::tasks::Tasks;
 use crate::schedule::{AttemptEnd, BatchEnd, TaskRun, Worker};
-use crate::task::{IndexRange, Rank, Status};
+use crate::task::{IndexRange, RangeSet, Rank, Status};
 
 /// A batch of functions that takes longer than this is cut, as the worker's threads do it.
 pub(super) const LONG: Nanos = 40_000_000;
@@ -16,10 +17,14 @@ pub(super) struct Run {
     /// What of it was not cut off.
     pub(super) range: IndexRange,
     attempt: u32,
+    /// Ranks lost with its tasks so far.
+    crashes: u32,
     calls: bool,
     since: Nanos,
     pub(super) ends: Nanos,
     killed: bool,
+    /// What ran it has died.
+    crashed: bool,
     /// It has ended, and the rank has not looked since.
     is_over: bool,
 }
@@ -32,6 +37,10 @@ pub(super) struct Slots {
     ended: Vec<u32>,
     /// When the spawner has started what it was told to.
     spawner_free: Nanos,
+    /// How long a process goes on that is told to end.
+    dies_ns: Nanos,
+    /// The machine wants a step for what was done to it.
+    pub(super) is_restless: bool,
     /// Slot-time of tasks that ended.
     pub(super) busy: Nanos,
 }
@@ -48,9 +57,9 @@ pub(super) struct StartCosts {
 }
 
 impl Slots {
-    pub(super) fn new(machine: Worker, slots: u32) -> Self {
+    pub(super) fn new(machine: Worker, slots: u32, dies_ns: Nanos) -> Self {
         let runs = (0..slots).map(|_| None).collect();
-        Self { machine, runs, ended: Vec::new(), spawner_free: 0, busy: 0 }
+        Self { machine, runs, ended: Vec::new(), spawner_free: 0, dies_ns, is_restless: false, busy: 0 }
     }
 
     /// The only slot's run, where there is one slot.
@@ -77,7 +86,7 @@ impl Slots {
         tasks: &dyn Tasks,
         costs: StartCosts,
     ) -> Nanos {
-        let attempt = run.work.attempt;
+        let (attempt, crashes) = (run.work.attempt, run.work.crashes);
         let since = if run.work.calls {
             now
         } else {
@@ -89,23 +98,49 @@ impl Slots {
         let slot = &mut self.runs[run.slots[0] as usize];
         assert!(slot.is_none(), "a slot runs one thing at a time");
         let calls = run.work.calls;
-        *slot = Some(Run { number, range: run.range, attempt, calls, since, ends, killed: false, is_over: false });
+        *slot = Some(Run {
+            number,
+            range: run.range,
+            attempt,
+            crashes,
+            calls,
+            since,
+            ends,
+            killed: false,
+            crashed: false,
+            is_over: false,
+        });
         ends
     }
 
-    /// Kills what runs on the slot: a process soon, a batch when its present call has ended. When it ends now.
-    pub(super) fn kill(&mut self, now: Nanos, slot: u32, rank: Rank, tasks: &dyn Tasks, call: Nanos) -> Option<Nanos> {
+    /// Kills what runs on the slot: a process soon, a batch when its present call has ended. When it ends now, and what it
+    /// will not do.
+    pub(super) fn kill(
+        &mut self,
+        now: Nanos,
+        slot: u32,
+        rank: Rank,
+        tasks: &dyn Tasks,
+        call: Nanos,
+    ) -> Option<(Nanos, IndexRange)> {
         if self.runs[slot as usize].as_ref()?.calls {
             return self.cut(now, slot, rank, tasks, call);
         }
         let run = self.runs[slot as usize].as_mut().filter(|run| !run.is_over)?;
         run.killed = true;
-        run.ends = run.ends.min(now + 5_000);
-        Some(run.ends)
+        run.ends = run.ends.min(now + self.dies_ns);
+        Some((run.ends, IndexRange::new(run.range.end, run.range.end)))
     }
 
-    /// Takes from a batch what it has not started by now. When what is left of it ends.
-    pub(super) fn cut(&mut self, now: Nanos, slot: u32, rank: Rank, tasks: &dyn Tasks, call: Nanos) -> Option<Nanos> {
+    /// Takes from a batch what it has not started by now. When what is left of it ends, and what was taken.
+    pub(super) fn cut(
+        &mut self,
+        now: Nanos,
+        slot: u32,
+        rank: Rank,
+        tasks: &dyn Tasks,
+        call: Nanos,
+    ) -> Option<(Nanos, IndexRange)> {
         let run = self.runs[slot as usize].as_mut().filter(|run| !run.is_over)?;
         let (mut at, mut next) = (run.since, run.range.start);
         while next < run.range.end && at <= now {
@@ -118,7 +153,18 @@ impl Slots {
         if !rest.is_empty() {
             self.machine.on_batch_cut(slot, rest);
         }
-        Some(at)
+        Some((at, rest))
+    }
+
+    /// What runs processes has died, and they with it; what runs where.
+    pub(super) fn crash_all(&mut self, now: Nanos) -> Vec<(u32, u64)> {
+        let runs = self.runs.iter_mut().enumerate();
+        let alive = runs.filter_map(|(slot, run)| Some((slot as u32, run.as_mut().filter(|run| !run.is_over)?)));
+        let crash = alive.filter(|(_, run)| !run.calls).map(|(slot, run)| {
+            (run.crashed, run.ends) = (true, now);
+            (slot, run.number)
+        });
+        crash.collect()
     }
 
     /// A run has ended: the rank hears of it when it looks.
@@ -134,8 +180,15 @@ impl Slots {
         self.runs[slot as usize].as_ref().map(|run| run.number)
     }
 
-    /// Tells the machine what has ended; how many runs there were, and tasks in them.
-    pub(super) fn take_ended(&mut self, now_us: u64, rank: Rank, tasks: &dyn Tasks) -> (usize, u64) {
+    /// Tells the machine what has ended; how many runs there were, and tasks in them. Those that ended well are noted in
+    /// `ran_well`.
+    pub(super) fn take_ended(
+        &mut self,
+        now_us: u64,
+        rank: Rank,
+        tasks: &dyn Tasks,
+        mut ran_well: Option<&mut RangeSet>,
+    ) -> (usize, u64) {
         let ended = std::mem::take(&mut self.ended);
         let mut count = 0;
         for slot in &ended {
@@ -155,14 +208,27 @@ impl Slots {
                 } else if !run.range.is_empty() {
                     end.ok.push(run.range);
                 }
+                if let Some(well) = &mut ran_well {
+                    end.ok.iter().for_each(|range| well.insert(*range));
+                }
                 self.machine.on_batch_ended(now_us, *slot, &end);
             } else {
-                let status = if run.killed { Status::Signal(15) } else { status(run.range.start) };
-                self.machine.on_ended(
-                    now_us,
-                    *slot,
-                    AttemptEnd { status: &status, killed: run.killed, crashed: false },
-                );
+                // One that is told to end may say that it ended well.
+                let status = match run.killed {
+                    true if run.number.is_multiple_of(2) => KILLED,
+                    true => Status::Ok,
+                    false => status(run.range.start),
+                };
+                let crashed = run.crashed || tasks.crashes(run.range.start, run.attempt + run.crashes, rank);
+                let crashed = crashed && !run.killed;
+                let status = if crashed { KILLED } else { status };
+                if let Some(well) = &mut ran_well
+                    && status == Status::Ok
+                    && !run.killed
+                {
+                    well.insert(run.range);
+                }
+                self.machine.on_ended(now_us, *slot, AttemptEnd { status: &status, killed: run.killed, crashed });
             }
         }
         (ended.len(), count)

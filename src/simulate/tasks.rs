@@ -1,15 +1,20 @@
 //! What is run: how many tasks, and what becomes of each attempt.
 
 use super::{Durations, Nanos};
+use crate::schedule::Shapes;
 use crate::task::{IndexRange, Rank, Shape, Status};
+use std::sync::Arc;
 
 /// The tasks of a simulation. All answers depend on nothing but what is asked, so that it may be asked again.
 pub trait Tasks {
     /// How many there are.
     fn count(&self) -> u64;
 
-    /// What each of them takes.
-    fn shape(&self) -> Shape;
+    /// What each of them takes, by position.
+    fn shapes(&self) -> Arc<dyn Shapes>;
+
+    /// Whether some of them are functions.
+    fn calls(&self) -> bool;
 
     /// How long an attempt takes, from 0 on, on this rank. Nanoseconds.
     fn duration_ns(&self, index: u64, attempt: u32, rank: Rank) -> Nanos;
@@ -19,9 +24,29 @@ pub trait Tasks {
         Status::Ok
     }
 
+    /// Whether an attempt takes with it what runs it. `attempt` counts these too.
+    fn crashes(&self, _index: u64, _attempt: u32, _rank: Rank) -> bool {
+        false
+    }
+
     /// Whether some attempt may end otherwise than well.
     fn may_fail(&self) -> bool {
         false
+    }
+
+    /// GPUs that each rank has.
+    fn gpus(&self) -> u32 {
+        0
+    }
+
+    /// How many times as long a rank's own work takes.
+    fn slowness(&self, _rank: Rank) -> u64 {
+        1
+    }
+
+    /// What one of them takes.
+    fn shape_of(&self, index: u64) -> Shape {
+        self.shapes().run_at(IndexRange::one(index)).1
     }
 
     /// How long the attempts of a range take one after the other. Nanoseconds.
@@ -48,8 +73,12 @@ impl Tasks for Drawn {
         self.tasks
     }
 
-    fn shape(&self) -> Shape {
-        self.shape
+    fn shapes(&self) -> Arc<dyn Shapes> {
+        Arc::new(self.shape)
+    }
+
+    fn calls(&self) -> bool {
+        self.shape.calls
     }
 
     fn duration_ns(&self, index: u64, _: u32, _: Rank) -> Nanos {

@@ -1,6 +1,6 @@
 //! Whole simulations: small ones, whose figures can be told beforehand, and what must hold of all.
 
-use super::{Drawn, Durations, Figures, Layout, Model, Simulation, simulate};
+use super::{Drawn, Durations, Figures, Given, Layout, Model, Simulation, Trial, simulate};
 use crate::schedule::Policy;
 use crate::task::{Resources, Shape};
 use proptest::prelude::*;
@@ -77,5 +77,33 @@ proptest! {
         let least = (each().sum::<u64>() / slots).max(each().max().unwrap_or(0));
         prop_assert!(figures.makespan_seconds * 1e9 + 1.0 >= least as f64);
         prop_assert!(figures.utilisation <= 1.0);
+    }
+}
+
+/// Runs the trial of a seed.
+fn trial(seed: u64) -> super::Passed {
+    let trial = Trial::draw(seed, &Given::default()).expect("nothing is given");
+    trial.run().unwrap_or_else(|failed| panic!("{failed}; again: myriarch simulate --faults {seed}"))
+}
+
+#[test]
+fn runs_with_faults_of_fixed_seeds_break_no_rule_and_end() {
+    let faults: u64 = (0..300).map(|seed| trial(seed).happened).sum();
+    assert!(faults > 1_000, "{faults} faults came to pass");
+}
+
+#[test]
+fn runs_with_faults_of_fresh_seeds_break_no_rule_and_end() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
+    let first = now.as_nanos() as u64;
+    println!("seeds from {first} on");
+    (first..first + 150).for_each(|seed| drop(trial(seed)));
+}
+
+#[test]
+fn the_same_seed_does_the_same_and_another_one_something_else() {
+    for seed in [1, 5, 7] {
+        assert_eq!(trial(seed), trial(seed));
+        assert_ne!(trial(seed).trace, trial(seed + 1).trace);
     }
 }

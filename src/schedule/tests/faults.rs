@@ -1,47 +1,37 @@
-//! Losses, drains, cancels and late words, in random trees with random durations.
+//! Losses, drains, cancels and late words, each by itself; all of them together are in `simulate/`.
 
-use super::cluster::{Cluster, Shape};
-use super::{Draws, depth, each_takes, one_core, rank, settings};
-use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Settings, Up};
-use crate::task::{
-    BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Shape as TaskShape, Status,
-};
-use proptest::prelude::*;
+use super::{depth, each_takes, one_core, rank, settings};
+use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Up};
+use crate::simulate::Fault;
+use crate::simulate::testing::Room;
+use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Resources, Shape as TaskShape};
 use std::sync::Arc;
 
 #[test]
 fn a_drain_gives_back_what_did_not_run_and_fails_nothing() {
     for levels in 1..=3 {
-        let shape = depth(levels);
-        let settings = Settings { nodes: shape.nodes, ..settings() };
-        let mut cluster = Cluster::new(&shape, settings, 1_000, one_core(0), each_takes(100_000));
-        cluster.drain_at(350_000, 20_000);
-        let mut done = cluster.run(10_000_000);
-        assert_eq!(done.manager().ending(), Some(EndedBy::Stop));
-        assert_eq!(done.class_count(OutcomeClass::Failed), 0);
-        let ended = done.outcomes.len();
+        let room = Room::new(depth(levels), settings()).at(350_000, Fault::Drain(EndedBy::Stop, 20_000_000));
+        let done = room.run(1_000, one_core(0), each_takes(100_000));
+        assert_eq!(done.ended_by, EndedBy::Stop);
+        assert_eq!(done.outcomes.failed.len(), 0);
+        let ended = done.outcomes.ended.len();
         assert!((32..=64).contains(&ended), "{ended} tasks ended at depth {levels}");
-        assert!(done.now < 400_000, "the grace time was kept");
+        assert!(done.now_us < 400_000, "the grace time was kept");
     }
 }
 
 #[test]
 fn running_tasks_end_within_a_long_grace() {
-    let mut cluster = Cluster::new(&depth(1), settings(), 1_000, one_core(0), each_takes(100_000));
-    cluster.drain_at(350_000, 1_000_000);
-    let done = cluster.run(10_000_000);
-    assert_eq!(done.outcomes.len(), 64, "four rounds of 16 slots");
+    let room = Room::new(depth(1), settings()).at(350_000, Fault::Drain(EndedBy::Stop, 1_000_000_000));
+    let done = room.run(1_000, one_core(0), each_takes(100_000));
+    assert_eq!(done.outcomes.ended.len(), 64, "four rounds of 16 slots");
 }
 
 #[test]
 fn cancelled_tasks_end_as_cancelled_once() {
     for levels in 1..=3 {
-        let shape = depth(levels);
-        let settings = Settings { nodes: shape.nodes, ..settings() };
-        let mut cluster = Cluster::new(&shape, settings, 1_000, one_core(0), each_takes(10_000));
-        cluster.cancel_at(105_000, IndexRange::new(100, 600));
-        let done = cluster.run(100_000_000).all_ended_once();
-        let cancelled = done.class_count(OutcomeClass::Cancelled);
+        let room = Room::new(depth(levels), settings()).at(105_000, Fault::Cancel(IndexRange::new(100, 600)));
+        let cancelled = room.run(1_000, one_core(0), each_takes(10_000)).all_ended_once().outcomes.cancelled.len();
         assert!((400..=500).contains(&cancelled), "{cancelled} cancelled at depth {levels}");
     }
 }
@@ -104,66 +94,6 @@ fn a_task_that_takes_rank_after_rank_with_it_is_lost_at_the_limit() {
     }
     assert_eq!(manager.ended_tasks(), 1);
     assert!(out.iter().any(|a| matches!(a, ManagerAction::RecordOwn { class: OutcomeClass::Failed, attempts: 5, .. })));
-}
-
-/// One random run: tree, durations, failures, and faults drawn from the seed.
-fn random_run(seed: u64) {
-    // Shown when the test fails.
-    println!("seed {seed}");
-    let mut draws = Draws(seed);
-    let shape = Shape {
-        nodes: 1 + draws.below(6) as u32,
-        ranks_per_node: 1 + draws.below(4) as u32,
-        slots: 1 + draws.below(3) as u32,
-        fan_out: 2 + draws.below(4) as usize,
-    };
-    let ranks = shape.nodes * shape.ranks_per_node;
-    let tasks = draws.below(400);
-    let retries = draws.below(3) as u32;
-    let scale = [10, 1_000, 50_000, 2_000_000][draws.below(4) as usize];
-    let fails_of_ten = if draws.below(2) == 0 { 0 } else { draws.below(8) };
-    let settings = Settings { crash_limit: 1_000, nodes: shape.nodes, ..settings() };
-    let width = 1 + draws.below(u64::from(shape.slots)) as u32;
-    let uniform = TaskShape { resources: Resources { cores: width, gpus: 0 }, retries, calls: draws.below(2) == 0 };
-    let salt = draws.next();
-    let behaviour = Box::new(move |index: u64, attempt: u32, rank: Rank| {
-        let mut own = Draws(salt ^ (index << 20) ^ (u64::from(attempt) << 10) ^ u64::from(rank.0));
-        let failed = own.below(10) < fails_of_ten;
-        (own.below(scale), if failed { Status::Exit(1) } else { Status::Ok })
-    });
-    let mut jitter = draws.clone();
-    let mut cluster = Cluster::new(&shape, settings, tasks, uniform, behaviour).latency(move || 1 + jitter.below(300));
-    let span = 1 + scale * tasks / u64::from(ranks);
-    // Rank 0 and its family's leaders stay, so that there is somebody left to finish.
-    for _ in 0..draws.below(3).min(u64::from(ranks - 1)) {
-        let lost = 1 + draws.below(u64::from(ranks - 1)) as u32;
-        cluster.lose_at(draws.below(span), rank(lost));
-    }
-    if draws.below(4) == 0 {
-        let start = draws.below(tasks);
-        cluster.cancel_at(draws.below(span), IndexRange::new(start, start + draws.below(tasks - start + 1)));
-    }
-    let drained = draws.below(4) == 0;
-    if drained {
-        cluster.drain_at(draws.below(span), draws.below(scale));
-    }
-    let done = cluster.run(3_600_000_000);
-    if !drained {
-        done.all_ended_once();
-    }
-}
-
-#[test]
-fn fixed_seeds_end_with_one_outcome_for_each_task() {
-    (0..400).for_each(random_run);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-    #[test]
-    fn any_seed_ends_with_one_outcome_for_each_task(seed in any::<u64>()) {
-        random_run(seed);
-    }
 }
 
 #[test]

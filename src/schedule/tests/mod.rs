@@ -1,13 +1,13 @@
-//! The protocol's rules as tests, each on a small virtual cluster.
+//! The protocol's rules as tests, each on a small virtual machine.
 
-mod cluster;
 mod faults;
 mod policy;
 mod regression;
 
 use super::Settings;
+use crate::simulate::Layout;
+use crate::simulate::testing::{Behaviour, Ended, Room};
 use crate::task::{Rank, Shape as TaskShape, Status};
-use cluster::{Behaviour, Cluster, Shape};
 
 fn settings() -> Settings {
     Settings { crash_limit: 5, max_fails: None, max_running: None, grace_us: 1_000_000, nodes: 1 }
@@ -22,40 +22,20 @@ fn each_takes(us: u64) -> Behaviour {
 }
 
 /// A tree of 1, 2 or 3 levels of links over 8 workers with 2 slots.
-fn depth(levels: u8) -> Shape {
+fn depth(levels: u8) -> Layout {
     match levels {
-        1 => Shape { nodes: 1, ranks_per_node: 8, slots: 2, fan_out: 64 },
-        2 => Shape { nodes: 4, ranks_per_node: 2, slots: 2, fan_out: 64 },
-        _ => Shape { nodes: 4, ranks_per_node: 2, slots: 2, fan_out: 2 },
+        1 => layout(1, 8, 2, 64),
+        2 => layout(4, 2, 2, 64),
+        _ => layout(4, 2, 2, 2),
     }
 }
 
-fn run(shape: &Shape, settings: Settings, tasks: u64, retries: u32, behaviour: Behaviour) -> Cluster {
-    let settings = Settings { nodes: shape.nodes, ..settings };
-    Cluster::new(shape, settings, tasks, one_core(retries), behaviour).run(3_600_000_000)
+fn layout(nodes: u32, ranks_per_node: u32, slots: u32, fan_out: u32) -> Layout {
+    Layout { nodes, ranks_per_node, slots, fan_out, dedicated_manager: false }
 }
 
-/// A cheap, repeatable source of numbers for durations and faults.
-#[derive(Clone)]
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> u64 {
-        // SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
+fn run(layout: Layout, settings: Settings, tasks: u64, retries: u32, behaviour: Behaviour) -> Ended {
+    Room::new(layout, settings).run(tasks, one_core(retries), behaviour)
 }
 
 fn rank(n: u32) -> Rank {

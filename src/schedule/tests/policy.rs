@@ -1,9 +1,10 @@
 //! How well slots are kept busy, and at what cost in messages.
 
-use super::cluster::{Cluster, Shape};
-use super::{Draws, depth, each_takes, one_core, run, settings};
+use super::{depth, each_takes, layout, run, settings};
 use crate::schedule::Settings;
-use crate::task::{OutcomeClass, Resources, Shape as TaskShape, Status};
+use crate::simulate::testing::{Behaviour, Ended, Room};
+use crate::simulate::{Draws, Layout};
+use crate::task::{Resources, Shape as TaskShape, Status};
 
 /// Zero-cost list scheduling: each task in order to the slot that is free first.
 fn list_schedule(durations: &[u64], slots: usize) -> u64 {
@@ -19,7 +20,7 @@ fn list_schedule(durations: &[u64], slots: usize) -> u64 {
 fn ten_equal_tasks_for_each_slot_take_ten_rounds_at_every_depth() {
     for levels in 1..=3 {
         for task_us in [10_000, 1_000_000, 60_000_000] {
-            let done = run(&depth(levels), settings(), 160, 0, each_takes(task_us)).all_ended_once();
+            let done = run(depth(levels), settings(), 160, 0, each_takes(task_us)).all_ended_once();
             let rounds = done.last_end_us as f64 / task_us as f64;
             assert!(rounds < 10.5, "{rounds} rounds of {task_us} µs at depth {levels}");
         }
@@ -28,14 +29,9 @@ fn ten_equal_tasks_for_each_slot_take_ten_rounds_at_every_depth() {
 
 #[test]
 fn a_lognormal_tail_ends_within_five_percent_of_list_scheduling() {
-    let shapes = [
-        Shape { nodes: 1, ranks_per_node: 1, slots: 8, fan_out: 64 },
-        Shape { nodes: 1, ranks_per_node: 8, slots: 1, fan_out: 64 },
-        Shape { nodes: 4, ranks_per_node: 2, slots: 1, fan_out: 64 },
-        Shape { nodes: 4, ranks_per_node: 2, slots: 1, fan_out: 2 },
-    ];
-    for (seed, shape) in (1..=5).flat_map(|seed| shapes.iter().map(move |shape| (seed, shape))) {
-        let mut draws = Draws(seed);
+    let shapes = [layout(1, 1, 8, 64), layout(1, 8, 1, 64), layout(4, 2, 1, 64), layout(4, 2, 1, 2)];
+    for (seed, shape) in (1..=5).flat_map(|seed| shapes.map(move |shape| (seed, shape))) {
+        let mut draws = Draws::new(seed);
         let normal = |draws: &mut Draws| {
             (-2.0 * (1.0 - draws.unit()).ln()).sqrt() * (std::f64::consts::TAU * draws.unit()).cos()
         };
@@ -53,7 +49,7 @@ fn a_few_long_tasks_after_very_many_short_ones_run_side_by_side() {
     for levels in 1..=3 {
         for batches in [false, true] {
             let behaviour = Box::new(|index, _, _| (if index < 50_000 { 10 } else { 10_000_000 }, Status::Ok));
-            let done = run_as(batches, &depth(levels), 50_016, behaviour);
+            let done = run_as(batches, depth(levels), 50_016, behaviour);
             let seconds = done.last_end_us as f64 / 1e6;
             assert!(seconds < 10.5, "{seconds} s for one round of 10 s at depth {levels}, in batches: {batches}");
         }
@@ -61,16 +57,15 @@ fn a_few_long_tasks_after_very_many_short_ones_run_side_by_side() {
 }
 
 /// Runs tasks as processes, or as functions in batches.
-fn run_as(batches: bool, shape: &Shape, tasks: u64, behaviour: super::cluster::Behaviour) -> Cluster {
-    let settings = Settings { nodes: shape.nodes, ..settings() };
+fn run_as(batches: bool, layout: Layout, tasks: u64, behaviour: Behaviour) -> Ended {
     let tasks_are = if batches { TaskShape::CALL } else { TaskShape::PROCESS };
-    Cluster::new(shape, settings, tasks, tasks_are, behaviour).run(3_600_000_000).all_ended_once()
+    Room::new(layout, settings()).run(tasks, tasks_are, behaviour).all_ended_once()
 }
 
 #[test]
 fn functions_of_microseconds_keep_the_slots_busy_with_few_messages() {
     for levels in 1..=3 {
-        let done = run_as(true, &depth(levels), 1_600_000, each_takes(10));
+        let done = run_as(true, depth(levels), 1_600_000, each_takes(10));
         let efficiency = 100_000.0 * 10.0 / done.last_end_us as f64;
         assert!(efficiency > 0.95, "{efficiency} at depth {levels}");
         assert!(done.messages_to_manager < 16_000, "{} messages at depth {levels}", done.messages_to_manager);
@@ -80,11 +75,9 @@ fn functions_of_microseconds_keep_the_slots_busy_with_few_messages() {
 #[test]
 fn functions_are_called_many_at_a_time_though_words_take_their_time() {
     for levels in 1..=3 {
-        let mut draws = Draws(levels.into());
-        let shape = depth(levels);
-        let settings = Settings { nodes: shape.nodes, ..settings() };
-        let cluster = Cluster::new(&shape, settings, 32_000, TaskShape::CALL, each_takes(1_000));
-        let done = cluster.latency(move || draws.below(8_000)).run(3_600_000_000).all_ended_once();
+        let mut room = Room::new(depth(levels), settings());
+        room.faults.late = Some((1, 8_000_000));
+        let done = room.run(32_000, TaskShape::CALL, each_takes(1_000)).all_ended_once();
         let each = 32_000 / done.runs;
         assert!(each >= 8, "{each} functions in a batch at depth {levels}");
         let efficiency = 2_000.0 * 1_000.0 / done.last_end_us as f64;
@@ -95,7 +88,7 @@ fn functions_are_called_many_at_a_time_though_words_take_their_time() {
 #[test]
 fn long_functions_are_spread_as_processes_are() {
     for levels in 1..=3 {
-        let done = run_as(true, &depth(levels), 160, each_takes(1_000_000));
+        let done = run_as(true, depth(levels), 160, each_takes(1_000_000));
         let rounds = done.last_end_us as f64 / 1e6;
         assert!(rounds < 10.5, "{rounds} rounds at depth {levels}");
     }
@@ -104,7 +97,7 @@ fn long_functions_are_spread_as_processes_are() {
 #[test]
 fn the_manager_hears_of_ranges_and_not_of_tasks() {
     for levels in 1..=3 {
-        let done = run(&depth(levels), settings(), 100_000, 0, each_takes(10)).all_ended_once();
+        let done = run(depth(levels), settings(), 100_000, 0, each_takes(10)).all_ended_once();
         assert!(done.messages_to_manager * 100 < 100_000, "{} messages at depth {levels}", done.messages_to_manager);
     }
 }
@@ -112,7 +105,7 @@ fn the_manager_hears_of_ranges_and_not_of_tasks() {
 #[test]
 fn short_tasks_keep_the_slots_busy() {
     for levels in 1..=3 {
-        let done = run(&depth(levels), settings(), 160_000, 0, each_takes(1_000)).all_ended_once();
+        let done = run(depth(levels), settings(), 160_000, 0, each_takes(1_000)).all_ended_once();
         let efficiency = 10_000.0 * 1_000.0 / done.last_end_us as f64;
         assert!(efficiency > 0.95, "{efficiency} at depth {levels}");
     }
@@ -121,50 +114,48 @@ fn short_tasks_keep_the_slots_busy() {
 #[test]
 fn no_more_tasks_are_out_than_the_user_allows() {
     let limited = Settings { max_running: Some(5), ..settings() };
-    let cluster = Cluster::new(&depth(2), Settings { nodes: 4, ..limited }, 200, one_core(0), each_takes(10_000));
-    let done = cluster.run(3_600_000_000).all_ended_once();
+    let done = run(depth(2), limited, 200, 0, each_takes(10_000)).all_ended_once();
     // 5 at a time: 40 rounds.
     assert!(done.last_end_us >= 400_000, "{} µs", done.last_end_us);
 }
 
 #[test]
 fn wide_tasks_run_where_they_fit_and_are_not_starved() {
-    let shape = Shape { nodes: 2, ranks_per_node: 2, slots: 4, fan_out: 64 };
+    let shape = layout(2, 2, 4, 64);
     let wide = TaskShape { resources: Resources { cores: 3, gpus: 0 }, ..TaskShape::PROCESS };
-    let settings = Settings { nodes: 2, ..settings() };
-    let done = Cluster::new(&shape, settings, 40, wide, each_takes(100_000)).run(3_600_000_000).all_ended_once();
+    let done = Room::new(shape, settings()).run(40, wide, each_takes(100_000)).all_ended_once();
     let rounds = done.last_end_us as f64 / 100_000.0;
     assert!((10.0..11.0).contains(&rounds), "{rounds} rounds of 4 tasks at a time");
 }
 
 #[test]
 fn a_failed_attempt_is_tried_again_elsewhere() {
-    let shape = Shape { nodes: 2, ranks_per_node: 1, slots: 2, fan_out: 64 };
+    let shape = layout(2, 1, 2, 64);
     // Everything fails on node 1 (rank 1).
     let behaviour =
         Box::new(|_, _, rank: crate::task::Rank| (1_000, if rank.0 == 1 { Status::Exit(1) } else { Status::Ok }));
-    let done = run(&shape, settings(), 400, 1, behaviour).all_ended_once();
-    assert_eq!(done.class_count(OutcomeClass::Ok), 400);
+    let done = run(shape, settings(), 400, 1, behaviour).all_ended_once();
+    assert_eq!(done.outcomes.failed.len(), 0);
 }
 
 #[test]
 fn a_task_that_always_fails_uses_its_attempts_and_no_more() {
     let behaviour = Box::new(|index, _, _| (1_000, if index == 7 { Status::Exit(1) } else { Status::Ok }));
-    let done = run(&depth(2), settings(), 50, 3, behaviour).all_ended_once();
-    assert_eq!(done.started[&7], 4);
-    assert_eq!(done.class_count(OutcomeClass::Failed), 1);
+    let done = run(depth(2), settings(), 50, 3, behaviour).all_ended_once();
+    assert_eq!(done.attempts[&7], 4);
+    assert_eq!(done.outcomes.failed.len(), 1);
 }
 
 #[test]
 fn too_many_failures_stop_the_run_early() {
     let limited = Settings { max_fails: Some(10), ..settings() };
     let behaviour = Box::new(|_, _, _| (10_000, Status::Exit(1)));
-    let mut done = run(&depth(2), limited, 10_000, 0, behaviour);
-    assert!(done.outcomes.len() < 200, "{} tasks ran", done.outcomes.len());
-    assert_eq!(done.manager().ending(), Some(crate::task::EndedBy::MaxFails));
+    let done = run(depth(2), limited, 10_000, 0, behaviour);
+    assert!(done.outcomes.ended.len() < 200, "{} tasks ran", done.outcomes.ended.len());
+    assert_eq!(done.ended_by, crate::task::EndedBy::MaxFails);
 }
 
 #[test]
 fn a_run_of_no_tasks_ends() {
-    run(&depth(3), settings(), 0, 0, each_takes(1)).all_ended_once();
+    run(depth(3), settings(), 0, 0, each_takes(1)).all_ended_once();
 }

@@ -2,8 +2,8 @@
 
 use super::{rank, settings};
 use crate::schedule::{
-    AttemptEnd, Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Settings, Shapes, Unstarted, Up,
-    Verdict, Work, WorkRange, Worker, WorkerAction,
+    AttemptEnd, Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Settings, Shapes, SubAction,
+    SubManager, Unstarted, Up, Verdict, Work, WorkRange, Worker, WorkerAction,
 };
 use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Resources, Shape as TaskShape};
 use std::sync::Arc;
@@ -12,6 +12,13 @@ fn hello(cores: u32, gpus: u32, node: u32) -> Up {
     let total = Resources { cores, gpus };
     let capacity = Capacity { total, widest: total, node: Some(NodeId(node)), horizon_us: 0, workers: 1 };
     Up::Hello { epoch: 1, capacity }
+}
+
+fn hello_under(epoch: u32) -> Up {
+    match hello(1, 0, 0) {
+        Up::Hello { capacity, .. } => Up::Hello { epoch, capacity },
+        other => other,
+    }
 }
 
 fn handed_to(out: &[ManagerAction], to: u32) -> Vec<WorkRange> {
@@ -227,4 +234,30 @@ fn a_task_that_ends_well_because_it_was_told_to_end_has_not_done_its_work() {
     out.clear();
     worker.step(3, &mut out);
     assert_eq!(returned(&out), [range_of(0, 1, 0)]);
+}
+
+#[test]
+fn a_worker_that_has_ended_and_is_welcomed_anew_ends_again() {
+    let (mut worker, mut out) = worker_with(1, 0, Vec::new());
+    for epoch in 1..=2 {
+        worker.on_message(1, Down::Welcome { epoch, pace_us: 1_000 }, &mut out);
+        out.clear();
+        worker.on_message(2, Down::End { epoch }, &mut out);
+        assert!(out.contains(&WorkerAction::ToParent(Up::Bye { epoch })), "{out:?} under epoch {epoch}");
+    }
+}
+
+#[test]
+fn a_sub_manager_that_has_ended_and_is_welcomed_anew_ends_again() {
+    let mut sub = SubManager::new(Policy::default(), &[rank(1)]);
+    let mut out = Vec::new();
+    sub.open(&mut out);
+    for epoch in 1..=2 {
+        sub.on_parent(1, Down::Welcome { epoch, pace_us: 1_000 }, &mut out);
+        sub.on_child(2, rank(1), hello_under(epoch), &mut out);
+        sub.on_parent(3, Down::End { epoch }, &mut out);
+        out.clear();
+        sub.on_child(4, rank(1), Up::Bye { epoch }, &mut out);
+        assert!(out.contains(&SubAction::ToParent(Up::Bye { epoch })), "{out:?} under epoch {epoch}");
+    }
 }

@@ -1,0 +1,190 @@
+//! Runs with faults: one, of which all is told, or many until the first that breaks a rule.
+
+use super::Args;
+use crate::cli::{EXIT_FAILED, EXIT_OK};
+use crate::observe::text::count;
+use crate::simulate::{Durations, Failed, Given, Passed, Trial};
+use rayon::prelude::*;
+use serde::Serialize;
+use std::ops::Range;
+use std::time::Instant;
+
+/// Reads a seed, or a range of seeds without its end.
+pub(super) fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("\"{text}\" is no seed"));
+    match text.split_once("..") {
+        None => number(text).and_then(|seed| Ok(seed..seed.checked_add(1).ok_or("that is one too many")?)),
+        Some((first, end)) => match (number(first)?, number(end)?) {
+            (first, end) if first < end => Ok(first..end),
+            _ => Err("there is no seed in it".to_owned()),
+        },
+    }
+}
+
+/// What is printed of many.
+#[derive(Serialize)]
+struct Summary {
+    first: u64,
+    seeds: u64,
+    faults: u64,
+    events: u64,
+    virtual_seconds: f64,
+    simulated_in_seconds: f64,
+    failed: Option<Failed>,
+    replay: Option<String>,
+}
+
+/// What is printed of one.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    trial: Trial,
+    passed: Option<Passed>,
+    failed: Option<Failed>,
+    replay: String,
+}
+
+/// Runs the trials of these seeds, in turn or side by side.
+///
+/// # Errors
+/// Bad input.
+pub(super) fn run(args: &Args, seeds: Range<u64>) -> anyhow::Result<i32> {
+    let given = Given {
+        nodes: args.nodes,
+        ranks_per_node: args.ranks_per_node,
+        slots: args.slots,
+        fan_out: args.fan_out,
+        tasks: args.tasks,
+        durations: args.duration.as_deref().map(Durations::parse).transpose()?,
+        model: args.model.clone(),
+    };
+    // What is given is given for all.
+    let first = Trial::draw(seeds.start, &given)?;
+    if seeds.end - seeds.start == 1 {
+        return one(args, first);
+    }
+    many(args, &given, seeds)
+}
+
+fn one(args: &Args, trial: Trial) -> anyhow::Result<i32> {
+    let ran = trial.run();
+    let replay = replay(args, trial.seed);
+    let (passed, failed) = (ran.clone().ok(), ran.err());
+    let status = if failed.is_some() { EXIT_FAILED } else { EXIT_OK };
+    if args.json {
+        println!("{}", serde_json::to_string(&Told { trial, passed, failed, replay })?);
+        return Ok(status);
+    }
+    tell_trial(&trial);
+    if let Some(passed) = passed {
+        for (start, (faults, end)) in passed.faults.iter().zip(&passed.ends).enumerate() {
+            println!("  start {start}: {end}; {}", faults.summary());
+            faults.events.iter().for_each(|(at, fault)| println!("    {:>12.6} s  {fault}", *at as f64 / 1e9));
+        }
+        let Passed { ok, failed, cancelled, happened, events, seconds, trace, .. } = passed;
+        println!(
+            "  {ok} ok, {failed} failed, {cancelled} cancelled; {happened} faults, {events} events, {seconds:.6} s"
+        );
+        println!("  trace {trace}");
+    }
+    if let Some(failed) = failed {
+        tell_failed(&failed, &replay);
+    }
+    Ok(status)
+}
+
+fn many(args: &Args, given: &Given, seeds: Range<u64>) -> anyhow::Result<i32> {
+    /// So many are drawn at once: the first of them that fails is the one that is told.
+    const AT_ONCE: u64 = 256;
+    let began = Instant::now();
+    let mut summary = Summary {
+        first: seeds.start,
+        seeds: 0,
+        faults: 0,
+        events: 0,
+        virtual_seconds: 0.0,
+        simulated_in_seconds: 0.0,
+        failed: None,
+        replay: None,
+    };
+    let mut next = seeds.start;
+    while next < seeds.end && summary.failed.is_none() {
+        let end = seeds.end.min(next.saturating_add(AT_ONCE));
+        let run = |seed| Trial::draw(seed, given).map(|trial| trial.run());
+        let ran: Result<Vec<_>, _> = (next..end).into_par_iter().map(run).collect();
+        for ran in ran? {
+            summary.seeds += 1;
+            match ran {
+                Ok(passed) => {
+                    summary.faults += passed.happened;
+                    summary.events += passed.events;
+                    summary.virtual_seconds += passed.seconds;
+                }
+                Err(failed) => {
+                    summary.replay = Some(replay(args, failed.seed));
+                    summary.failed = Some(failed);
+                    break;
+                }
+            }
+        }
+        next = end;
+    }
+    summary.simulated_in_seconds = began.elapsed().as_secs_f64();
+    let status = if summary.failed.is_some() { EXIT_FAILED } else { EXIT_OK };
+    if args.json {
+        println!("{}", serde_json::to_string(&summary)?);
+        return Ok(status);
+    }
+    let Summary { first, seeds, faults, events, virtual_seconds, simulated_in_seconds, .. } = summary;
+    println!(
+        "simulated: {} seeds from {first} on, {} faults, {} events, {virtual_seconds:.0} s of virtual time, in {simulated_in_seconds:.1} s",
+        count(seeds),
+        count(faults),
+        count(events),
+    );
+    if let (Some(failed), Some(replay)) = (&summary.failed, &summary.replay) {
+        tell_failed(failed, replay);
+    }
+    Ok(status)
+}
+
+fn tell_trial(trial: &Trial) {
+    let Trial { seed, layout, model, tasks, duration, .. } = trial;
+    println!("simulated with faults, seed {seed}, model {model}:");
+    println!(
+        "  {tasks} tasks of {duration} on {} nodes × {} ranks × {} slots, fan-out {}",
+        layout.nodes, layout.ranks_per_node, layout.slots, layout.fan_out
+    );
+    for shape in &trial.shapes {
+        let what = if shape.calls { "functions" } else { "processes" };
+        println!("  {what} of {} cores and {} GPUs, {} retries", shape.cores, shape.gpus, shape.retries);
+    }
+    println!(
+        "  of ten attempts {} fail; crash limit {}; slow ranks {:?}; bad node {:?}; at most {:?} at once",
+        trial.fails_of_ten, trial.crash_limit, trial.slow, trial.bad_node, trial.max_running
+    );
+}
+
+fn tell_failed(failed: &Failed, replay: &str) {
+    println!("FAILED: {failed}");
+    if let Some(faults) = &failed.faults {
+        println!("  in that start: {}", faults.summary());
+    }
+    println!("  replay: {replay}");
+}
+
+/// The command that does the same again.
+fn replay(args: &Args, seed: u64) -> String {
+    let mut line = format!("myriarch simulate --faults {seed}");
+    let mut add = |option: &str, value: Option<String>| {
+        line.extend(value.map(|value| format!(" --{option} {value}")));
+    };
+    add("nodes", args.nodes.map(|n| n.to_string()));
+    add("ranks-per-node", args.ranks_per_node.map(|n| n.to_string()));
+    add("slots", args.slots.map(|n| n.to_string()));
+    add("fan-out", args.fan_out.map(|n| n.to_string()));
+    add("tasks", args.tasks.map(|n| n.to_string()));
+    add("duration", args.duration.clone());
+    add("model", args.model.clone());
+    line
+}
