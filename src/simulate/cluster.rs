@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::model::Numbers;
 use super::network::Message;
 use super::queue::Queue;
-use super::roles::{Machine, RoleState};
+use super::roles::{Machine, PASSED_FIRST, RoleState};
 use super::tasks::Tasks;
 use super::trace::Trace;
 use super::trial::MOST_EVENTS;
@@ -98,6 +98,7 @@ impl<'t> Cluster<'t> {
         let total = Resources { cores: layout.slots, gpus: tasks.gpus() };
         let submitted = faults.as_ref().and_then(|faults| faults.submitted);
         let dies_ns = faults.as_ref().map_or(5_000, |faults| faults.stubborn);
+        let may_pass = faults.as_ref().map_or(PASSED_FIRST, |faults| faults.passed_first);
         let mut server = FileServer::new(&numbers.files);
         server.slow_down(faults.as_ref().map_or(0, |faults| faults.slow_files));
         let mut roles = Vec::new();
@@ -108,7 +109,8 @@ impl<'t> Cluster<'t> {
                 let machine = match place.parent {
                     None => Machine::root(settings, policy, tasks, place, (&ended, submitted)),
                     Some(_) => {
-                        Machine::below(layout.node_of(rank), (settings, policy), place, rank, (total, calls), dies_ns)
+                        let (node, limits) = (layout.node_of(rank), (dies_ns, may_pass));
+                        Machine::below(node, (settings, policy), place, rank, (total, calls), limits)
                     }
                 };
                 roles.push(RoleState::new(place, machine));

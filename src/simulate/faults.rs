@@ -5,6 +5,7 @@
 use super::Nanos;
 use super::draws::Draws;
 use super::layout::Layout;
+use super::roles::PASSED_FIRST;
 use crate::task::{EndedBy, IndexRange, Rank};
 use serde::Serialize;
 use std::fmt;
@@ -52,6 +53,8 @@ pub struct Faults {
     pub slow_files: Nanos,
     /// How long a task goes on that is told to end.
     pub stubborn: Nanos,
+    /// Bytes of outcomes that come before a node makes a segment of its own.
+    pub passed_first: u64,
     /// Tasks that are there at the start; the others are submitted later.
     pub submitted: Option<u64>,
     /// The run stops when more tasks than this have failed.
@@ -90,6 +93,7 @@ impl Faults {
             patience: SECOND,
             slow_files: 0,
             stubborn: 5_000,
+            passed_first: PASSED_FIRST,
             submitted: None,
             max_fails: None,
             events: Vec::new(),
@@ -103,6 +107,7 @@ impl Faults {
         let few = draws.pick(&[2, 3, 3, 5]);
         let kinds: Vec<&'static str> = KINDS.into_iter().filter(|_| draws.one_in(few)).collect();
         let mut faults = Self { patience: draws.pick(&[20, 100, 500, 2_000]) * MILLI, ..Self::none(draws.next()) };
+        faults.passed_first = Draws::of(seed, 9).pick(&[0, 0, 300, PASSED_FIRST]);
         let when = When { span, patience: faults.patience };
         let others = u64::from(layout.ranks().saturating_sub(1));
         for kind in &kinds {

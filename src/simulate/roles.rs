@@ -19,14 +19,27 @@ use std::collections::VecDeque;
 pub(super) struct Keeper {
     pub(super) segment: u32,
     pub(super) file: Appender,
-    pub(super) waiting: VecDeque<(Nanos, Up)>,
+    /// Until when, the word, and the bytes of outcomes that go along.
+    pub(super) waiting: VecDeque<(Nanos, Up, u64)>,
+    /// Bytes of outcomes that it may still pass on in place of keeping them.
+    may_pass: u64,
     /// It cannot write.
     has_failed: bool,
 }
 
+/// A keeper makes its segment when more has come than this; what comes before goes up. As in `src/drive/roles.rs`.
+pub(super) const PASSED_FIRST: u64 = 16 << 10;
+
 impl Keeper {
-    fn new(segment: u32) -> Self {
-        Self { segment, file: Appender::default(), waiting: VecDeque::new(), has_failed: false }
+    fn new(segment: u32, may_pass: u64) -> Self {
+        Self { segment, file: Appender::default(), waiting: VecDeque::new(), may_pass, has_failed: false }
+    }
+
+    /// Itself where it keeps these outcomes, and none where it passes them on.
+    fn to_keep(&mut self, blocks: u64) -> Option<&mut Self> {
+        let passes = blocks <= self.may_pass;
+        self.may_pass = if passes { self.may_pass - blocks } else { 0 };
+        (!passes).then_some(self)
     }
 
     /// Appends outcomes, and writes their place into the report that brought them. Returns whether that has failed for the
@@ -85,18 +98,18 @@ impl Machine {
         Machine::Manager(Box::new(manager))
     }
 
-    /// Any other role. `dies_ns`: how long a process goes on that is told to end.
+    /// Any other role. `dies_ns`: how long a process goes on that is told to end; `may_pass`: see [`PASSED_FIRST`].
     pub(super) fn below(
         node: NodeId,
         (settings, policy): (Settings, Policy),
         place: &Place,
         rank: Rank,
         (total, calls): (Resources, bool),
-        dies_ns: Nanos,
+        (dies_ns, may_pass): (Nanos, u64),
     ) -> Self {
         if place.role == Role::SubManager {
             let machine = Box::new(SubManager::new(policy, &place.children));
-            let keeper = place.keeper.then(|| Box::new(Keeper::new(rank.0)));
+            let keeper = place.keeper.then(|| Box::new(Keeper::new(rank.0, may_pass)));
             return Machine::Sub { machine, keeper, passing: 0 };
         }
         let worker = Worker::new(node, total, settings.crash_limit);
@@ -154,9 +167,10 @@ impl Cluster<'_> {
                         self.manager_acts(role, out, turn);
                     }
                     Machine::Sub { machine, keeper, passing } => {
-                        let fails = match keeper {
-                            Some(keeper) if blocks > 0 => keeper.keep(&mut word, blocks, turn.at, &mut self.server),
-                            _ => {
+                        let keeps = keeper.as_mut().filter(|_| blocks > 0).and_then(|keeper| keeper.to_keep(blocks));
+                        let fails = match keeps {
+                            Some(keeper) => keeper.keep(&mut word, blocks, turn.at, &mut self.server),
+                            None => {
                                 *passing += blocks;
                                 false
                             }
@@ -183,8 +197,11 @@ impl Cluster<'_> {
         let Machine::Sub { keeper: Some(keeper), .. } = &mut self.roles[role].machine else { return };
         let waiting = std::mem::take(&mut keeper.waiting);
         self.send_stop(role, EndedBy::Disk, turn);
-        for (written, word) in waiting {
-            self.send_up(role, if written <= turn.at { word } else { unkept(word) }, 0, turn);
+        for (written, word, blocks) in waiting {
+            match written <= turn.at {
+                true => self.send_up(role, word, blocks, turn),
+                false => self.send_up(role, unkept(word), 0, turn),
+            }
         }
     }
 
@@ -269,17 +286,15 @@ impl Cluster<'_> {
                 SubAction::ToParent(word) => {
                     self.on_account(role, |account, _| account.said_up(&word));
                     let Machine::Sub { keeper, passing, .. } = &mut self.roles[role].machine else { continue };
+                    let reports = matches!(word, Up::Report { .. });
+                    let blocks = if reports { std::mem::take(passing) } else { 0 };
                     match keeper {
                         Some(keeper) if keeper.has_failed => self.send_up(role, unkept(word), 0, turn),
                         Some(keeper) if keeper.file.written_at() > turn.at || !keeper.waiting.is_empty() => {
                             let written = keeper.file.written_at();
-                            keeper.waiting.push_back((written, word));
+                            keeper.waiting.push_back((written, word, blocks));
                         }
-                        _ => {
-                            let reports = matches!(word, Up::Report { .. });
-                            let blocks = if reports { std::mem::take(passing) } else { 0 };
-                            self.send_up(role, word, blocks, turn);
-                        }
+                        _ => self.send_up(role, word, blocks, turn),
                     }
                 }
                 SubAction::Done => self.roles[role].is_done = true,

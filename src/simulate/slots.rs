@@ -7,7 +7,7 @@ use crate::schedule::{AttemptEnd, BatchEnd, TaskRun, Worker};
 use crate::task::{IndexRange, RangeSet, Rank, Status};
 
 /// A batch of functions that takes longer than this is cut, as the worker's threads do it.
-pub(super) const LONG: Nanos = 40_000_000;
+pub(super) const LONG: Nanos = 100_000_000;
 
 /// What runs on a slot: a task, or a batch of functions.
 #[derive(Clone, Debug)]

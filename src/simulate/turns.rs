@@ -10,7 +10,7 @@ use crate::task::{IndexRange, Rank};
 use std::collections::VecDeque;
 
 /// For a rank whose only thread calls functions, another one goes on talking when a batch takes longer than this.
-const PATIENCE: Nanos = 20_000_000;
+const PATIENCE: Nanos = 50_000_000;
 /// How long a rank with children may sleep while its own slots are busy.
 const PARENTS_WAIT: Nanos = 10_000_000;
 /// For so long after its start no rank sleeps for longer than this.
@@ -123,9 +123,20 @@ impl Cluster<'_> {
         match slots.only_run().filter(|_| is_leaf && self.tasks.calls()) {
             // The thread that calls hears nobody; another one does after a while.
             Some(run) => waits((since + PATIENCE).max(self.now), Listening::Lazily(NEVER)).min(run.ends),
-            None if slots.any_runs() => waits(since, Listening::Lazily(if is_leaf { NEVER } else { PARENTS_WAIT })),
+            None if slots.any_runs() && self.has_reserve(rank) => {
+                waits(since, Listening::Lazily(if is_leaf { NEVER } else { PARENTS_WAIT }))
+            }
             None => waits(since, Listening::Eagerly),
         }
+    }
+
+    /// Whether the end of a task below this rank is no hurry.
+    fn has_reserve(&self, rank: Rank) -> bool {
+        self.roles[self.roles_of(rank)].iter().all(|role| match &role.machine {
+            Machine::Manager(machine) => machine.has_reserve(),
+            Machine::Sub { machine, .. } => machine.has_reserve(),
+            Machine::Worker(..) => true,
+        })
     }
 
     pub(super) fn run_may_have_ended(&mut self, rank: Rank, slot: u32, run: u64) {
@@ -205,7 +216,7 @@ impl Cluster<'_> {
             let (tick, own) = match &self.roles[role].machine {
                 Machine::Manager(manager) => (manager.next_tick(), NEVER),
                 Machine::Sub { machine, keeper, .. } => {
-                    let released = keeper.as_ref().and_then(|keeper| keeper.waiting.front()).map(|(at, _)| *at);
+                    let released = keeper.as_ref().and_then(|keeper| keeper.waiting.front()).map(|(at, ..)| *at);
                     (machine.next_tick(), released.unwrap_or(NEVER))
                 }
                 Machine::Worker(slots, _) => (slots.machine.next_tick(), NEVER),
@@ -243,11 +254,11 @@ impl Cluster<'_> {
                 }
                 let mut ready = Vec::new();
                 if let Some(keeper) = keeper {
-                    while keeper.waiting.front().is_some_and(|(written, _)| *written <= turn.at) {
-                        ready.extend(keeper.waiting.pop_front().map(|(_, word)| word));
+                    while keeper.waiting.front().is_some_and(|(written, ..)| *written <= turn.at) {
+                        ready.extend(keeper.waiting.pop_front());
                     }
                 }
-                ready.into_iter().for_each(|word| self.send_up(role, word, 0, turn));
+                ready.into_iter().for_each(|(_, word, blocks)| self.send_up(role, word, blocks, turn));
                 if !out.is_empty() {
                     self.sub_acts(role, out, turn);
                 }
