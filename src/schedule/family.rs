@@ -377,9 +377,9 @@ impl Family {
         self.children.values().fold(Unstarted::default(), |sum, child| sum.and(child.unstarted()))
     }
 
-    /// Whether children were supplied with more than their slots run at once: an end leaves no slot idle then.
+    /// Whether every child was supplied with more than its slots run at once: an end leaves no slot idle then.
     pub(super) fn has_reserve(&self) -> bool {
-        !self.pool.is_empty() || self.held().cores > self.cores
+        self.children.values().all(|child| child.capacity.is_none() || child.held.amount().cores > child.cores())
     }
 
     /// Work that children hold.
@@ -400,34 +400,32 @@ impl Family {
             }
         }
         order.sort_unstable();
-        // Handing out moves work from the pool to children: the sum stays as it is.
-        let mut all: Amount = [self.pool.amount(), self.held()].into_iter().sum();
-        // Whatever they take: it is only for near the end that shares are cut.
-        all.cores += unfed;
-        all.gpus += unfed;
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
                 break;
             }
-            most -= self.hand(now, rank, all, most, out);
+            most -= self.hand(now, rank, unfed, most, out);
         }
     }
 
-    /// Hands one child its share of `all` that waits or is held; returns the number of tasks.
-    fn hand(&mut self, now: Micros, rank: Rank, all: Amount, most: u64, out: &mut ToChildren) -> u64 {
+    /// Hands one child its share of what waits; returns the number of tasks.
+    fn hand(&mut self, now: Micros, rank: Rank, unfed: u64, most: u64, out: &mut ToChildren) -> u64 {
         let credit = self.credit(rank);
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
-        // Near the end nobody takes more than a fair share of what is left, but work for what is idle is always fair.
-        let fair = |all: u64, own: u64, everyones: u64, held: u64, idle: u64| {
-            (all * own).div_ceil(everyones.max(1)).saturating_sub(held).max(idle)
+        // Near the end nobody takes more than a fair part of what still waits (guided self-scheduling: Polychronopoulos and
+        // Kuck, 1987), nor of what waits or is held; but work for what is idle is always fair.
+        let fair = |waits: u64, all: u64, own: u64, everyones: u64, held: u64, idle: u64| {
+            let part = |of: u64| of * own / everyones.max(1);
+            part(waits).min(part(all).saturating_sub(held)).max(idle)
         };
-        let held = child.held.amount();
-        let share = Share {
-            tasks: most,
-            cores: credit.cores.min(fair(all.cores, child.cores(), self.cores, held.cores, child.idle_cores())),
-            gpus: credit.gpus.min(fair(all.gpus, child.gpus(), self.gpus, held.gpus, child.idle_gpus())),
-        };
+        // Whatever the unfed ones take: it is only for near the end that shares are cut.
+        let (mut waits, held) = (self.pool.amount(), child.held.amount());
+        (waits.cores, waits.gpus) = (waits.cores + unfed, waits.gpus + unfed);
+        let all: Amount = [waits, self.held()].into_iter().sum();
+        let cores = fair(waits.cores, all.cores, child.cores(), self.cores, held.cores, child.idle_cores());
+        let gpus = fair(waits.gpus, all.gpus, child.gpus(), self.gpus, held.gpus, child.idle_gpus());
+        let share = Share { tasks: most, cores: credit.cores.min(cores), gpus: credit.gpus.min(gpus) };
         // Another node than the one to avoid, unless nothing else could take the task.
         let elsewhere = |need: Resources, node: NodeId| {
             let here = |c: &Capacity| c.node == Some(node);

@@ -450,9 +450,9 @@ impl Manager {
         self.family.next_tick().filter(|_| self.phase == Phase::Running && self.unfed_tasks == 0)
     }
 
-    /// Whether the next task of a slot lies ready, with the children or here: the end of one is no hurry then.
+    /// Whether the next task of each slot lies ready with the children: the end of one is no hurry then.
     pub fn has_reserve(&self) -> bool {
-        self.unfed_tasks > 0 || self.family.has_reserve()
+        self.family.has_reserve()
     }
 
     /// Cores of all children that are there.

@@ -250,7 +250,7 @@ impl SubManager {
         self.family.pool.amount().cores + self.family.held().cores
     }
 
-    /// Whether the next task of a slot lies ready, with the children or here: the end of one is no hurry then.
+    /// Whether the next task of each slot lies ready with the children: the end of one is no hurry then.
     pub fn has_reserve(&self) -> bool {
         self.family.has_reserve()
     }
