@@ -339,11 +339,10 @@ impl Cluster<'_> {
     /// Where no rank can start tasks any more, the run stops.
     pub(super) fn look_for_cores(&mut self) {
         let Machine::Manager(manager) = &self.roles[0].machine else { return };
-        let none = manager.cores() == 0 && manager.draining().is_none() && manager.ending().is_none();
-        let begun = self.first_hand.is_some() || !self.may_have_workers();
+        let none = manager.is_without_cores() && manager.draining().is_none() && manager.ending().is_none();
         let Some(troubles) = &mut self.troubles else { return };
         match troubles.no_cores_since {
-            _ if !none || !begun => troubles.no_cores_since = None,
+            _ if !none => troubles.no_cores_since = None,
             None => {
                 troubles.no_cores_since = Some(self.now);
                 self.events.push(self.now + CHORES, Event::Chore);
@@ -351,26 +350,6 @@ impl Cluster<'_> {
             Some(since) if self.now >= since + CHORES => self.drain(EndedBy::Stop, 0),
             Some(_) => {}
         }
-    }
-
-    /// Whether some worker is alive that the manager may hear of.
-    fn may_have_workers(&self) -> bool {
-        (0..self.ranks.len() as u32).map(Rank).any(|rank| {
-            let leaf = self.roles_of(rank).last();
-            let reaches = |role: usize| {
-                let mut at = (rank, self.roles[role].depth);
-                loop {
-                    if !self.is_there(at.0) {
-                        return false;
-                    }
-                    match self.roles[self.role_at(at.0, at.1)].parent {
-                        Some(parent) => at = (parent, at.1 - 1),
-                        None => return true,
-                    }
-                }
-            };
-            leaf.is_some_and(|role| matches!(self.roles[role].machine, Machine::Worker(..)) && reaches(role))
-        })
     }
 
     /// A rank all of whose roles are over hears nothing any more.
