@@ -6,7 +6,7 @@ use super::Nanos;
 use super::account::Account;
 use super::cluster::{BUNDLE, Cluster, Event};
 use super::draws::Draws;
-use super::faults::{Fault, Faults, GIVEN_UP};
+use super::faults::{Fault, Faults, GIVEN_UP, LOSSES, STALLS};
 use super::roles::{Machine, RoleState};
 use super::turns::{NEVER, RankState, Turn, micros};
 use crate::schedule::{Manager, ManagerAction, Micros, Report, Up, Violation};
@@ -37,8 +37,6 @@ pub(super) struct Troubles {
     /// The end was forced: who does not say goodbye by then is not waited for.
     over_at: Option<Nanos>,
     no_cores_since: Option<Nanos>,
-    /// Ranks are given up though they are well.
-    gives_up: bool,
     /// Faults that came to pass.
     pub(super) happened: u64,
 }
@@ -48,7 +46,6 @@ impl Troubles {
         let submitted = faults.submitted.unwrap_or(tasks);
         Self {
             draws: Draws::new(faults.seed),
-            gives_up: faults.kinds.contains(&GIVEN_UP),
             faults,
             accounts,
             ran_well: RangeSet::new(),
@@ -221,16 +218,25 @@ impl Cluster<'_> {
         self.settle(self.now, turn);
     }
 
-    /// A parent tells a child something that it does not say often: where ranks are given up though they are well, that is a
-    /// moment for it.
+    /// A parent tells a child something that it does not say often: a moment for the child to stall, to die or to be given up,
+    /// where there are such faults.
     pub(super) fn at_a_bad_time(&mut self, parent: Rank, child: Rank) {
         const ONE_IN: u64 = 8;
-        let now = self.now;
         let Some(troubles) = &mut self.troubles else { return };
-        if parent != child && troubles.gives_up && troubles.draws.one_in(ONE_IN) {
-            let at = now + troubles.draws.below(troubles.faults.patience / 10);
-            self.events.push(at, Event::GiveUp { parent, child, in_any_case: true });
+        let Troubles { faults, draws, .. } = troubles;
+        let (kinds, patience) = (&faults.kinds, faults.patience);
+        if parent == child || kinds.is_empty() || !draws.one_in(ONE_IN) {
+            return;
         }
+        let fault = match draws.pick(kinds) {
+            GIVEN_UP => Fault::GiveUp(child),
+            STALLS => Fault::Stall(child, draws.below(3 * patience)),
+            LOSSES => Fault::Lose(child),
+            _ => return,
+        };
+        let at = self.now + draws.below(patience / 10);
+        self.events.push(at, Event::Fault(faults.events.len()));
+        faults.events.push((at, fault));
     }
 
     fn break_slots(&mut self, rank: Rank) {
