@@ -224,15 +224,16 @@ impl Cluster<'_> {
         const ONE_IN: u64 = 8;
         let Some(troubles) = &mut self.troubles else { return };
         let Troubles { faults, draws, .. } = troubles;
-        let (kinds, patience) = (&faults.kinds, faults.patience);
+        let patience = faults.patience;
+        let there_are = |kind: &&str| faults.kinds.contains(kind);
+        let kinds: Vec<&str> = [GIVEN_UP, GIVEN_UP, STALLS, LOSSES].into_iter().filter(there_are).collect();
         if parent == child || kinds.is_empty() || !draws.one_in(ONE_IN) {
             return;
         }
-        let fault = match draws.pick(kinds) {
+        let fault = match draws.pick(&kinds) {
             GIVEN_UP => Fault::GiveUp(child),
             STALLS => Fault::Stall(child, draws.below(3 * patience)),
-            LOSSES => Fault::Lose(child),
-            _ => return,
+            _ => Fault::Lose(child),
         };
         let at = self.now + draws.below(patience / 10);
         self.events.push(at, Event::Fault(faults.events.len()));
