@@ -396,7 +396,7 @@ impl ManagerRole {
             self.signals = asked;
             self.drain(now, EndedBy::Signal, grace, out);
         }
-        if self.machine.cores() == 0 && self.figures.first_hand_us.is_some() && self.machine.draining().is_none() {
+        if self.machine.is_without_cores() && self.machine.draining().is_none() {
             self.observer.note("no rank can start tasks any more: the run stops and can be resumed");
             self.drain(now, EndedBy::Stop, Duration::ZERO, out);
         }

@@ -185,7 +185,7 @@ impl Family {
         self.open(out);
     }
 
-    /// Whether every child is there.
+    /// Whether every child has answered its welcome, or was given up.
     pub(super) fn complete(&self) -> bool {
         self.children.values().all(|child| child.stage != Stage::Expected)
     }

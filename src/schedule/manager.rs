@@ -460,6 +460,11 @@ impl Manager {
         self.family.capacity().total.cores
     }
 
+    /// Whether nobody can start tasks any more: every child has answered or was given up, and none has cores.
+    pub fn is_without_cores(&self) -> bool {
+        self.cores() == 0 && self.family.complete()
+    }
+
     /// Slot-time of all attempts that were reported: cores × microseconds.
     pub fn busy_core_us(&self) -> u64 {
         self.busy_core_us

@@ -65,12 +65,14 @@ pub struct Faults {
     pub(super) seed: u64,
 }
 
-/// The kind of fault in which a parent gives up a child that is well.
+/// Kinds that there are at bad moments too.
 pub(super) const GIVEN_UP: &str = "given up though well";
+pub(super) const STALLS: &str = "stalls";
+pub(super) const LOSSES: &str = "losses";
 const KINDS: [&str; 14] = [
-    "stalls",
+    STALLS,
     "late messages",
-    "losses",
+    LOSSES,
     "lost nodes",
     GIVEN_UP,
     "broken slots",
@@ -124,21 +126,21 @@ impl Faults {
                 }
                 "slow disk" => faults.slow_files = draws.pick(&[1, 30, 1_000]) * MILLI,
                 "stubborn tasks" => faults.stubborn = draws.pick(&[5, 100, 5_000]) * MILLI,
-                "stalls" => {
+                STALLS => {
                     let count = draws.between(1, 6);
                     events.extend((0..count).map(|_| {
                         let rank = Rank(draws.below(others + 1) as u32);
                         (when.draw(draws), Fault::Stall(rank, when.long(draws)))
                     }));
                 }
-                "losses" | "lost nodes" | GIVEN_UP | "broken slots" | "held back" if others > 0 => {
+                LOSSES | "lost nodes" | GIVEN_UP | "broken slots" | "held back" if others > 0 => {
                     let most = if *kind == GIVEN_UP { 8 } else { 1 + others / 3 };
                     let count = draws.between(1, most);
                     events.extend((0..count).map(|_| {
                         let (at, rank) = (when.draw(draws), rank(draws));
                         let first = Rank(rank.0 / layout.ranks_per_node * layout.ranks_per_node);
                         let fault = match *kind {
-                            "losses" => Fault::Lose(rank),
+                            LOSSES => Fault::Lose(rank),
                             "lost nodes" if first == Rank::MANAGER => Fault::Lose(rank),
                             "lost nodes" => Fault::LoseNode(first),
                             GIVEN_UP => Fault::GiveUp(rank),

@@ -11,6 +11,9 @@
 //! | `cluster.rs` | the machine room: ranks under a virtual clock |
 //! | `turns.rs`, `roles.rs`, `network.rs` | what a rank does when; what its roles do; words on their way |
 //! | `run.rs`, `figures.rs` | one simulation and its figures |
+//! | `faults.rs`, `troubles.rs` | what goes wrong, and what comes of it |
+//! | `account.rs`, `checks.rs`, `ledger.rs` | what must hold, and what survives |
+//! | `trial.rs`, `draws.rs`, `trace.rs` | a run with faults, all of it drawn from a seed, and the number that stands for it |
 //!
 //! Knows `schedule/` and `task/`, and neither MPI nor processes nor the files of a run. Time is a number of nanoseconds.
 

@@ -6,7 +6,7 @@ use super::Nanos;
 use super::account::Account;
 use super::cluster::{BUNDLE, Cluster, Event};
 use super::draws::Draws;
-use super::faults::{Fault, Faults, GIVEN_UP};
+use super::faults::{Fault, Faults, GIVEN_UP, LOSSES, STALLS};
 use super::roles::{Machine, RoleState};
 use super::turns::{NEVER, RankState, Turn, micros};
 use crate::schedule::{Manager, ManagerAction, Micros, Report, Up, Violation};
@@ -37,8 +37,6 @@ pub(super) struct Troubles {
     /// The end was forced: who does not say goodbye by then is not waited for.
     over_at: Option<Nanos>,
     no_cores_since: Option<Nanos>,
-    /// Ranks are given up though they are well.
-    gives_up: bool,
     /// Faults that came to pass.
     pub(super) happened: u64,
 }
@@ -48,7 +46,6 @@ impl Troubles {
         let submitted = faults.submitted.unwrap_or(tasks);
         Self {
             draws: Draws::new(faults.seed),
-            gives_up: faults.kinds.contains(&GIVEN_UP),
             faults,
             accounts,
             ran_well: RangeSet::new(),
@@ -221,16 +218,26 @@ impl Cluster<'_> {
         self.settle(self.now, turn);
     }
 
-    /// A parent tells a child something that it does not say often: where ranks are given up though they are well, that is a
-    /// moment for it.
+    /// A parent tells a child something that it does not say often: a moment for the child to stall, to die or to be given up,
+    /// where there are such faults.
     pub(super) fn at_a_bad_time(&mut self, parent: Rank, child: Rank) {
         const ONE_IN: u64 = 8;
-        let now = self.now;
         let Some(troubles) = &mut self.troubles else { return };
-        if parent != child && troubles.gives_up && troubles.draws.one_in(ONE_IN) {
-            let at = now + troubles.draws.below(troubles.faults.patience / 10);
-            self.events.push(at, Event::GiveUp { parent, child, in_any_case: true });
+        let Troubles { faults, draws, .. } = troubles;
+        let patience = faults.patience;
+        let there_are = |kind: &&str| faults.kinds.contains(kind);
+        let kinds: Vec<&str> = [GIVEN_UP, GIVEN_UP, STALLS, LOSSES].into_iter().filter(there_are).collect();
+        if parent == child || kinds.is_empty() || !draws.one_in(ONE_IN) {
+            return;
         }
+        let fault = match draws.pick(&kinds) {
+            GIVEN_UP => Fault::GiveUp(child),
+            STALLS => Fault::Stall(child, draws.below(3 * patience)),
+            _ => Fault::Lose(child),
+        };
+        let at = self.now + draws.below(patience / 10);
+        self.events.push(at, Event::Fault(faults.events.len()));
+        faults.events.push((at, fault));
     }
 
     fn break_slots(&mut self, rank: Rank) {
@@ -339,11 +346,10 @@ impl Cluster<'_> {
     /// Where no rank can start tasks any more, the run stops.
     pub(super) fn look_for_cores(&mut self) {
         let Machine::Manager(manager) = &self.roles[0].machine else { return };
-        let none = manager.cores() == 0 && manager.draining().is_none() && manager.ending().is_none();
-        let begun = self.first_hand.is_some() || !self.may_have_workers();
+        let none = manager.is_without_cores() && manager.draining().is_none() && manager.ending().is_none();
         let Some(troubles) = &mut self.troubles else { return };
         match troubles.no_cores_since {
-            _ if !none || !begun => troubles.no_cores_since = None,
+            _ if !none => troubles.no_cores_since = None,
             None => {
                 troubles.no_cores_since = Some(self.now);
                 self.events.push(self.now + CHORES, Event::Chore);
@@ -351,26 +357,6 @@ impl Cluster<'_> {
             Some(since) if self.now >= since + CHORES => self.drain(EndedBy::Stop, 0),
             Some(_) => {}
         }
-    }
-
-    /// Whether some worker is alive that the manager may hear of.
-    fn may_have_workers(&self) -> bool {
-        (0..self.ranks.len() as u32).map(Rank).any(|rank| {
-            let leaf = self.roles_of(rank).last();
-            let reaches = |role: usize| {
-                let mut at = (rank, self.roles[role].depth);
-                loop {
-                    if !self.is_there(at.0) {
-                        return false;
-                    }
-                    match self.roles[self.role_at(at.0, at.1)].parent {
-                        Some(parent) => at = (parent, at.1 - 1),
-                        None => return true,
-                    }
-                }
-            };
-            leaf.is_some_and(|role| matches!(self.roles[role].machine, Machine::Worker(..)) && reaches(role))
-        })
     }
 
     /// A rank all of whose roles are over hears nothing any more.

@@ -188,3 +188,37 @@ fn replay(args: &Args, seed: u64) -> String {
     add("model", args.model.clone());
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(line: &str) -> Result<Args, clap::Error> {
+        Line::try_parse_from(line.split_whitespace().skip(1)).map(|line| line.args)
+    }
+
+    #[test]
+    fn seeds_are_one_or_a_range_without_its_end() {
+        assert_eq!(parse_seeds("7"), Ok(7..8));
+        assert_eq!(parse_seeds("7..9"), Ok(7..9));
+        for wrong in ["", "x", "..", "7..", "9..9", "9..7", "-1", "18446744073709551615"] {
+            assert!(parse_seeds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_line_that_replays_a_seed_has_all_that_was_given() {
+        let line =
+            "myriarch simulate --faults 5 --nodes 3 --slots 2 --fan-out 2 --tasks 10 --duration exp:1ms --model local";
+        let args = parsed(line).expect("these are its options");
+        assert_eq!(replay(&args, 5), line);
+        assert!(parsed("myriarch simulate --faults 5 --processes").is_err(), "that is drawn");
+    }
+}

@@ -237,6 +237,16 @@ fn a_task_that_ends_well_because_it_was_told_to_end_has_not_done_its_work() {
 }
 
 #[test]
+fn that_nobody_has_cores_is_known_before_anything_was_handed_out() {
+    let mut manager = manager_of_two(settings(), 8, Arc::new(TaskShape::PROCESS));
+    let mut out = Vec::new();
+    manager.on_child(1, rank(1), hello(0, 0, 0), &mut out);
+    assert!(!manager.is_without_cores(), "another child may have some");
+    manager.on_lost(2, rank(2), &mut out);
+    assert!(manager.is_without_cores());
+}
+
+#[test]
 fn a_worker_that_has_ended_and_is_welcomed_anew_ends_again() {
     let (mut worker, mut out) = worker_with(1, 0, Vec::new());
     for epoch in 1..=2 {
