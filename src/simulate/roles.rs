@@ -160,6 +160,9 @@ impl Cluster<'_> {
             Word::Up(mut word) => {
                 let role = self.role_at(turn.rank, level);
                 self.on_account(role, |account, is_root| account.heard_up(from, &word, is_root));
+                if role == 0 && self.troubles.is_some() {
+                    self.note(outcomes_come_along(&word, blocks, self.record_bytes), role);
+                }
                 match &mut self.roles[role].machine {
                     Machine::Manager(manager) => {
                         let mut out = Vec::new();
@@ -232,7 +235,8 @@ impl Cluster<'_> {
             self.on_account(0, |account, _| account.recorded(run.range));
         }
         if self.troubles.is_some() && self.tally.down.len() > 1 {
-            let written = section.extent.is_some_and(|extent| self.is_written(extent, at));
+            // What points nowhere the manager keeps itself, together with the journal.
+            let written = section.extent.is_none_or(|extent| self.is_written(extent, at));
             let told = || Violation(format!("{:?} is told before it is written", section.runs));
             self.note(if written { Ok(()) } else { Err(told()) }, 0);
         }
@@ -354,6 +358,17 @@ impl Cluster<'_> {
             }
         }
     }
+}
+
+/// What points to no segment has its outcomes with it.
+fn outcomes_come_along(word: &Up, blocks: u64, record_bytes: u64) -> Result<(), Violation> {
+    let Up::Report { report, .. } = word else { return Ok(()) };
+    let alone = report.sections.iter().filter(|section| section.extent.is_none());
+    let tasks: u64 = alone.flat_map(|section| &section.runs).map(|run| run.range.len()).sum();
+    if tasks * record_bytes > blocks {
+        return Err(Violation(format!("{tasks} tasks are told with {blocks} bytes of outcomes")));
+    }
+    Ok(())
 }
 
 /// What a keeper that cannot write passes on: without what it should have kept.
