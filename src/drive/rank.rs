@@ -30,8 +30,11 @@ const MESSAGES_AT_ONCE: usize = 512;
 /// See `RankLoop::full_bytes`.
 const FULL_BYTES: u64 = if cfg!(test) { 5_000 } else { 128 << 20 };
 /// How long a rank with children may sleep while its own slots are busy and nothing comes: they wait for it. Each time that
-/// it looks costs it some 30 µs.
+/// it looks costs its slot some 30 µs, and each time that it is late the slots of its children wait: the more of these there
+/// are, the sooner it looks. For one or two children.
 const PARENTS_WAIT: Duration = Duration::from_millis(10);
+/// The same for very many.
+const BIG_PARENTS_WAIT: Duration = Duration::from_millis(1);
 /// How long a rank that can take up or start no more waits before it looks whether it can again.
 const FULL_WAIT: Duration = Duration::from_millis(10);
 /// Bytes of tasks that go along with what is handed out.
@@ -69,6 +72,10 @@ impl CallsBy {
     }
 }
 
+fn parents_wait(children: usize) -> Duration {
+    (2 * PARENTS_WAIT / children.max(2) as u32).max(BIG_PARENTS_WAIT)
+}
+
 /// One rank, with the roles that it plays.
 pub(super) struct RankLoop<M> {
     pub(super) fabric: Box<dyn Fabric>,
@@ -91,6 +98,8 @@ pub(super) struct RankLoop<M> {
     failed: Option<DriveError>,
     /// Start of the last turn.
     turned: Instant,
+    /// See [`PARENTS_WAIT`].
+    parents_wait: Duration,
 }
 
 impl<M: Root + Send + 'static> Play for RankLoop<M> {
@@ -113,6 +122,7 @@ impl<M: Root> RankLoop<M> {
     ) -> Result<Self, DriveError> {
         let me = fabric.rank();
         fabric.connect(&tree.families_of(me))?;
+        let children = tree.places(me).iter().map(|place| place.children.len()).max().unwrap_or(0);
         Ok(Self {
             fabric,
             me,
@@ -129,6 +139,7 @@ impl<M: Root> RankLoop<M> {
             descriptors: Vec::new(),
             failed: None,
             turned: Instant::now(),
+            parents_wait: parents_wait(children),
         })
     }
 
@@ -560,7 +571,7 @@ impl<M: Root> RankLoop<M> {
             let reserve = self.manager.as_ref().is_none_or(M::has_reserve)
                 && self.subs.iter().all(|sub| sub.machine.has_reserve());
             if worker.waits_for_slots() && reserve && !full {
-                listen = Listen::Lazily(if is_leaf { LONGEST_WAIT } else { PARENTS_WAIT });
+                listen = Listen::Lazily(if is_leaf { LONGEST_WAIT } else { self.parents_wait });
             }
         }
         descriptors.push(libc::pollfd { fd: self.wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });

@@ -16,7 +16,7 @@ use super::tasks::Tasks;
 use super::trace::Trace;
 use super::trial::MOST_EVENTS;
 use super::troubles::{StartEnd, Troubles};
-use super::turns::{NEVER, RankState};
+use super::turns::{NEVER, RankState, parents_wait};
 use super::waiting::Looks;
 use crate::schedule::{Policy, Settings, Violation};
 use crate::task::{BundleId, EndedBy, IndexRange, RangeSet, Rank, Resources};
@@ -105,6 +105,7 @@ impl<'t> Cluster<'t> {
         let mut ranks = Vec::with_capacity(layout.ranks() as usize);
         for rank in (0..layout.ranks()).map(Rank) {
             let first_role = roles.len() as u32;
+            let children = tree.places(rank).iter().map(|place| place.children.len()).max().unwrap_or(0);
             for place in tree.places(rank) {
                 let machine = match place.parent {
                     None => Machine::root(settings, policy, tasks, place, (&ended, submitted)),
@@ -127,6 +128,7 @@ impl<'t> Cluster<'t> {
                 slowness: tasks.slowness(rank),
                 is_alive: true,
                 has_left: false,
+                parents_wait: parents_wait(children),
             });
         }
         let mut events = Queue::new();

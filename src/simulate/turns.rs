@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 const PATIENCE: Nanos = 50_000_000;
 /// How long a rank with children may sleep while its own slots are busy.
 const PARENTS_WAIT: Nanos = 10_000_000;
+const BIG_PARENTS_WAIT: Nanos = 1_000_000;
 /// For so long after its start no rank sleeps for longer than this.
 const STARTING: Nanos = 200_000_000;
 const STARTING_WAIT: Nanos = 1_000_000;
@@ -40,6 +41,13 @@ pub(super) struct RankState {
     /// It has not died, and not left because all its roles are over.
     pub(super) is_alive: bool,
     pub(super) has_left: bool,
+    /// How long it may sleep while its own slots are busy, where it has children.
+    pub(super) parents_wait: Nanos,
+}
+
+/// By the number of children; as in `src/drive/rank.rs`.
+pub(super) fn parents_wait(children: usize) -> Nanos {
+    (2 * PARENTS_WAIT / children.max(2) as u64).max(BIG_PARENTS_WAIT)
 }
 
 /// A rank at work: until when so far, and the words between its own roles that it has yet to take up.
@@ -109,7 +117,7 @@ impl Cluster<'_> {
 
     /// When a rank notices what has just come.
     fn notices(&self, rank: Rank) -> Nanos {
-        let RankState { since, .. } = self.ranks[rank.position()];
+        let RankState { since, parents_wait, .. } = self.ranks[rank.position()];
         let waits = |since: Nanos, listening| {
             let noticed = self.looks.notices(since, self.now, listening);
             let starting = since + self.now.saturating_sub(since).next_multiple_of(STARTING_WAIT);
@@ -124,7 +132,7 @@ impl Cluster<'_> {
             // The thread that calls hears nobody; another one does after a while.
             Some(run) => waits((since + PATIENCE).max(self.now), Listening::Lazily(NEVER)).min(run.ends),
             None if slots.any_runs() && self.has_reserve(rank) => {
-                waits(since, Listening::Lazily(if is_leaf { NEVER } else { PARENTS_WAIT }))
+                waits(since, Listening::Lazily(if is_leaf { NEVER } else { parents_wait }))
             }
             None => waits(since, Listening::Eagerly),
         }
