@@ -214,7 +214,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// What is no text is shown as `\\xNN`, and so is a control character other than the end of a line and a tab.
+/// What is no text is shown as `\xNN`, and so is a control character other than the end of a line and a tab.
 pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
     let is_text = |c: char| !c.is_control() || c == '\n' || c == '\t';
     match std::str::from_utf8(bytes) {

@@ -396,7 +396,8 @@ impl ManagerRole {
             self.signals = asked;
             self.drain(now, EndedBy::Signal, grace, out);
         }
-        if self.machine.is_without_cores() && self.machine.draining().is_none() {
+        let goes_on = self.machine.draining().is_none() && self.machine.ending().is_none();
+        if goes_on && self.machine.is_without_cores() {
             self.observer.note("no rank can start tasks any more: the run stops and can be resumed");
             self.drain(now, EndedBy::Stop, Duration::ZERO, out);
         }

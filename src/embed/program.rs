@@ -162,11 +162,12 @@ impl Program {
     ///
     /// Where MPI was started with `MPI_THREAD_SERIALIZED` or more, ranks with one slot call functions without waking a
     /// thread. Rank 0 talks inside of the session's methods, and elsewhere too with `MPI_THREAD_MULTIPLE` or where
-    /// [`Settings::talks_on`](SessionSettings::talks_on) is set. MPI is not to be finalised while a session is open.
+    /// [`Settings::talks_on`](SessionSettings::talks_on) is set. MPI is not to be finalised while a session is open, and no
+    /// other one can be entered: that is refused before any other rank is spoken to, and they go on waiting.
     ///
     /// # Errors
-    /// MPI is not running, or is not that of the launcher; this process has a session open; the ranks do not fit each other, or the session's DIR cannot be had (an error on all of them); MPI
-    /// fails.
+    /// MPI is not running, or is not that of the launcher; this process has a session open; the ranks do not fit each other,
+    /// or the session's DIR cannot be had (an error on all of them); MPI fails.
     #[cfg(feature = "mpi")]
     pub fn enter(
         &self,

@@ -96,10 +96,18 @@ impl Child {
     }
 }
 
+/// The part `own` of `everyones` of `all`, rounded up.
+fn part(all: u64, own: u64, everyones: u64) -> u64 {
+    let part = (u128::from(all) * u128::from(own)).div_ceil(u128::from(everyones.max(1)));
+    u64::try_from(part).unwrap_or(u64::MAX)
+}
+
 /// The children of one parent, and the work that waits for them.
 #[derive(Debug)]
 pub(super) struct Family {
     policy: Policy,
+    /// All work that there is waits here: see [`Family::of_the_root`].
+    is_root: bool,
     pace_us: u64,
     children: BTreeMap<Rank, Child>,
     pub(super) pool: Pool,
@@ -139,6 +147,7 @@ impl Family {
         };
         Self {
             policy,
+            is_root: false,
             pace_us: policy.pace_us(children.len()),
             children: children.iter().map(|rank| (*rank, child())).collect(),
             pool: Pool::default(),
@@ -152,6 +161,12 @@ impl Family {
             stirred: false,
             strays: 0,
         }
+    }
+
+    /// The family whose parent nobody supplies: what waits is all that is left, and is handed out in ever smaller parts
+    /// (guided self-scheduling: Polychronopoulos and Kuck, 1987).
+    pub(super) fn of_the_root(policy: Policy, children: &[Rank]) -> Self {
+        Self { is_root: true, ..Self::new(policy, children) }
     }
 
     /// Opens every link.
@@ -359,7 +374,7 @@ impl Family {
         let (child, credit) = (&self.children[&rank], self.credit(rank).cores);
         let held = child.held.amount().cores;
         let most = ((held + credit + child.cores()) / 2).max(FEW_PER_CORE * child.cores());
-        credit > 0 && (held <= most || child.idle_gpus() > 0)
+        credit > 0 && (held <= most || (child.idle_gpus() > 0 && self.pool.amount().gpus > 0))
     }
 
     /// Cores of work that the children may be handed now, all together.
@@ -379,7 +394,7 @@ impl Family {
 
     /// Whether every child was supplied with more than its slots run at once: an end leaves no slot idle then.
     pub(super) fn has_reserve(&self) -> bool {
-        self.children.values().all(|child| child.capacity.is_none() || child.held.amount().cores > child.cores())
+        self.children.values().all(|child| child.cores() == 0 || child.held.amount().cores > child.cores())
     }
 
     /// Work that children hold.
@@ -400,31 +415,55 @@ impl Family {
             }
         }
         order.sort_unstable();
+        // Handing out moves work from the pool to children: the sum stays as it is. Whatever the unfed ones take: it is only
+        // for near the end that shares are cut.
+        let mut all: Amount = [self.pool.amount(), self.likely_held(now)].into_iter().sum();
+        (all.cores, all.gpus) = (all.cores.saturating_add(unfed), all.gpus.saturating_add(unfed));
+        // Of a pool that more will come to everything may be handed out.
+        let beside_pool = if self.is_root { unfed } else { u64::MAX };
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
                 break;
             }
-            most -= self.hand(now, rank, unfed, most, out);
+            most -= self.hand(now, rank, (all, beside_pool), most, out);
         }
     }
 
-    /// Hands one child its share of what waits; returns the number of tasks.
-    fn hand(&mut self, now: Micros, rank: Rank, unfed: u64, most: u64, out: &mut ToChildren) -> u64 {
+    /// Work that children hold by now: less what they have likely ended since they were last heard. News is late, and those
+    /// who are heard of first would be given what others are as short of.
+    fn likely_held(&self, now: Micros) -> Amount {
+        let mean_us = self.durations.mean_us().unwrap_or(f64::INFINITY).max(0.01);
+        let likely = |child: &Child| {
+            let held = child.held.amount();
+            let silent_us = now.saturating_sub(child.heard_us) as f64;
+            let ended = ((silent_us * child.cores() as f64 / mean_us) as u64).min(held.cores);
+            let left = |amount: u64| part(amount, held.cores - ended, held.cores);
+            Amount { cores: held.cores - ended, gpus: left(held.gpus), ..held }
+        };
+        self.children.values().map(likely).sum()
+    }
+
+    /// Hands one child its share of `all` that waits or is held, of which `beside_pool` waits elsewhere; returns the number of
+    /// tasks.
+    fn hand(
+        &mut self,
+        now: Micros,
+        rank: Rank,
+        (all, beside_pool): (Amount, u64),
+        most: u64,
+        out: &mut ToChildren,
+    ) -> u64 {
         let credit = self.credit(rank);
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
-        // Near the end nobody takes more than a fair part of what still waits (guided self-scheduling: Polychronopoulos and
-        // Kuck, 1987), nor of what waits or is held; but work for what is idle is always fair.
-        let fair = |waits: u64, all: u64, own: u64, everyones: u64, held: u64, idle: u64| {
-            let part = |of: u64| of * own / everyones.max(1);
-            part(waits).min(part(all).saturating_sub(held)).max(idle)
+        // Near the end nobody takes more than a fair share of what is left, but work for what is idle is always fair.
+        let fair = |all: u64, own: u64, everyones: u64, held: u64, idle: u64| {
+            let waits = part(self.pool.amount().cores.saturating_add(beside_pool), own, everyones);
+            part(all, own, everyones).saturating_sub(held).min(waits).max(idle)
         };
-        // Whatever the unfed ones take: it is only for near the end that shares are cut.
-        let (mut waits, held) = (self.pool.amount(), child.held.amount());
-        (waits.cores, waits.gpus) = (waits.cores + unfed, waits.gpus + unfed);
-        let all: Amount = [waits, self.held()].into_iter().sum();
-        let cores = fair(waits.cores, all.cores, child.cores(), self.cores, held.cores, child.idle_cores());
-        let gpus = fair(waits.gpus, all.gpus, child.gpus(), self.gpus, held.gpus, child.idle_gpus());
+        let held = child.held.amount();
+        let cores = fair(all.cores, child.cores(), self.cores, held.cores, child.idle_cores());
+        let gpus = fair(all.gpus, child.gpus(), self.gpus, held.gpus, child.idle_gpus());
         let share = Share { tasks: most, cores: credit.cores.min(cores), gpus: credit.gpus.min(gpus) };
         // Another node than the one to avoid, unless nothing else could take the task.
         let elsewhere = |need: Resources, node: NodeId| {

@@ -36,7 +36,7 @@ impl Keeper {
     }
 
     /// Itself where it keeps these outcomes, and none where it passes them on.
-    fn to_keep(&mut self, blocks: u64) -> Option<&mut Self> {
+    fn keeping(&mut self, blocks: u64) -> Option<&mut Self> {
         let passes = blocks <= self.may_pass;
         self.may_pass = if passes { self.may_pass - blocks } else { 0 };
         (!passes).then_some(self)
@@ -170,7 +170,7 @@ impl Cluster<'_> {
                         self.manager_acts(role, out, turn);
                     }
                     Machine::Sub { machine, keeper, passing } => {
-                        let keeps = keeper.as_mut().filter(|_| blocks > 0).and_then(|keeper| keeper.to_keep(blocks));
+                        let keeps = keeper.as_mut().filter(|_| blocks > 0).and_then(|keeper| keeper.keeping(blocks));
                         let fails = match keeps {
                             Some(keeper) => keeper.keep(&mut word, blocks, turn.at, &mut self.server),
                             None => {

@@ -24,7 +24,11 @@ impl SessionDir {
     pub(in crate::drive) fn open(settings: &SessionSettings, fabric: &dyn Fabric) -> Result<Option<Self>, String> {
         let Some(path) = &settings.dir else {
             let asks = settings.resume || settings.retry_failed;
-            return if asks { Err("`resume` goes on with a DIR, and none is given".to_owned()) } else { Ok(None) };
+            return if asks {
+                Err("`resume` and `retry_failed` are for a session with a DIR, and none is given".to_owned())
+            } else {
+                Ok(None)
+            };
         };
         // The program may go elsewhere.
         let path = &std::path::absolute(path).unwrap_or_else(|_| path.clone());
