@@ -106,8 +106,6 @@ fn part(all: u64, own: u64, everyones: u64) -> u64 {
 #[derive(Debug)]
 pub(super) struct Family {
     policy: Policy,
-    /// All work that there is waits here: see [`Family::of_the_root`].
-    is_root: bool,
     pace_us: u64,
     children: BTreeMap<Rank, Child>,
     pub(super) pool: Pool,
@@ -147,7 +145,6 @@ impl Family {
         };
         Self {
             policy,
-            is_root: false,
             pace_us: policy.pace_us(children.len()),
             children: children.iter().map(|rank| (*rank, child())).collect(),
             pool: Pool::default(),
@@ -161,12 +158,6 @@ impl Family {
             stirred: false,
             strays: 0,
         }
-    }
-
-    /// The family whose parent nobody supplies: what waits is all that is left, and is handed out in ever smaller parts
-    /// (guided self-scheduling: Polychronopoulos and Kuck, 1987).
-    pub(super) fn of_the_root(policy: Policy, children: &[Rank]) -> Self {
-        Self { is_root: true, ..Self::new(policy, children) }
     }
 
     /// Opens every link.
@@ -417,49 +408,24 @@ impl Family {
         order.sort_unstable();
         // Handing out moves work from the pool to children: the sum stays as it is. Whatever the unfed ones take: it is only
         // for near the end that shares are cut.
-        let mut all: Amount = [self.pool.amount(), self.likely_held(now)].into_iter().sum();
+        let mut all: Amount = [self.pool.amount(), self.held()].into_iter().sum();
         (all.cores, all.gpus) = (all.cores.saturating_add(unfed), all.gpus.saturating_add(unfed));
-        // Of a pool that more will come to everything may be handed out.
-        let beside_pool = if self.is_root { unfed } else { u64::MAX };
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
                 break;
             }
-            most -= self.hand(now, rank, (all, beside_pool), most, out);
+            most -= self.hand(now, rank, all, most, out);
         }
     }
 
-    /// Work that children hold by now: less what they have likely ended since they were last heard. News is late, and those
-    /// who are heard of first would be given what others are as short of.
-    fn likely_held(&self, now: Micros) -> Amount {
-        let mean_us = self.durations.mean_us().unwrap_or(f64::INFINITY).max(0.01);
-        let likely = |child: &Child| {
-            let held = child.held.amount();
-            let silent_us = now.saturating_sub(child.heard_us) as f64;
-            let ended = ((silent_us * child.cores() as f64 / mean_us) as u64).min(held.cores);
-            let left = |amount: u64| part(amount, held.cores - ended, held.cores);
-            Amount { cores: held.cores - ended, gpus: left(held.gpus), ..held }
-        };
-        self.children.values().map(likely).sum()
-    }
-
-    /// Hands one child its share of `all` that waits or is held, of which `beside_pool` waits elsewhere; returns the number of
-    /// tasks.
-    fn hand(
-        &mut self,
-        now: Micros,
-        rank: Rank,
-        (all, beside_pool): (Amount, u64),
-        most: u64,
-        out: &mut ToChildren,
-    ) -> u64 {
+    /// Hands one child its share of `all` that waits or is held; returns the number of tasks.
+    fn hand(&mut self, now: Micros, rank: Rank, all: Amount, most: u64, out: &mut ToChildren) -> u64 {
         let credit = self.credit(rank);
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
         // Near the end nobody takes more than a fair share of what is left, but work for what is idle is always fair.
         let fair = |all: u64, own: u64, everyones: u64, held: u64, idle: u64| {
-            let waits = part(self.pool.amount().cores.saturating_add(beside_pool), own, everyones);
-            part(all, own, everyones).saturating_sub(held).min(waits).max(idle)
+            part(all, own, everyones).saturating_sub(held).max(idle)
         };
         let held = child.held.amount();
         let cores = fair(all.cores, child.cores(), self.cores, held.cores, child.idle_cores());

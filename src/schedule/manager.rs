@@ -110,7 +110,7 @@ impl Manager {
     pub fn new(policy: Policy, settings: Settings, children: &[Rank]) -> Self {
         Self {
             settings,
-            family: Family::of_the_root(policy, children),
+            family: Family::new(policy, children),
             bundles: BTreeMap::new(),
             unfed_tasks: 0,
             failed: 0,
