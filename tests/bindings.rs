@@ -303,7 +303,7 @@ int main(int argc, char **argv)
     }
     options.resume = 0;
     CHECK(myriarch_enter(program, MPI_COMM_WORLD, &options, &session) == MYRIARCH_ERROR_UNFIT);
-    SAYS("holds a run already");
+    SAYS("holds a session already");
     options.dir = NULL;
 
     /* Ranks that have registered other functions are told so on all of them. */
