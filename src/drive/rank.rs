@@ -15,7 +15,7 @@ use crate::execute::functions::{FunctionSlots, Isolation};
 use crate::execute::{Executor, Spawner};
 use crate::fabric::{Fabric, Listen};
 use crate::ledger::RunDir;
-use crate::schedule::{Down, Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
+use crate::schedule::{BATCH_US, Down, Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
 use crate::task::{EndedBy, IndexRange, NodeId, Rank, Resources};
 use crate::wake::Wake;
 use std::collections::VecDeque;
@@ -41,7 +41,7 @@ const FULL_WAIT: Duration = Duration::from_millis(10);
 const ATTACHED_BYTES: usize = 16 << 10;
 /// A rank that calls functions in its own thread is heard by another when they take longer: longer than a batch should, since
 /// each change of threads costs the calls some 100 µs.
-const CALLERS_PATIENCE: Duration = Duration::from_millis(50);
+const CALLERS_PATIENCE: Duration = Duration::from_micros(BATCH_US);
 /// After calls that took longer than this all that has come meanwhile is taken up before the next: perhaps a cancel waits
 /// behind many hand-outs. After shorter ones the next call is not kept waiting for a look that finds nothing.
 const BRIEF_CALLS: Duration = Duration::from_micros(50);

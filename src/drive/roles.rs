@@ -100,7 +100,7 @@ impl SubRole {
                     out.push(Outgoing { level: self.place.depth, to, control, attached: Vec::new() });
                 }
                 SubAction::ToParent(message) => {
-                    let reports = matches!(message, Up::Report { .. });
+                    let reports = matches!(&message, Up::Report { report, .. } if report.tells_of_ended());
                     let blocks = if reports { std::mem::take(&mut self.passing) } else { Vec::new() };
                     match &mut self.keeper {
                         Some(keeper) if !keeper.has_failed() => keeper.push((message, blocks)),

@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, VecDeque};
 #[error("{0}")]
 pub struct Violation(pub String);
 
+/// Tasks that take longer than so many round trips are long: see [`Family::may_be_asked`].
+const LONG_IN_ROUND_TRIPS: f64 = 10.0;
+
 /// Messages on their way to children.
 pub(super) type ToChildren = Vec<(Rank, Down)>;
 
@@ -42,8 +45,9 @@ struct Child {
     /// Cores of work that it may hold at the most: grows by doubling, so that a few short tasks at the start do not
     /// call for a mountain of them.
     limit: u64,
-    /// Work not started, as it last said.
+    /// Work not started, as it last said, and work that has ended and that it will tell of later.
     unstarted: Unstarted,
+    untold: Amount,
     /// Hand-outs so far under this epoch, and the latest of them that it had not seen when it last spoke.
     hands: u32,
     unseen: VecDeque<Unstarted>,
@@ -51,9 +55,11 @@ struct Child {
     heard_us: Micros,
     /// Cores asked back, while the answer is out.
     recall: Option<u64>,
-    /// The family's progress when it was last asked: not asked again before there is some, lest work that fits
-    /// nowhere else travels to and fro.
+    /// The family's progress when it was last asked, how often since, and when: asked again ever more rarely while there is
+    /// none, lest work that fits nowhere else travels to and fro.
     asked_at: u64,
+    asked_times: u32,
+    asked_us: Micros,
     /// How far it has come.
     stage: Stage,
 }
@@ -61,7 +67,8 @@ struct Child {
 impl Child {
     /// What was noted of the epoch that ends.
     fn forget(&mut self) {
-        (self.unstarted, self.hands, self.limit, self.recall) = (Unstarted::default(), 0, 0, None);
+        (self.unstarted, self.untold) = (Unstarted::default(), Amount::default());
+        (self.hands, self.limit, self.recall) = (0, 0, None);
         self.unseen.clear();
     }
 
@@ -73,20 +80,25 @@ impl Child {
         self.capacity.map_or(0, |capacity| u64::from(capacity.total.gpus))
     }
 
+    /// What it holds and has not ended, as far as the parent knows.
+    fn left(&self) -> Amount {
+        self.held.amount().without(self.untold)
+    }
+
     /// Cores without work, as far as the parent knows.
     fn idle_cores(&self) -> u64 {
-        self.cores().saturating_sub(self.held.amount().cores)
+        self.cores().saturating_sub(self.left().cores)
     }
 
     /// GPUs without work, as far as the parent knows.
     fn idle_gpus(&self) -> u64 {
-        self.gpus().saturating_sub(self.held.amount().gpus)
+        self.gpus().saturating_sub(self.left().gpus)
     }
 
     /// Work that it holds and has not started, as far as the parent knows: what it said and what it got since, but not
     /// what its cores and GPUs would run at once.
     fn unstarted(&self) -> Unstarted {
-        let held = self.held.amount();
+        let held = self.left();
         let told = self.unseen.iter().fold(self.unstarted, |told, unseen| told.and(*unseen));
         let run_at_once = (held.gpu_cores * self.gpus()).checked_div(held.gpus).unwrap_or(0);
         let gpu_cores = told.gpu_cores.min(held.gpu_cores.saturating_sub(run_at_once));
@@ -100,6 +112,30 @@ impl Child {
 fn part(all: u64, own: u64, everyones: u64) -> u64 {
     let part = (u128::from(all) * u128::from(own)).div_ceil(u128::from(everyones.max(1)));
     u64::try_from(part).unwrap_or(u64::MAX)
+}
+
+/// What is fair for each child while work is handed out.
+struct Shares {
+    /// Cores of work for each core of a child.
+    level: f64,
+    /// What was left over of the children before, since tasks are whole.
+    rest: f64,
+    /// Tasks that wait besides the pool.
+    unfed: u64,
+    /// GPUs of all work that waits or is held.
+    gpus: u64,
+}
+
+impl Shares {
+    /// Cores of work that the child should have on top of what it has.
+    fn cores(&mut self, child: &Child) -> u64 {
+        if self.level.is_infinite() {
+            return u64::MAX;
+        }
+        let exact = (self.level * child.cores() as f64 - child.left().cores as f64).max(0.0) + self.rest;
+        self.rest = exact.fract();
+        exact as u64
+    }
 }
 
 /// The children of one parent, and the work that waits for them.
@@ -136,11 +172,14 @@ impl Family {
             held: Held::default(),
             limit: 0,
             unstarted: Unstarted::default(),
+            untold: Amount::default(),
             hands: 0,
             unseen: VecDeque::new(),
             heard_us: 0,
             recall: None,
             asked_at: 0,
+            asked_times: 0,
+            asked_us: 0,
             stage: Stage::Expected,
         };
         Self {
@@ -265,8 +304,8 @@ impl Family {
         false
     }
 
-    /// A child reported. `None` when its word does not count. Otherwise the report, reduced to what the child held;
-    /// what it gave back is put before all that waits.
+    /// A child reported. `None` when its word does not count. Otherwise the report, reduced to what the child held, and the
+    /// work that its sections tell of; what it gave back is put before all that waits.
     pub(super) fn on_report(
         &mut self,
         now: Micros,
@@ -274,17 +313,18 @@ impl Family {
         epoch: u32,
         mut report: Report,
         out: &mut ToChildren,
-    ) -> Option<Report> {
+    ) -> Option<(Report, Amount)> {
         if !self.hears(rank, epoch, out) || self.children[&rank].capacity.is_none() {
             return None;
         }
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
-        let mut strays = 0;
+        let (mut strays, mut ended) = (0, Amount::default());
         for section in &mut report.sections {
             let told = std::mem::take(&mut section.runs);
             for run in told {
                 let had = child.held.take(section.bundle, run.range);
                 strays += run.range.len() - had.iter().map(|part| part.range.len()).sum::<u64>();
+                had.iter().for_each(|part| ended += part.amount());
                 section.runs.extend(had.into_iter().map(|part| EndedRun { range: part.range, class: run.class }));
             }
         }
@@ -309,7 +349,7 @@ impl Family {
         let unseen = child.hands.wrapping_sub(report.hands) as usize;
         let seen = child.unseen.drain(..child.unseen.len().saturating_sub(unseen));
         let known = seen.fold(child.unstarted, |known, seen| known.and(seen));
-        child.unstarted = report.unstarted;
+        (child.unstarted, child.untold) = (report.unstarted, report.untold);
         if report.unstarted.cores > known.cores {
             // No hand-out explains it: what the child had begun to run waits again, and may be asked for.
             self.progress += 1;
@@ -335,7 +375,7 @@ impl Family {
             child.recall = None;
         }
         self.strays += strays;
-        Some(report)
+        Some((report, ended))
     }
 
     /// Whether more waits with some child than was known, since this was asked last.
@@ -353,7 +393,7 @@ impl Family {
     /// What the child may be handed now. Its GPUs are supplied as far ahead as its cores are.
     fn credit(&self, rank: Rank) -> Share {
         let child = &self.children[&rank];
-        let (held, may_hold) = (child.held.amount(), self.target(rank).min(child.limit));
+        let (held, may_hold) = (child.left(), self.target(rank).min(child.limit));
         let gpus = (may_hold * child.gpus()).div_ceil(child.cores().max(1));
         Share { tasks: u64::MAX, cores: may_hold.saturating_sub(held.cores), gpus: gpus.saturating_sub(held.gpus) }
     }
@@ -363,7 +403,7 @@ impl Family {
     fn is_worth_a_message(&self, rank: Rank) -> bool {
         const FEW_PER_CORE: u64 = 4;
         let (child, credit) = (&self.children[&rank], self.credit(rank).cores);
-        let held = child.held.amount().cores;
+        let held = child.left().cores;
         let most = ((held + credit + child.cores()) / 2).max(FEW_PER_CORE * child.cores());
         credit > 0 && (held <= most || (child.idle_gpus() > 0 && self.pool.amount().gpus > 0))
     }
@@ -385,12 +425,22 @@ impl Family {
 
     /// Whether every child was supplied with more than its slots run at once: an end leaves no slot idle then.
     pub(super) fn has_reserve(&self) -> bool {
-        self.children.values().all(|child| child.cores() == 0 || child.held.amount().cores > child.cores())
+        self.children.values().all(|child| child.cores() == 0 || child.left().cores > child.cores())
     }
 
-    /// Work that children hold.
+    /// Work that children hold and have not ended, as far as the parent knows.
     pub(super) fn held(&self) -> Amount {
-        self.children.values().map(|child| child.held.amount()).sum()
+        self.children.values().map(Child::left).sum()
+    }
+
+    /// Whether children have told the end of all that they were handed.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.children.values().all(|child| child.held.amount().tasks == 0)
+    }
+
+    /// Work that children have ended and will tell of later.
+    pub(super) fn untold(&self) -> Amount {
+        self.children.values().map(|child| child.untold).sum()
     }
 
     /// Hands work to the children that may have more, the emptiest first. `unfed` is how many tasks wait besides the pool,
@@ -402,34 +452,61 @@ impl Family {
         let mut order: Vec<(u64, Rank)> = Vec::new();
         for (&rank, child) in &self.children {
             if child.cores() > 0 && self.is_worth_a_message(rank) {
-                order.push((child.held.amount().cores * 1024 / child.cores(), rank));
+                order.push((child.left().cores * 1024 / child.cores(), rank));
             }
         }
         order.sort_unstable();
         // Handing out moves work from the pool to children: the sum stays as it is. Whatever the unfed ones take: it is only
         // for near the end that shares are cut.
-        let mut all: Amount = [self.pool.amount(), self.held()].into_iter().sum();
-        (all.cores, all.gpus) = (all.cores.saturating_add(unfed), all.gpus.saturating_add(unfed));
+        let waits = self.pool.amount();
+        let mut shares = Shares {
+            level: self.level(waits.cores.saturating_add(unfed)),
+            rest: 0.0,
+            unfed,
+            gpus: waits.gpus.saturating_add(unfed).saturating_add(self.held().gpus),
+        };
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
                 break;
             }
-            most -= self.hand(now, rank, all, most, out);
+            most -= self.hand(now, rank, &mut shares, most, out);
         }
     }
 
-    /// Hands one child its share of `all` that waits or is held; returns the number of tasks.
-    fn hand(&mut self, now: Micros, rank: Rank, all: Amount, most: u64, out: &mut ToChildren) -> u64 {
+    /// The cores of work for each core up to which children may be filled, so that what waits, so many cores of it, goes to
+    /// those that have the least (water-filling); infinite where there is enough for all.
+    fn level(&self, waits: u64) -> f64 {
+        if waits >= self.wanted() {
+            return f64::INFINITY;
+        }
+        let there = self.children.values().filter(|child| child.cores() > 0);
+        let mut filled: Vec<(f64, f64)> =
+            there.map(|child| (child.left().cores as f64 / child.cores() as f64, child.cores() as f64)).collect();
+        filled.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let (mut work, mut cores) = (waits as f64, 0.0);
+        for (ratio, own) in filled {
+            if cores > 0.0 && work <= ratio * cores {
+                break;
+            }
+            work += ratio * own;
+            cores += own;
+        }
+        work / cores.max(1.0)
+    }
+
+    /// Hands one child its share; returns the number of tasks.
+    fn hand(&mut self, now: Micros, rank: Rank, shares: &mut Shares, most: u64, out: &mut ToChildren) -> u64 {
         let credit = self.credit(rank);
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
-        // Near the end nobody takes more than a fair share of what is left, but work for what is idle is always fair.
-        let fair = |all: u64, own: u64, everyones: u64, held: u64, idle: u64| {
-            part(all, own, everyones).saturating_sub(held).max(idle)
-        };
-        let held = child.held.amount();
-        let cores = fair(all.cores, child.cores(), self.cores, held.cores, child.idle_cores());
-        let gpus = fair(all.gpus, child.gpus(), self.gpus, held.gpus, child.idle_gpus());
+        // Near the end nobody takes more than a fair share of what is left, nor, beyond one task ahead of each slot, than a
+        // part of what waits: news of the others is late, and what is kept back makes good what it leads to. But work for
+        // what is idle is always fair.
+        let held = child.left();
+        let part_of_waiting = part(self.pool.amount().cores.saturating_add(shares.unfed), child.cores(), self.cores);
+        let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
+        let cores = shares.cores(child).min(part_of_waiting.max(one_ahead)).max(child.idle_cores());
+        let gpus = part(shares.gpus, child.gpus(), self.gpus).saturating_sub(held.gpus).max(child.idle_gpus());
         let share = Share { tasks: most, cores: credit.cores.min(cores), gpus: credit.gpus.min(gpus) };
         // Another node than the one to avoid, unless nothing else could take the task.
         let elsewhere = |need: Resources, node: NodeId| {
@@ -476,7 +553,7 @@ impl Family {
             // Idle cores first; what remains is shared in proportion to the cores, so that it is not asked for twice.
             let urgent = missing.min(unstarted);
             let shared = (unstarted - urgent) * idle_children / (idle_children + cores);
-            self.ask_back(rank, urgent + shared, idle_gpus > 0, out);
+            self.ask_back(now, rank, urgent + shared, idle_gpus > 0, out);
             missing -= urgent;
         }
     }
@@ -493,18 +570,24 @@ impl Family {
     }
 
     /// From when on the child may be asked for work that it has not started, and how much of it there is. A child of
-    /// which nothing has ended for longer than its pace runs tasks longer than the mean.
+    /// which nothing has ended for longer than its pace and the time to start all of it runs tasks longer than the mean.
     fn may_be_asked(&self, child: &Child) -> Option<(Micros, Unstarted)> {
         let unstarted = child.unstarted();
-        if child.recall.is_some() || child.asked_at >= self.progress || unstarted.cores == 0 {
+        if child.recall.is_some() || unstarted.cores == 0 {
             return None;
         }
-        let least_mean_us = self.policy.round_trip_us as f64 / 2.0 * child.cores() as f64 / unstarted.cores as f64;
-        let from = match self.durations.mean_us() {
-            Some(mean) if mean <= least_mean_us => child.heard_us + self.pace_us + least_mean_us.ceil() as Micros,
-            _ => 0,
+        let again = match child.asked_at >= self.progress {
+            true => child.asked_us.saturating_add(self.pace_us << child.asked_times.min(20)),
+            false => 0,
         };
-        Some((from, unstarted))
+        // The time in which its own cores come to all of it, if their tasks end one after the other. Those of long tasks may
+        // as well end all at once: a recall that finds nothing is cheap beside them.
+        let mean_us = self.durations.mean_us().unwrap_or(f64::INFINITY);
+        let started_in_us = unstarted.cores as f64 / child.cores().max(1) as f64 * mean_us;
+        let round_trip_us = self.policy.round_trip_us as f64;
+        let too_soon = started_in_us <= round_trip_us / 2.0 && mean_us <= LONG_IN_ROUND_TRIPS * round_trip_us;
+        let from = if too_soon { child.heard_us + self.pace_us + started_in_us.ceil() as Micros } else { 0 };
+        Some((from.max(again), unstarted))
     }
 
     /// When work may be asked back that could not be at the last `balance`, if cores are idle.
@@ -516,21 +599,28 @@ impl Family {
         from.filter(|from| *from > self.balanced_us).min()
     }
 
-    fn ask_back(&mut self, rank: Rank, cores: u64, gpus: bool, out: &mut ToChildren) {
+    fn ask_back(&mut self, now: Micros, rank: Rank, cores: u64, gpus: bool, out: &mut ToChildren) {
         let child = self.children.get_mut(&rank).expect("only a child is asked");
         child.recall = Some(cores);
-        child.asked_at = self.progress;
+        child.asked_times = if child.asked_at == self.progress { child.asked_times + 1 } else { 0 };
+        (child.asked_at, child.asked_us) = (self.progress, now);
         out.push((rank, Down::Recall { epoch: child.epoch, cores, gpus }));
     }
 
     /// Asks children for so many cores of work that has not started, for the parent's own parent: whether they would
     /// start it too soon for that, the one that asks has judged. Returns whether an answer is out.
-    pub(super) fn ask_back_for_parent(&mut self, mut cores: u64, gpus: bool, out: &mut ToChildren) -> bool {
+    pub(super) fn ask_back_for_parent(
+        &mut self,
+        now: Micros,
+        mut cores: u64,
+        gpus: bool,
+        out: &mut ToChildren,
+    ) -> bool {
         self.progress += 1;
         while cores > 0 {
             let Some((rank, unstarted)) = self.richest(Micros::MAX, gpus) else { break };
             let part = cores.min(unstarted);
-            self.ask_back(rank, part, gpus, out);
+            self.ask_back(now, rank, part, gpus, out);
             cores -= part;
         }
         self.recalling()

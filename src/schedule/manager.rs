@@ -186,7 +186,7 @@ impl Manager {
                 self.family.on_hello(now, from, epoch, capacity, &mut down);
             }
             Up::Report { epoch, report } => {
-                if let Some(news) = self.family.on_report(now, from, epoch, report, &mut down) {
+                if let Some((news, _)) = self.family.on_report(now, from, epoch, report, &mut down) {
                     self.on_news(news, out);
                 }
             }
@@ -340,7 +340,7 @@ impl Manager {
         let ending = match self.phase {
             Phase::Running if complete => Some(EndedBy::Complete),
             // Children that have not come yet hold nothing, so this waits for none of them.
-            Phase::Draining(why) if self.held_tasks() == 0 => Some(if complete { EndedBy::Complete } else { why }),
+            Phase::Draining(why) if self.family.holds_nothing() => Some(if complete { EndedBy::Complete } else { why }),
             _ => None,
         };
         if let Some(why) = ending {
@@ -440,7 +440,7 @@ impl Manager {
         self.unfed_tasks
     }
 
-    /// Tasks that children hold.
+    /// Tasks that children hold and have not ended.
     pub fn held_tasks(&self) -> u64 {
         self.family.held().tasks
     }

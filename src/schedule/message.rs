@@ -86,6 +86,18 @@ impl std::ops::SubAssign for Amount {
     }
 }
 
+impl Amount {
+    /// What is left of it without so much; nothing where that is more. It may be a child's word.
+    pub(super) fn without(self, less: Amount) -> Amount {
+        Amount {
+            tasks: self.tasks.saturating_sub(less.tasks),
+            cores: self.cores.saturating_sub(less.cores),
+            gpus: self.gpus.saturating_sub(less.gpus),
+            gpu_cores: self.gpu_cores.saturating_sub(less.gpu_cores),
+        }
+    }
+}
+
 impl std::iter::Sum for Amount {
     fn sum<I: Iterator<Item = Amount>>(parts: I) -> Amount {
         parts.fold(Amount::default(), |mut sum, part| {
@@ -254,6 +266,8 @@ pub struct Report {
     pub busy_core_us: u64,
     /// What was not started.
     pub unstarted: Unstarted,
+    /// What has ended of which a later report tells: the child holds so much less than the parent knows.
+    pub untold: Amount,
     /// Hand-outs that the child has seen under this epoch: those after them are not in what it says.
     pub hands: u32,
     /// Failures since the last report, grouped.
@@ -325,10 +339,24 @@ impl Report {
         ended.chain(failed).chain(self.returned.iter().map(|given| given.range))
     }
 
-    /// Whether it holds something that a parent must hear.
-    pub fn has_news(&self) -> bool {
+    /// All but the tasks that ended for good and their failures, which stay behind.
+    pub(super) fn take_all_but_ended(&mut self) -> Report {
+        let ended = Report {
+            sections: std::mem::take(&mut self.sections),
+            digest: std::mem::take(&mut self.digest),
+            ..Report::default()
+        };
+        std::mem::replace(self, ended)
+    }
+
+    /// Whether it tells of tasks that ended for good. Their records go along, or have gone before.
+    pub fn tells_of_ended(&self) -> bool {
         !self.sections.is_empty()
-            || !self.failed.is_empty()
+    }
+
+    /// Whether it holds something that a parent must hear, the tasks apart that ended for good.
+    pub(super) fn has_news_besides_ended(&self) -> bool {
+        !self.failed.is_empty()
             || !self.returned.is_empty()
             || self.recall_answered
             || self.attempts > 0

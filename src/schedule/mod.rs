@@ -24,7 +24,7 @@ pub use message::{
 pub use policy::Policy;
 pub use submanager::{SubAction, SubManager};
 pub use tree::{NodeRanks, Place, Role, Tree};
-pub use worker::{AttemptEnd, BatchEnd, TaskRun, Verdict, Worker, WorkerAction};
+pub use worker::{AttemptEnd, BATCH_US, BatchEnd, TaskRun, Verdict, Worker, WorkerAction};
 
 /// A moment on one rank's own clock, in microseconds from a start of its choosing. Never compared across ranks.
 pub type Micros = u64;

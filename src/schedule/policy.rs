@@ -12,6 +12,9 @@ pub struct Policy {
     /// What one report costs its parent, generously, times how idle the parent is to be: the pace grows by this for
     /// each sibling. Microseconds.
     pub pace_per_child_us: u64,
+    /// Runs of ended tasks that a parent takes up in the time of a pace: so many more of them wait so much longer, and join
+    /// with their neighbours meanwhile. A message costs a parent as much as some 20 runs.
+    pub runs_at_pace: u64,
     /// Time that an answer takes to come back, sleeping ranks included. Microseconds.
     pub round_trip_us: u64,
     /// Tasks longer than this many horizons are not handed out ahead: waiting for the next one costs nothing then.
@@ -26,6 +29,7 @@ impl Default for Policy {
             pace_min_us: 10_000,
             pace_max_us: 50_000,
             pace_per_child_us: 200,
+            runs_at_pace: 1024,
             round_trip_us: 2_000,
             ahead_limit: 200,
             max_held_per_core: 1 << 20,

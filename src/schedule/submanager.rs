@@ -2,9 +2,9 @@
 
 use super::Micros;
 use super::family::{Family, ToChildren, Violation};
-use super::message::{Capacity, Down, Report, Up, WorkRange};
+use super::message::{Amount, Capacity, Down, Report, Up, WorkRange};
 use super::policy::Policy;
-use super::uplink::Uplink;
+use super::uplink::{State, Uplink};
 use crate::task::{BundleId, IndexRange, RangeSet, Rank};
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ impl SubManager {
     pub fn new(policy: Policy, children: &[Rank]) -> Self {
         Self {
             family: Family::new(policy, children),
-            uplink: Uplink::default(),
+            uplink: Uplink::new(&policy),
             told: None,
             owed: None,
             draining: false,
@@ -83,7 +83,7 @@ impl SubManager {
                     }
                 }
             }
-            Down::Recall { epoch, cores, gpus } if current(epoch) => self.on_recall(cores, gpus, &mut down),
+            Down::Recall { epoch, cores, gpus } if current(epoch) => self.on_recall(now, cores, gpus, &mut down),
             Down::Cancel { epoch, bundle, range } if current(epoch) => {
                 self.cancelled.entry(bundle).or_default().insert(range);
                 let waiting = self.family.cancel(bundle, range, &mut down);
@@ -112,18 +112,18 @@ impl SubManager {
         (self.draining, self.ending, self.done) = (false, false, false);
     }
 
+    /// To the parent, soon: one message for what many children give back, not one for each.
     fn give_back(&mut self, given: WorkRange) {
         self.uplink.report.returned.push(given);
-        self.uplink.hurry();
     }
 
     /// Gives back what waits here, and asks the children for the rest.
-    fn on_recall(&mut self, cores: u64, gpus: bool, down: &mut ToChildren) {
+    fn on_recall(&mut self, now: Micros, cores: u64, gpus: bool, down: &mut ToChildren) {
         let waiting = self.family.pool.take_last(cores, gpus);
         let found: u64 = waiting.iter().map(WorkRange::cores).sum();
         waiting.into_iter().for_each(|given| self.give_back(given));
         let missing = cores.saturating_sub(found);
-        if missing > 0 && self.family.ask_back_for_parent(missing, gpus, down) {
+        if missing > 0 && self.family.ask_back_for_parent(now, missing, gpus, down) {
             self.owed = Some(missing);
         } else {
             self.answer_recall();
@@ -144,8 +144,8 @@ impl SubManager {
                 self.family.on_hello(now, from, epoch, capacity, &mut down);
             }
             Up::Report { epoch, report } => {
-                if let Some(news) = self.family.on_report(now, from, epoch, report, &mut down) {
-                    self.on_news(news);
+                if let Some((news, ended)) = self.family.on_report(now, from, epoch, report, &mut down) {
+                    self.on_news(news, ended);
                 }
                 if self.family.take_stirred() {
                     self.uplink.stir();
@@ -157,13 +157,14 @@ impl SubManager {
         self.step(now, out);
     }
 
-    fn on_news(&mut self, mut news: Report) {
+    /// `ended`: what the tasks are that it tells to have ended for good.
+    fn on_news(&mut self, mut news: Report, ended: Amount) {
         let answered = news.recall_answered;
         for given in std::mem::take(&mut news.returned) {
             self.place_returned(given);
         }
+        self.uplink.ended_below(news.sections, ended);
         let report = &mut self.uplink.report;
-        news.sections.into_iter().for_each(|section| report.add_section(section));
         report.failed.append(&mut news.failed);
         report.attempts += news.attempts;
         report.attempt_cores += news.attempt_cores;
@@ -206,7 +207,7 @@ impl SubManager {
 
     /// The next report must not wait: what goes with it grows large.
     pub fn hurry(&mut self) {
-        self.uplink.hurry();
+        self.uplink.flush();
     }
 
     /// Hands out, balances, and reports what is due. To be called when a tick is due.
@@ -217,10 +218,9 @@ impl SubManager {
         Self::send(down, out);
         if self.uplink.epoch > 0 {
             self.introduce(out);
-            self.uplink.supplied(self.held_cores());
-            let unstarted = self.family.unstarted().and(self.family.pool.amount().into());
-            let (held, idle) = (self.held_cores(), self.family.idle_cores());
-            out.extend(self.uplink.take(now, held, idle, unstarted).map(SubAction::ToParent));
+            let state = self.state();
+            self.uplink.supplied(state.held_cores);
+            out.extend(self.uplink.take(now, state).map(SubAction::ToParent));
         }
         if self.ending && !self.done && self.family.all_gone() {
             self.done = true;
@@ -246,8 +246,14 @@ impl SubManager {
         }
     }
 
-    fn held_cores(&self) -> u64 {
-        self.family.pool.amount().cores + self.family.held().cores
+    fn state(&self) -> State {
+        let waits = self.family.pool.amount();
+        State {
+            held_cores: waits.cores + self.family.held().cores,
+            idle_cores: self.family.idle_cores(),
+            unstarted: self.family.unstarted().and(waits.into()),
+            untold: self.family.untold(),
+        }
     }
 
     /// Whether the next task of each slot lies ready with the children: the end of one is no hurry then.
@@ -257,7 +263,7 @@ impl SubManager {
 
     /// When `step` should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Micros> {
-        let report = self.uplink.next_tick(self.held_cores(), self.family.idle_cores());
+        let report = self.uplink.next_tick(&self.state());
         report.into_iter().chain(self.family.next_tick()).min()
     }
 

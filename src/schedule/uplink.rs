@@ -1,7 +1,22 @@
 //! The child's end of a link: the report in the making, and when it is due.
 
 use super::Micros;
-use super::message::{Report, Unstarted, Up};
+use super::message::{Amount, Report, Section, Unstarted, Up};
+use super::policy::Policy;
+
+/// What ended waits for its neighbours for so long at most.
+const HELD_BACK_US: Micros = 1_000_000;
+
+/// What the child has at the moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct State {
+    /// Cores of work that it holds.
+    pub(super) held_cores: u64,
+    pub(super) idle_cores: u64,
+    pub(super) unstarted: Unstarted,
+    /// What its own children have ended and not told.
+    pub(super) untold: Amount,
+}
 
 /// The child's end of a link.
 #[derive(Debug, Default)]
@@ -10,12 +25,21 @@ pub(super) struct Uplink {
     pub(super) epoch: u32,
     /// News that the parent has not heard.
     pub(super) report: Report,
+    /// Runs of ended tasks in it, at most; how many they were when last joined, and when some were last told.
+    runs: usize,
+    joined: usize,
+    runs_at_pace: u64,
+    told_us: Micros,
+    /// What those tasks are, where a sub-manager added them.
+    ended: Amount,
     pace_us: u64,
     last_us: Micros,
     /// Cores of work held when last supplied or reported: at half of it the parent should know.
     mark: u64,
     /// The parent waits for this report.
     urgent: bool,
+    /// What goes with it grows large.
+    full: bool,
     /// More waits than the parent can know: what had been counted as running does not run yet.
     stirred: bool,
     /// Hand-outs seen under this epoch.
@@ -23,9 +47,13 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
+    pub(super) fn new(policy: &Policy) -> Self {
+        Self { runs_at_pace: policy.runs_at_pace, ..Self::default() }
+    }
+
     /// Begins a new epoch: what was to be told under the old one is forgotten.
     pub(super) fn open(&mut self, now: Micros, epoch: u32, pace_us: u64) {
-        *self = Self { epoch, pace_us, last_us: now, ..Self::default() };
+        *self = Self { epoch, pace_us, last_us: now, runs_at_pace: self.runs_at_pace, ..Self::default() };
     }
 
     /// More waits than the parent can know: it may want it.
@@ -43,40 +71,173 @@ impl Uplink {
         self.mark = self.mark.max(held_cores);
     }
 
+    /// Tasks that ended below, so much of work: they may wait until there are neighbours to join with.
+    pub(super) fn ended_below(&mut self, sections: Vec<Section>, work: Amount) {
+        const FEW: usize = 256;
+        for section in sections {
+            self.runs += section.runs.len();
+            self.report.add_section(section);
+        }
+        self.ended += work;
+        // Each is sorted a few times at the most, however many come.
+        if self.runs > 2 * self.joined.max(FEW) {
+            self.join();
+        }
+    }
+
+    fn join(&mut self) {
+        self.report.join_runs();
+        self.runs = self.report.sections.iter().map(|section| section.runs.len()).sum();
+        self.joined = self.runs;
+    }
+
     /// The next report must not wait.
     pub(super) fn hurry(&mut self) {
         self.urgent = true;
     }
 
+    /// The next report must not wait, nor what ended: what goes with that grows large.
+    pub(super) fn flush(&mut self) {
+        (self.urgent, self.full) = (true, true);
+    }
+
     /// When the report is due: at once when all work is gone or the parent waits for it, soon when cores are idle or
     /// half of the work is gone, else at the pace.
-    fn due_at(&self, held_cores: u64, idle_cores: u64) -> Micros {
-        if self.urgent || held_cores == 0 {
+    fn due_at(&self, state: &State) -> Micros {
+        if self.urgent || state.held_cores == 0 {
             0
-        } else if idle_cores > 0 || held_cores * 2 <= self.mark {
+        } else if state.idle_cores > 0 || state.held_cores * 2 <= self.mark || !self.report.returned.is_empty() {
             self.last_us + self.pace_us / 8
         } else {
             self.last_us + self.pace_us
         }
     }
 
-    /// When to look again, if there is anything to tell.
-    pub(super) fn next_tick(&self, held_cores: u64, idle_cores: u64) -> Option<Micros> {
-        (self.epoch > 0 && (self.stirred || self.report.has_news())).then(|| self.due_at(held_cores, idle_cores))
+    /// From when on what ended goes along.
+    fn ended_due_at(&self, state: &State) -> Micros {
+        if self.full || state.held_cores == 0 {
+            return 0;
+        }
+        self.told_us + (self.pace_us * self.runs as u64 / self.runs_at_pace.max(1)).min(HELD_BACK_US)
     }
 
-    /// The report, if it is due. `unstarted` and the others describe the child's state now.
-    pub(super) fn take(&mut self, now: Micros, held_cores: u64, idle_cores: u64, unstarted: Unstarted) -> Option<Up> {
-        if self.next_tick(held_cores, idle_cores).is_none_or(|due| now < due) {
+    /// When to look again, if there is anything to tell.
+    pub(super) fn next_tick(&self, state: &State) -> Option<Micros> {
+        if self.epoch == 0 {
+            None
+        } else if self.stirred || self.report.has_news_besides_ended() {
+            Some(self.due_at(state))
+        } else if self.report.tells_of_ended() {
+            Some(self.due_at(state).max(self.ended_due_at(state)))
+        } else {
+            None
+        }
+    }
+
+    /// The report, if it is due.
+    pub(super) fn take(&mut self, now: Micros, state: State) -> Option<Up> {
+        if self.next_tick(&state).is_none_or(|due| now < due) {
             return None;
         }
-        let mut report = std::mem::take(&mut self.report);
-        report.join_runs();
-        report.unstarted = unstarted;
+        let mut report = if now < self.ended_due_at(&state) {
+            self.report.take_all_but_ended()
+        } else {
+            self.join();
+            (self.runs, self.joined, self.told_us, self.full) = (0, 0, now, false);
+            self.ended = Amount::default();
+            std::mem::take(&mut self.report)
+        };
+        report.untold = state.untold;
+        report.untold += self.ended;
+        report.unstarted = state.unstarted;
         report.hands = self.hands;
         self.last_us = now;
-        self.mark = held_cores;
+        self.mark = state.held_cores;
         (self.urgent, self.stirred) = (false, false);
         Some(Up::Report { epoch: self.epoch, report })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{BundleId, EndedRun, IndexRange, OutcomeClass};
+
+    const PACE: u64 = 10_000;
+
+    fn uplink() -> Uplink {
+        let mut uplink = Uplink::new(&Policy { runs_at_pace: 4, ..Policy::default() });
+        uplink.open(0, 1, PACE);
+        uplink.supplied(100);
+        uplink
+    }
+
+    /// The tasks of these places ended below, a run each.
+    fn end(uplink: &mut Uplink, places: impl Iterator<Item = u64>) {
+        let runs: Vec<_> = places.map(|at| EndedRun { range: IndexRange::one(at), class: OutcomeClass::Ok }).collect();
+        let count = runs.len() as u64;
+        uplink.report.attempts += count;
+        let section = Section { bundle: BundleId(1), extent: None, runs };
+        uplink.ended_below(vec![section], Amount { tasks: count, cores: count, gpus: 0, gpu_cores: 0 });
+    }
+
+    fn holding(held_cores: u64) -> State {
+        State { held_cores, idle_cores: 0, unstarted: Unstarted::default(), untold: Amount::default() }
+    }
+
+    fn take(uplink: &mut Uplink, now: Micros, state: State) -> Option<Report> {
+        match uplink.take(now, state)? {
+            Up::Report { report, .. } => Some(report),
+            other => panic!("{other:?} is no report"),
+        }
+    }
+
+    #[test]
+    fn many_runs_wait_until_they_have_joined_and_are_counted_meanwhile() {
+        let mut uplink = uplink();
+        end(&mut uplink, (0..40).map(|at| 2 * at));
+        // Forty runs where four are as much as a message: they wait for ten paces.
+        let news = take(&mut uplink, PACE, holding(99)).expect("the pace is over");
+        assert_eq!((news.sections.len(), news.attempts, news.untold.tasks), (0, 40, 40));
+        assert_eq!(uplink.next_tick(&holding(99)), Some(10 * PACE), "nothing else is to be told");
+        end(&mut uplink, (0..40).map(|at| 2 * at + 1));
+        assert!(take(&mut uplink, 2 * PACE, holding(98)).expect("attempts are news").sections.is_empty());
+        let due = uplink.next_tick(&holding(98)).expect("they are to be told");
+        assert_eq!(take(&mut uplink, due - 1, holding(98)), None);
+        let news = take(&mut uplink, due, holding(98)).expect("they are due");
+        let all = EndedRun { range: IndexRange::new(0, 80), class: OutcomeClass::Ok };
+        assert_eq!((&news.sections[0].runs[..], news.untold.tasks), (&[all][..], 0));
+        assert_eq!(uplink.next_tick(&holding(98)), None);
+    }
+
+    #[test]
+    fn few_runs_do_not_wait_and_the_last_are_told_at_once() {
+        let mut uplink = uplink();
+        end(&mut uplink, 0..1);
+        let news = take(&mut uplink, PACE, holding(99)).expect("the pace is over");
+        assert_eq!((news.sections.len(), news.untold.tasks), (1, 0));
+        end(&mut uplink, (10..50).map(|at| 2 * at));
+        let news = take(&mut uplink, PACE + 1, holding(0)).expect("all has ended");
+        assert_eq!((news.sections[0].runs.len(), news.untold.tasks), (40, 0));
+    }
+
+    #[test]
+    fn what_ended_does_not_wait_where_it_has_grown_large_nor_for_longer_than_a_second() {
+        let mut uplink = uplink();
+        end(&mut uplink, (0..40).map(|at| 2 * at));
+        uplink.flush();
+        assert_eq!(take(&mut uplink, 1, holding(99)).expect("it is full").sections.len(), 1);
+        end(&mut uplink, (0..100_000).map(|at| 1000 + 2 * at));
+        assert!(take(&mut uplink, PACE + 1, holding(99)).expect("the pace is over").sections.is_empty());
+        assert_eq!(uplink.next_tick(&holding(99)), Some(1 + HELD_BACK_US));
+    }
+
+    #[test]
+    fn what_children_have_not_told_counts_too() {
+        let mut uplink = uplink();
+        end(&mut uplink, (0..40).map(|at| 2 * at));
+        let below = Amount { tasks: 5, cores: 10, gpus: 0, gpu_cores: 0 };
+        let news = take(&mut uplink, PACE, State { untold: below, ..holding(99) }).expect("the pace is over");
+        assert_eq!((news.untold.tasks, news.untold.cores), (45, 50));
     }
 }

@@ -3,7 +3,7 @@
 use super::Micros;
 use super::family::Violation;
 use super::message::{Amount, Capacity, Down, FailedAttempt, Up, Work, WorkRange};
-use super::uplink::Uplink;
+use super::uplink::{State, Uplink};
 use crate::task::{BundleId, FailureGroup, IndexRange, NodeId, Resources, Status};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -73,19 +73,21 @@ pub struct BatchEnd {
     pub failed: Vec<(u64, Status)>,
 }
 
-/// How many functions are handed to a slot at once, so that they take about a fixed time together: long enough to cost
-/// nothing, short enough that what waits behind a batch does not wait for long.
+/// The time that a batch of functions should take, microseconds: long enough that what lies between two batches costs
+/// nothing, short enough that what waits behind one does not wait for long.
+pub const BATCH_US: Micros = 100_000;
+
+/// How many functions are handed to a slot at once, so that they take about [`BATCH_US`] together.
 #[derive(Debug)]
 struct BatchSize {
     tasks: u64,
 }
 
 impl BatchSize {
-    const TARGET_US: u64 = 50_000;
     const MOST_TASKS: u64 = 1 << 18;
 
     fn adapt(&mut self, ended: u64, took_us: u64) {
-        let wanted = (ended * Self::TARGET_US + took_us / 2).checked_div(took_us).unwrap_or(Self::MOST_TASKS);
+        let wanted = (ended * BATCH_US + took_us / 2).checked_div(took_us).unwrap_or(Self::MOST_TASKS);
         self.tasks = wanted.min(self.tasks * 2).clamp(1, Self::MOST_TASKS);
     }
 
@@ -209,7 +211,7 @@ impl Worker {
     fn capacity(&self) -> Capacity {
         let total = if self.disabled { Resources { cores: 0, gpus: 0 } } else { self.total };
         // What a batch has done is told when it is over, and the next one is not to be short of tasks.
-        let horizon_us = if self.calls { 4 * BatchSize::TARGET_US } else { 0 };
+        let horizon_us = if self.calls { 4 * BATCH_US } else { 0 };
         Capacity { total, widest: total, node: Some(self.node), horizon_us, workers: 1 }
     }
 
@@ -407,7 +409,7 @@ impl Worker {
             }
         }
         while !self.paused && self.start_next(now, out) {}
-        if let Some(report) = self.uplink.take(now, self.held_cores(), self.idle_cores(), self.queued.into()) {
+        if let Some(report) = self.uplink.take(now, self.state()) {
             out.push(WorkerAction::ToParent(report));
         }
         if self.ending && !self.done && self.running.iter().all(Option::is_none) {
@@ -460,13 +462,18 @@ impl Worker {
         self.queued.cores + self.running_cores
     }
 
-    fn idle_cores(&self) -> u64 {
-        u64::from(self.total.cores) - self.running_cores
+    fn state(&self) -> State {
+        State {
+            held_cores: self.held_cores(),
+            idle_cores: u64::from(self.total.cores) - self.running_cores,
+            unstarted: self.queued.into(),
+            untold: Amount::default(),
+        }
     }
 
     /// When `step` should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Micros> {
-        let report = self.uplink.next_tick(self.held_cores(), self.idle_cores());
+        let report = self.uplink.next_tick(&self.state());
         let drain = self.drain_at.filter(|_| self.running.iter().flatten().any(|running| !running.killed));
         report.into_iter().chain(drain).min()
     }

@@ -17,6 +17,8 @@ struct Link {
     given_up: bool,
     /// What it was handed and has not told back.
     out: RangeSet,
+    /// How many of those tasks it said have ended, and their cores.
+    untold: (u64, u64),
     /// The most cores that it said it has, and how often it may have been allowed twice as much since.
     cores: u64,
     doublings: u32,
@@ -91,7 +93,7 @@ impl Account {
             Down::Welcome { epoch, .. } if *epoch > self.epoch => {
                 let Account { links, runs, .. } = std::mem::take(self);
                 *self = Account { epoch: *epoch, links, runs, ..Account::default() };
-                self.links.values_mut().for_each(|link| link.out = RangeSet::new());
+                self.links.values_mut().for_each(|link| (link.out, link.untold) = (RangeSet::new(), (0, 0)));
             }
             Down::Hand { epoch, ranges } if *epoch == self.epoch => {
                 for given in ranges {
@@ -122,6 +124,10 @@ impl Account {
                     rule(known, || format!("hears from {from} of {range:?}, which that does not hold"))?;
                     link.out.remove(range);
                 }
+                link.untold = (report.untold.tasks, report.untold.cores);
+                rule(link.untold.0 <= link.out.len(), || {
+                    format!("hears from {from} that more has ended than it holds")
+                })?;
                 link.doublings += u32::from(report.attempts > 0);
                 link.cores = link.cores.max(report.capacity.map_or(0, |capacity| u64::from(capacity.total.cores)));
                 link.recalled &= !report.recall_answered;
@@ -193,10 +199,10 @@ impl Account {
                         })?;
                     }
                 }
-                let cores: u64 = link.out.iter().map(&cores_of).sum();
+                let cores = link.out.iter().map(&cores_of).sum::<u64>().saturating_sub(link.untold.1);
                 let most = link.cores.saturating_mul(1 << link.doublings.min(40)).saturating_add(widest - 1);
                 rule(cores <= most, || format!("{to} holds {cores} cores of work, where {most} are its credit"))?;
-                let out: u64 = self.links.values().map(|link| link.out.len()).sum();
+                let out: u64 = self.links.values().map(|link| link.out.len() - link.untold.0).sum();
                 let most = root.and_then(|settings| settings.max_running).unwrap_or(u64::MAX);
                 rule(out <= most, || format!("{out} tasks are out, where {most} may be"))?;
             }
@@ -231,7 +237,11 @@ impl Account {
                     })?;
                 }
                 report.returned.iter().for_each(|given| self.waits.remove(given.range));
-                Ok(())
+                let left: u64 = self.links.values().map(|link| link.out.len() - link.untold.0).sum();
+                let ended = self.holds.len().saturating_sub(self.waits.len()).saturating_sub(left);
+                let ended = if self.links.is_empty() { 0 } else { ended };
+                let untold = report.untold.tasks;
+                rule(untold == ended, || format!("says that {untold} tasks have ended untold, where {ended} have"))
             }
             Up::Bye { .. } => Ok(()),
         }

@@ -290,7 +290,7 @@ impl Cluster<'_> {
                 SubAction::ToParent(word) => {
                     self.on_account(role, |account, _| account.said_up(&word));
                     let Machine::Sub { keeper, passing, .. } = &mut self.roles[role].machine else { continue };
-                    let reports = matches!(word, Up::Report { .. });
+                    let reports = matches!(&word, Up::Report { report, .. } if report.tells_of_ended());
                     let blocks = if reports { std::mem::take(passing) } else { 0 };
                     match keeper {
                         Some(keeper) if keeper.has_failed => self.send_up(role, unkept(word), 0, turn),

@@ -3,11 +3,11 @@
 use super::Nanos;
 use super::checks::KILLED;
 use super::tasks::Tasks;
-use crate::schedule::{AttemptEnd, BatchEnd, TaskRun, Worker};
+use crate::schedule::{AttemptEnd, BATCH_US, BatchEnd, TaskRun, Worker};
 use crate::task::{IndexRange, RangeSet, Rank, Status};
 
 /// A batch of functions that takes longer than this is cut, as the worker's threads do it.
-pub(super) const LONG: Nanos = 100_000_000;
+pub(super) const LONG: Nanos = 2 * 1000 * BATCH_US;
 
 /// What runs on a slot: a task, or a batch of functions.
 #[derive(Clone, Debug)]

@@ -293,7 +293,8 @@ impl Running<'_> {
         let mut cluster = Cluster::new(Start {
             layout: trial.layout,
             settings: trial.settings(&faults),
-            policy: Policy::default(),
+            // What ended is held back in small runs too, which else happens in large ones only.
+            policy: Policy { runs_at_pace: [1024, 8, 1][(trial.seed % 3) as usize], ..Policy::default() },
             tasks: trial,
             numbers: trial.numbers.clone(),
             ended: self.outcomes.ended.clone(),

@@ -5,12 +5,12 @@ use super::cluster::{Cluster, Event};
 use super::network::{Message, Word};
 use super::roles::Machine;
 use super::waiting::Listening;
-use crate::schedule::{Down, Micros};
+use crate::schedule::{BATCH_US, Down, Micros};
 use crate::task::{IndexRange, Rank};
 use std::collections::VecDeque;
 
 /// For a rank whose only thread calls functions, another one goes on talking when a batch takes longer than this.
-const PATIENCE: Nanos = 50_000_000;
+const PATIENCE: Nanos = 1000 * BATCH_US;
 /// How long a rank with children may sleep while its own slots are busy.
 const PARENTS_WAIT: Nanos = 10_000_000;
 const BIG_PARENTS_WAIT: Nanos = 1_000_000;

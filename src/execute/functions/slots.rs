@@ -9,6 +9,7 @@ use super::isolate::{Driver, Isolation, Lead};
 use crate::execute::executor::cores_together;
 use crate::execute::sys::CpuSet;
 use crate::execute::{ExecuteError, SlotCores, system};
+use crate::schedule::BATCH_US;
 use crate::task::{Bundle, IndexRange, PackedCalls, Status};
 use crate::wake::Wake;
 use serde::{Deserialize, Serialize};
@@ -193,8 +194,8 @@ struct Running {
     is_cut: bool,
 }
 
-/// A batch that takes longer than this is cut: what waits in it can go elsewhere. Twice what a batch should take.
-const LONG: Duration = Duration::from_millis(100);
+/// A batch that takes longer than this is cut: what waits in it can go elsewhere.
+const LONG: Duration = Duration::from_micros(2 * BATCH_US);
 /// Stack of a thread: functions were written for a main thread, which has 8 MiB as a rule.
 const STACK_BYTES: usize = 16 << 20;
 /// A batch ends when what it leaves behind has grown to this size.
