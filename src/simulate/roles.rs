@@ -169,7 +169,7 @@ impl Cluster<'_> {
                         manager.on_child(now, from, word, &mut out);
                         self.manager_acts(role, out, turn);
                     }
-                    Machine::Sub { machine, keeper, passing } => {
+                    Machine::Sub { keeper, passing, .. } => {
                         let keeps = keeper.as_mut().filter(|_| blocks > 0).and_then(|keeper| keeper.keeping(blocks));
                         let fails = match keeps {
                             Some(keeper) => keeper.keep(&mut word, blocks, turn.at, &mut self.server),
@@ -178,12 +178,14 @@ impl Cluster<'_> {
                                 false
                             }
                         };
+                        if fails {
+                            // What waits goes first: words keep their order.
+                            self.cannot_keep(role, turn);
+                        }
+                        let Machine::Sub { machine, .. } = &mut self.roles[role].machine else { return };
                         let mut out = Vec::new();
                         machine.on_child(now, from, word, &mut out);
                         self.sub_acts(role, out, turn);
-                        if fails {
-                            self.cannot_keep(role, turn);
-                        }
                     }
                     Machine::Worker(..) => panic!("a worker has no children"),
                 }
