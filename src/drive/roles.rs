@@ -60,8 +60,12 @@ impl SubRole {
     }
 
     pub(super) fn on_parent(&mut self, now: u64, message: Down, out: &mut Outbox) {
-        let mut actions = Vec::new();
+        let (mut actions, epoch) = (Vec::new(), self.machine.epoch());
         self.machine.on_parent(now, message, &mut actions);
+        if self.machine.epoch() != epoch {
+            // Of what ran under the old one nothing is told any more.
+            self.passing.clear();
+        }
         self.act(actions, out);
     }
 

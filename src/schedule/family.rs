@@ -102,8 +102,9 @@ impl Child {
         let told = self.unseen.iter().fold(self.unstarted, |told, unseen| told.and(*unseen));
         let run_at_once = (held.gpu_cores * self.gpus()).checked_div(held.gpus).unwrap_or(0);
         let gpu_cores = told.gpu_cores.min(held.gpu_cores.saturating_sub(run_at_once));
-        let left_for_plain = self.cores().saturating_sub(held.gpu_cores - gpu_cores);
-        let plain = told.recallable(false).min((held.cores - held.gpu_cores).saturating_sub(left_for_plain));
+        let left_for_plain = self.cores().saturating_sub(held.gpu_cores.saturating_sub(gpu_cores));
+        let plain =
+            told.recallable(false).min(held.cores.saturating_sub(held.gpu_cores).saturating_sub(left_for_plain));
         Unstarted { cores: gpu_cores + plain, gpu_cores }
     }
 }
@@ -349,7 +350,7 @@ impl Family {
         let unseen = child.hands.wrapping_sub(report.hands) as usize;
         let seen = child.unseen.drain(..child.unseen.len().saturating_sub(unseen));
         let known = seen.fold(child.unstarted, |known, seen| known.and(seen));
-        (child.unstarted, child.untold) = (report.unstarted, report.untold);
+        (child.unstarted, child.untold) = (report.unstarted, report.untold.at_most(child.held.amount()));
         if report.unstarted.cores > known.cores {
             // No hand-out explains it: what the child had begun to run waits again, and may be asked for.
             self.progress += 1;
@@ -455,6 +456,9 @@ impl Family {
                 order.push((child.left().cores * 1024 / child.cores(), rank));
             }
         }
+        if order.is_empty() {
+            return;
+        }
         order.sort_unstable();
         // Handing out moves work from the pool to children: the sum stays as it is. Whatever the unfed ones take: it is only
         // for near the end that shares are cut.
@@ -499,9 +503,9 @@ impl Family {
         let credit = self.credit(rank);
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
-        // Near the end nobody takes more than a fair share of what is left, nor, beyond one task ahead of each slot, than a
-        // part of what waits: news of the others is late, and what is kept back makes good what it leads to. But work for
-        // what is idle is always fair.
+        // Near the end nobody takes more than a fair share of what is left; nor ever, beyond one task ahead of each slot, than
+        // his part of what waits here: news of the others is late, and what is kept back makes good what it leads to. But
+        // work for what is idle is always fair.
         let held = child.left();
         let part_of_waiting = part(self.pool.amount().cores.saturating_add(shares.unfed), child.cores(), self.cores);
         let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
@@ -616,7 +620,6 @@ impl Family {
         gpus: bool,
         out: &mut ToChildren,
     ) -> bool {
-        self.progress += 1;
         while cores > 0 {
             let Some((rank, unstarted)) = self.richest(Micros::MAX, gpus) else { break };
             let part = cores.min(unstarted);
@@ -714,7 +717,7 @@ impl Family {
             return Err(Violation(format!("{} tasks reported by a child that did not hold them", self.strays)));
         }
         for (rank, child) in &self.children {
-            let held = child.held.amount();
+            let held = child.left();
             if child.capacity.is_none() && held.tasks > 0 {
                 return Err(Violation(format!("rank {rank} is not there and holds {held:?}")));
             }

@@ -96,6 +96,16 @@ impl Amount {
             gpu_cores: self.gpu_cores.saturating_sub(less.gpu_cores),
         }
     }
+
+    /// So much, or what there is of it if that is less. It may be a child's word.
+    pub(super) fn at_most(self, most: Amount) -> Amount {
+        Amount {
+            tasks: self.tasks.min(most.tasks),
+            cores: self.cores.min(most.cores),
+            gpus: self.gpus.min(most.gpus),
+            gpu_cores: self.gpu_cores.min(most.gpu_cores),
+        }
+    }
 }
 
 impl std::iter::Sum for Amount {
@@ -289,17 +299,16 @@ impl Report {
         }
     }
 
-    /// Adds a section; where its extent follows the last one's, the two become one.
+    /// Adds a section; where its extent follows that of another, the two become one.
     pub fn add_section(&mut self, section: Section) {
-        let joined = self.sections.last_mut().filter(|last| last.bundle == section.bundle).and_then(|last| {
-            match (&mut last.extent, section.extent) {
-                (None, None) => Some(&mut last.runs),
-                (Some(a), Some(b)) if a.segment == b.segment && a.offset + a.len == b.offset => {
-                    a.len += b.len;
-                    Some(&mut last.runs)
-                }
-                _ => None,
+        let same = self.sections.iter_mut().rev().filter(|other| other.bundle == section.bundle);
+        let joined = same.into_iter().find_map(|other| match (&mut other.extent, section.extent) {
+            (None, None) => Some(&mut other.runs),
+            (Some(a), Some(b)) if a.segment == b.segment && a.offset + a.len == b.offset => {
+                a.len += b.len;
+                Some(&mut other.runs)
             }
+            _ => None,
         });
         match joined {
             Some(runs) => runs.extend(section.runs),

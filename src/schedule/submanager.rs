@@ -4,7 +4,7 @@ use super::Micros;
 use super::family::{Family, ToChildren, Violation};
 use super::message::{Amount, Capacity, Down, Report, Up, WorkRange};
 use super::policy::Policy;
-use super::uplink::{State, Uplink};
+use super::uplink::{Load, Uplink};
 use crate::task::{BundleId, IndexRange, RangeSet, Rank};
 use std::collections::BTreeMap;
 
@@ -218,9 +218,13 @@ impl SubManager {
         Self::send(down, out);
         if self.uplink.epoch > 0 {
             self.introduce(out);
-            let state = self.state();
-            self.uplink.supplied(state.held_cores);
-            out.extend(self.uplink.take(now, state).map(SubAction::ToParent));
+            if self.ending {
+                self.uplink.flush();
+            }
+            let load = self.load();
+            self.uplink.supplied(load.held_cores);
+            let unstarted = self.family.unstarted().and(self.family.pool.amount().into());
+            out.extend(self.uplink.take(now, load, unstarted, self.family.untold()).map(SubAction::ToParent));
         }
         if self.ending && !self.done && self.family.all_gone() {
             self.done = true;
@@ -246,14 +250,14 @@ impl SubManager {
         }
     }
 
-    fn state(&self) -> State {
-        let waits = self.family.pool.amount();
-        State {
-            held_cores: waits.cores + self.family.held().cores,
-            idle_cores: self.family.idle_cores(),
-            unstarted: self.family.unstarted().and(waits.into()),
-            untold: self.family.untold(),
-        }
+    fn load(&self) -> Load {
+        let held_cores = self.family.pool.amount().cores + self.family.held().cores;
+        Load { held_cores, idle_cores: self.family.idle_cores() }
+    }
+
+    /// The epoch of the link to its parent: what came before it is forgotten.
+    pub fn epoch(&self) -> u32 {
+        self.uplink.epoch
     }
 
     /// Whether the next task of each slot lies ready with the children: the end of one is no hurry then.
@@ -263,7 +267,7 @@ impl SubManager {
 
     /// When `step` should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Micros> {
-        let report = self.uplink.next_tick(&self.state());
+        let report = self.uplink.next_tick(self.load());
         report.into_iter().chain(self.family.next_tick()).min()
     }
 

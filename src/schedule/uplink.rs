@@ -5,17 +5,14 @@ use super::message::{Amount, Report, Section, Unstarted, Up};
 use super::policy::Policy;
 
 /// What ended waits for its neighbours for so long at most.
-const HELD_BACK_US: Micros = 1_000_000;
+const HELD_BACK_US: Micros = 250_000;
 
 /// What the child has at the moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct State {
+pub(super) struct Load {
     /// Cores of work that it holds.
     pub(super) held_cores: u64,
     pub(super) idle_cores: u64,
-    pub(super) unstarted: Unstarted,
-    /// What its own children have ended and not told.
-    pub(super) untold: Amount,
 }
 
 /// The child's end of a link.
@@ -103,10 +100,10 @@ impl Uplink {
 
     /// When the report is due: at once when all work is gone or the parent waits for it, soon when cores are idle or
     /// half of the work is gone, else at the pace.
-    fn due_at(&self, state: &State) -> Micros {
-        if self.urgent || state.held_cores == 0 {
+    fn due_at(&self, load: Load) -> Micros {
+        if self.urgent || load.held_cores == 0 {
             0
-        } else if state.idle_cores > 0 || state.held_cores * 2 <= self.mark || !self.report.returned.is_empty() {
+        } else if load.idle_cores > 0 || load.held_cores * 2 <= self.mark || !self.report.returned.is_empty() {
             self.last_us + self.pace_us / 8
         } else {
             self.last_us + self.pace_us
@@ -114,32 +111,32 @@ impl Uplink {
     }
 
     /// From when on what ended goes along.
-    fn ended_due_at(&self, state: &State) -> Micros {
-        if self.full || state.held_cores == 0 {
+    fn ended_due_at(&self, load: Load) -> Micros {
+        if self.full || load.held_cores == 0 {
             return 0;
         }
         self.told_us + (self.pace_us * self.runs as u64 / self.runs_at_pace.max(1)).min(HELD_BACK_US)
     }
 
     /// When to look again, if there is anything to tell.
-    pub(super) fn next_tick(&self, state: &State) -> Option<Micros> {
+    pub(super) fn next_tick(&self, load: Load) -> Option<Micros> {
         if self.epoch == 0 {
             None
         } else if self.stirred || self.report.has_news_besides_ended() {
-            Some(self.due_at(state))
+            Some(self.due_at(load))
         } else if self.report.tells_of_ended() {
-            Some(self.due_at(state).max(self.ended_due_at(state)))
+            Some(self.due_at(load).max(self.ended_due_at(load)))
         } else {
             None
         }
     }
 
-    /// The report, if it is due.
-    pub(super) fn take(&mut self, now: Micros, state: State) -> Option<Up> {
-        if self.next_tick(&state).is_none_or(|due| now < due) {
+    /// The report, if it is due. `unstarted` waits; `untold` is what the child's own children have ended and not told.
+    pub(super) fn take(&mut self, now: Micros, load: Load, unstarted: Unstarted, untold: Amount) -> Option<Up> {
+        if self.next_tick(load).is_none_or(|due| now < due) {
             return None;
         }
-        let mut report = if now < self.ended_due_at(&state) {
+        let mut report = if now < self.ended_due_at(load) {
             self.report.take_all_but_ended()
         } else {
             self.join();
@@ -147,12 +144,12 @@ impl Uplink {
             self.ended = Amount::default();
             std::mem::take(&mut self.report)
         };
-        report.untold = state.untold;
+        report.untold = untold;
         report.untold += self.ended;
-        report.unstarted = state.unstarted;
+        report.unstarted = unstarted;
         report.hands = self.hands;
         self.last_us = now;
-        self.mark = state.held_cores;
+        self.mark = load.held_cores;
         (self.urgent, self.stirred) = (false, false);
         Some(Up::Report { epoch: self.epoch, report })
     }
@@ -181,12 +178,16 @@ mod tests {
         uplink.ended_below(vec![section], Amount { tasks: count, cores: count, gpus: 0, gpu_cores: 0 });
     }
 
-    fn holding(held_cores: u64) -> State {
-        State { held_cores, idle_cores: 0, unstarted: Unstarted::default(), untold: Amount::default() }
+    fn holding(held_cores: u64) -> Load {
+        Load { held_cores, idle_cores: 0 }
     }
 
-    fn take(uplink: &mut Uplink, now: Micros, state: State) -> Option<Report> {
-        match uplink.take(now, state)? {
+    fn take(uplink: &mut Uplink, now: Micros, load: Load) -> Option<Report> {
+        take_with(uplink, now, load, Amount::default())
+    }
+
+    fn take_with(uplink: &mut Uplink, now: Micros, load: Load, untold: Amount) -> Option<Report> {
+        match uplink.take(now, load, Unstarted::default(), untold)? {
             Up::Report { report, .. } => Some(report),
             other => panic!("{other:?} is no report"),
         }
@@ -199,15 +200,15 @@ mod tests {
         // Forty runs where four are as much as a message: they wait for ten paces.
         let news = take(&mut uplink, PACE, holding(99)).expect("the pace is over");
         assert_eq!((news.sections.len(), news.attempts, news.untold.tasks), (0, 40, 40));
-        assert_eq!(uplink.next_tick(&holding(99)), Some(10 * PACE), "nothing else is to be told");
+        assert_eq!(uplink.next_tick(holding(99)), Some(10 * PACE), "nothing else is to be told");
         end(&mut uplink, (0..40).map(|at| 2 * at + 1));
         assert!(take(&mut uplink, 2 * PACE, holding(98)).expect("attempts are news").sections.is_empty());
-        let due = uplink.next_tick(&holding(98)).expect("they are to be told");
+        let due = uplink.next_tick(holding(98)).expect("they are to be told");
         assert_eq!(take(&mut uplink, due - 1, holding(98)), None);
         let news = take(&mut uplink, due, holding(98)).expect("they are due");
         let all = EndedRun { range: IndexRange::new(0, 80), class: OutcomeClass::Ok };
         assert_eq!((&news.sections[0].runs[..], news.untold.tasks), (&[all][..], 0));
-        assert_eq!(uplink.next_tick(&holding(98)), None);
+        assert_eq!(uplink.next_tick(holding(98)), None);
     }
 
     #[test]
@@ -222,14 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_does_not_wait_where_it_has_grown_large_nor_for_longer_than_a_second() {
+    fn what_ended_does_not_wait_where_it_has_grown_large_nor_for_long() {
         let mut uplink = uplink();
         end(&mut uplink, (0..40).map(|at| 2 * at));
         uplink.flush();
         assert_eq!(take(&mut uplink, 1, holding(99)).expect("it is full").sections.len(), 1);
         end(&mut uplink, (0..100_000).map(|at| 1000 + 2 * at));
         assert!(take(&mut uplink, PACE + 1, holding(99)).expect("the pace is over").sections.is_empty());
-        assert_eq!(uplink.next_tick(&holding(99)), Some(1 + HELD_BACK_US));
+        assert_eq!(uplink.next_tick(holding(99)), Some(1 + HELD_BACK_US));
     }
 
     #[test]
@@ -237,7 +238,7 @@ mod tests {
         let mut uplink = uplink();
         end(&mut uplink, (0..40).map(|at| 2 * at));
         let below = Amount { tasks: 5, cores: 10, gpus: 0, gpu_cores: 0 };
-        let news = take(&mut uplink, PACE, State { untold: below, ..holding(99) }).expect("the pace is over");
+        let news = take_with(&mut uplink, PACE, holding(99), below).expect("the pace is over");
         assert_eq!((news.untold.tasks, news.untold.cores), (45, 50));
     }
 }

@@ -3,7 +3,7 @@
 use super::Micros;
 use super::family::Violation;
 use super::message::{Amount, Capacity, Down, FailedAttempt, Up, Work, WorkRange};
-use super::uplink::{State, Uplink};
+use super::uplink::{Load, Uplink};
 use crate::task::{BundleId, FailureGroup, IndexRange, NodeId, Resources, Status};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -409,7 +409,7 @@ impl Worker {
             }
         }
         while !self.paused && self.start_next(now, out) {}
-        if let Some(report) = self.uplink.take(now, self.state()) {
+        if let Some(report) = self.uplink.take(now, self.load(), self.queued.into(), Amount::default()) {
             out.push(WorkerAction::ToParent(report));
         }
         if self.ending && !self.done && self.running.iter().all(Option::is_none) {
@@ -462,18 +462,13 @@ impl Worker {
         self.queued.cores + self.running_cores
     }
 
-    fn state(&self) -> State {
-        State {
-            held_cores: self.held_cores(),
-            idle_cores: u64::from(self.total.cores) - self.running_cores,
-            unstarted: self.queued.into(),
-            untold: Amount::default(),
-        }
+    fn load(&self) -> Load {
+        Load { held_cores: self.held_cores(), idle_cores: u64::from(self.total.cores) - self.running_cores }
     }
 
     /// When `step` should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Micros> {
-        let report = self.uplink.next_tick(&self.state());
+        let report = self.uplink.next_tick(self.load());
         let drain = self.drain_at.filter(|_| self.running.iter().flatten().any(|running| !running.killed));
         report.into_iter().chain(drain).min()
     }

@@ -144,9 +144,10 @@ impl Cluster<'_> {
                     _ => {}
                 }
                 match &mut self.roles[role].machine {
-                    Machine::Sub { machine, .. } => {
-                        let mut out = Vec::new();
+                    Machine::Sub { machine, passing, .. } => {
+                        let (mut out, epoch) = (Vec::new(), machine.epoch());
                         machine.on_parent(now, word, &mut out);
+                        *passing = if machine.epoch() == epoch { *passing } else { 0 };
                         self.sub_acts(role, out, turn);
                     }
                     Machine::Worker(slots, _) => {
