@@ -15,7 +15,7 @@ fi
 ROUNDS=${ROUNDS:-3}
 
 # Functions at which counting is switched: on where it is off, and off where it is on.
-switches=('RankLoop*::run' 'Fabric>::wait' 'Caller::call_all' 'appender::Worker::run')
+switches=('RankLoop*::run' 'RankLoop*::go_on_after_a_call' 'Fabric>::wait' 'Caller::call_all' 'appender::Worker::run')
 switched=()
 nm -C "$myriarch" >functions
 for name in "${switches[@]}"; do

@@ -200,6 +200,7 @@ impl<M: Root> RankLoop<M> {
         self.began.elapsed().as_micros() as u64
     }
 
+    #[inline(never)] // `scripts/show/instructions.sh` counts by its name.
     pub(super) fn run(&mut self) -> Result<(), DriveError> {
         self.open();
         self.run_until(|_| false)
@@ -304,9 +305,7 @@ impl<M: Root> RankLoop<M> {
         loop {
             let mut rank = stage.enter();
             let called_briefly = rank.since_turn() < BRIEF_CALLS;
-            // What the call gave goes up before anything else; then others have their turn, whatever waits to be called.
-            rank.turn(&mut Outbox::new());
-            rank.go_on_after_a_look(called_briefly, || caller.has_order());
+            rank.go_on_after_a_call(called_briefly, || caller.has_order());
             if rank.is_over() || rank.failed.is_some() {
                 break;
             }
@@ -321,9 +320,11 @@ impl<M: Root> RankLoop<M> {
         }
     }
 
-    /// As [`go_on`](Self::go_on), but takes up what has come first, even where it is to leave; where it `may_leave_some`, one
-    /// message at least.
-    fn go_on_after_a_look(&mut self, may_leave_some: bool, leave: impl Fn() -> bool) {
+    /// As [`go_on`](Self::go_on), but what the call gave goes up before anything else; then others have their turn, even where
+    /// it is to leave: what has come is taken up, one message at least where it `may_leave_some`.
+    #[inline(never)] // `scripts/show/instructions.sh` counts by its name.
+    fn go_on_after_a_call(&mut self, may_leave_some: bool, leave: impl Fn() -> bool) {
+        self.turn(&mut Outbox::new());
         if self.failed.is_none() {
             let looked = self.receive(&mut Outbox::new(), &mut |_| may_leave_some && leave());
             self.failed = looked.and_then(|_| self.run_until(|_| leave())).err();

@@ -256,6 +256,7 @@ struct Worker {
 }
 
 impl Worker {
+    #[inline(never)] // `scripts/show/instructions.sh` counts by its name.
     fn run(mut self, pieces: &Receiver<Vec<u8>>) {
         if let Err(error) = self.serve(pieces) {
             let _ = self.shared.error.set(error);
