@@ -9,8 +9,6 @@ run=("${mpiexec[@]}" -n "$RANKS" "$myriarch" run --progress none -j "$RANKS")
 
 now() { date +%s.%N; }
 since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.2f s", to - from }'; }
-# The value of a key of what `status --json` printed.
-key() { sed -n "s/.*\"$1\":\([^,}]*\).*/\1/p"; }
 # Waits until the status of a run says this. Its own exit status is that of the run.
 until_said() {
     until [[ "$("$myriarch" status "$1" --json 2>/dev/null)" == *"$2"* ]]; do sleep 0.02; done

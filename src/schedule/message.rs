@@ -301,8 +301,8 @@ impl Report {
 
     /// Adds a section; where its extent follows that of another, the two become one.
     pub fn add_section(&mut self, section: Section) {
-        let same = self.sections.iter_mut().rev().filter(|other| other.bundle == section.bundle);
-        let joined = same.into_iter().find_map(|other| match (&mut other.extent, section.extent) {
+        let mut same = self.sections.iter_mut().rev().filter(|other| other.bundle == section.bundle);
+        let joined = same.find_map(|other| match (&mut other.extent, section.extent) {
             (None, None) => Some(&mut other.runs),
             (Some(a), Some(b)) if a.segment == b.segment && a.offset + a.len == b.offset => {
                 a.len += b.len;
