@@ -3,21 +3,21 @@
 //! Manager and sub-manager are this, plus where their own work comes from. See `README.md`, "Demand and lookahead" and
 //! "Recall".
 
+mod recall;
+mod sharing;
+
 use super::Micros;
 use super::held::Held;
 use super::message::{Amount, Capacity, Down, FailedAttempt, Report, Unstarted, WorkRange};
 use super::policy::{Durations, Policy};
-use super::pool::{Pool, Share};
-use crate::task::{BundleId, EndedRun, IndexRange, NodeId, Rank, Resources};
+use super::pool::Pool;
+use crate::task::{BundleId, EndedRun, IndexRange, Rank, Resources};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A rule of the protocol that does not hold; what the invariant checker found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Violation(pub String);
-
-/// Tasks that take longer than so many round trips are long: see [`Family::may_be_asked`].
-const LONG_IN_ROUND_TRIPS: f64 = 10.0;
 
 /// Messages on their way to children.
 pub(super) type ToChildren = Vec<(Rank, Down)>;
@@ -106,36 +106,6 @@ impl Child {
         let plain =
             told.recallable(false).min(held.cores.saturating_sub(held.gpu_cores).saturating_sub(left_for_plain));
         Unstarted { cores: gpu_cores + plain, gpu_cores }
-    }
-}
-
-/// The part `own` of `everyones` of `all`, rounded up.
-fn part(all: u64, own: u64, everyones: u64) -> u64 {
-    let part = (u128::from(all) * u128::from(own)).div_ceil(u128::from(everyones.max(1)));
-    u64::try_from(part).unwrap_or(u64::MAX)
-}
-
-/// What is fair for each child while work is handed out.
-struct Shares {
-    /// Cores of work for each core of a child.
-    level: f64,
-    /// What was left over of the children before, since tasks are whole.
-    rest: f64,
-    /// Tasks that wait besides the pool.
-    unfed: u64,
-    /// GPUs of all work that waits or is held.
-    gpus: u64,
-}
-
-impl Shares {
-    /// Cores of work that the child should have on top of what it has.
-    fn cores(&mut self, child: &Child) -> u64 {
-        if self.level.is_infinite() {
-            return u64::MAX;
-        }
-        let exact = (self.level * child.cores() as f64 - child.left().cores as f64).max(0.0) + self.rest;
-        self.rest = exact.fract();
-        exact as u64
     }
 }
 
@@ -384,36 +354,6 @@ impl Family {
         std::mem::take(&mut self.stirred)
     }
 
-    /// Cores of work that the child should hold by what is known of durations, growth left aside.
-    fn target(&self, rank: Rank) -> u64 {
-        let Some(capacity) = self.children[&rank].capacity else { return 0 };
-        let horizon = capacity.horizon_us + self.policy.horizon_us(self.pace_us);
-        (f64::from(capacity.total.cores) * self.policy.held_per_core(horizon, self.durations.mean_us())).ceil() as u64
-    }
-
-    /// What the child may be handed now. Its GPUs are supplied as far ahead as its cores are.
-    fn credit(&self, rank: Rank) -> Share {
-        let child = &self.children[&rank];
-        let (held, may_hold) = (child.left(), self.target(rank).min(child.limit));
-        let gpus = (may_hold * child.gpus()).div_ceil(child.cores().max(1));
-        Share { tasks: u64::MAX, cores: may_hold.saturating_sub(held.cores), gpus: gpus.saturating_sub(held.gpus) }
-    }
-
-    /// Whether the child has so much less than it may hold that more is worth a message. Of short tasks half of what it
-    /// was supplied ahead is gone then; the other half bridges the time until more is there. Of long ones each counts.
-    fn is_worth_a_message(&self, rank: Rank) -> bool {
-        const FEW_PER_CORE: u64 = 4;
-        let (child, credit) = (&self.children[&rank], self.credit(rank).cores);
-        let held = child.left().cores;
-        let most = ((held + credit + child.cores()) / 2).max(FEW_PER_CORE * child.cores());
-        credit > 0 && (held <= most || (child.idle_gpus() > 0 && self.pool.amount().gpus > 0))
-    }
-
-    /// Cores of work that the children may be handed now, all together.
-    pub(super) fn wanted(&self) -> u64 {
-        self.children.keys().map(|rank| self.credit(*rank).cores).sum()
-    }
-
     /// Cores without work, as far as the parent knows.
     pub(super) fn idle_cores(&self) -> u64 {
         self.children.values().map(Child::idle_cores).sum()
@@ -442,196 +382,6 @@ impl Family {
     /// Work that children have ended and will tell of later.
     pub(super) fn untold(&self) -> Amount {
         self.children.values().map(|child| child.untold).sum()
-    }
-
-    /// Hands work to the children that may have more, the emptiest first. `unfed` is how many tasks wait besides the pool,
-    /// `most` how many more may be out at once.
-    pub(super) fn supply(&mut self, now: Micros, unfed: u64, mut most: u64, out: &mut ToChildren) {
-        if self.closed || self.pool.is_empty() {
-            return;
-        }
-        let mut order: Vec<(u64, Rank)> = Vec::new();
-        for (&rank, child) in &self.children {
-            if child.cores() > 0 && self.is_worth_a_message(rank) {
-                order.push((child.left().cores * 1024 / child.cores(), rank));
-            }
-        }
-        if order.is_empty() {
-            return;
-        }
-        order.sort_unstable();
-        // Handing out moves work from the pool to children: the sum stays as it is. Whatever the unfed ones take: it is only
-        // for near the end that shares are cut.
-        let waits = self.pool.amount();
-        let mut shares = Shares {
-            level: self.level(waits.cores.saturating_add(unfed)),
-            rest: 0.0,
-            unfed,
-            gpus: waits.gpus.saturating_add(unfed).saturating_add(self.held().gpus),
-        };
-        for (_, rank) in order {
-            if most == 0 || self.pool.is_empty() {
-                break;
-            }
-            most -= self.hand(now, rank, &mut shares, most, out);
-        }
-    }
-
-    /// The cores of work for each core up to which children may be filled, so that what waits, so many cores of it, goes to
-    /// those that have the least (water-filling); infinite where there is enough for all.
-    fn level(&self, waits: u64) -> f64 {
-        if waits >= self.wanted() {
-            return f64::INFINITY;
-        }
-        let there = self.children.values().filter(|child| child.cores() > 0);
-        let mut filled: Vec<(f64, f64)> =
-            there.map(|child| (child.left().cores as f64 / child.cores() as f64, child.cores() as f64)).collect();
-        filled.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let (mut work, mut cores) = (waits as f64, 0.0);
-        for (ratio, own) in filled {
-            if cores > 0.0 && work <= ratio * cores {
-                break;
-            }
-            work += ratio * own;
-            cores += own;
-        }
-        work / cores.max(1.0)
-    }
-
-    /// Hands one child its share; returns the number of tasks.
-    fn hand(&mut self, now: Micros, rank: Rank, shares: &mut Shares, most: u64, out: &mut ToChildren) -> u64 {
-        let credit = self.credit(rank);
-        let child = &self.children[&rank];
-        let capacity = child.capacity.expect("only children that are there have credit");
-        // Near the end nobody takes more than a fair share of what is left; nor ever, beyond one task ahead of each slot, than
-        // his part of what waits here: news of the others is late, and what is kept back makes good what it leads to. But
-        // work for what is idle is always fair.
-        let held = child.left();
-        let part_of_waiting = part(self.pool.amount().cores.saturating_add(shares.unfed), child.cores(), self.cores);
-        let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
-        let cores = shares.cores(child).min(part_of_waiting.max(one_ahead)).max(child.idle_cores());
-        let gpus = part(shares.gpus, child.gpus(), self.gpus).saturating_sub(held.gpus).max(child.idle_gpus());
-        let share = Share { tasks: most, cores: credit.cores.min(cores), gpus: credit.gpus.min(gpus) };
-        // Another node than the one to avoid, unless nothing else could take the task.
-        let elsewhere = |need: Resources, node: NodeId| {
-            let here = |c: &Capacity| c.node == Some(node);
-            let could = |c: &&Capacity| c.total.cores > 0 && c.widest.fits(need);
-            !here(&capacity) || self.children.values().filter_map(|c| c.capacity.as_ref()).filter(could).all(here)
-        };
-        let fits = |need: Resources, avoid: Option<NodeId>| {
-            capacity.widest.fits(need) && avoid.is_none_or(|node| elsewhere(need, node))
-        };
-        let ranges = self.pool.take(share, fits);
-        if ranges.is_empty() {
-            return 0;
-        }
-        let child = self.children.get_mut(&rank).expect("the child was just looked at");
-        if held.tasks == 0 {
-            child.heard_us = now;
-        }
-        ranges.iter().for_each(|given| child.held.insert(*given));
-        let handed: Amount = ranges.iter().map(WorkRange::amount).sum();
-        child.unseen.push_back(handed.into());
-        child.hands = child.hands.wrapping_add(1);
-        out.push((rank, Down::Hand { epoch: child.epoch, ranges }));
-        handed.tasks
-    }
-
-    /// Where children have idle cores and nothing waits for them, asks others for work that they have not started.
-    pub(super) fn balance(&mut self, now: Micros, out: &mut ToChildren) {
-        if self.closed {
-            return;
-        }
-        self.balanced_us = now;
-        let (mut idle, mut idle_gpus, mut idle_children) = (0, 0, 0);
-        for child in self.children.values().filter(|child| child.idle_cores() > 0) {
-            idle += child.idle_cores();
-            idle_gpus += child.idle_gpus();
-            idle_children += child.cores();
-        }
-        let asked: u64 = self.children.values().filter_map(|child| child.recall).sum();
-        let mut missing = idle.saturating_sub(asked);
-        while missing > 0 {
-            let Some((rank, unstarted)) = self.richest(now, idle_gpus > 0) else { return };
-            let cores = self.children[&rank].cores().max(1);
-            // Idle cores first; what remains is shared in proportion to the cores, so that it is not asked for twice.
-            let urgent = missing.min(unstarted);
-            let shared = (unstarted - urgent) * idle_children / (idle_children + cores);
-            self.ask_back(now, rank, urgent + shared, idle_gpus > 0, out);
-            missing -= urgent;
-        }
-    }
-
-    /// The child that can give back the most: work not started, in cores, that its own cores would not start before an
-    /// answer is back; of that which takes GPUs only where it is `for_gpus` too.
-    fn richest(&self, now: Micros, for_gpus: bool) -> Option<(Rank, u64)> {
-        let candidates = self.children.iter().filter_map(|(rank, child)| {
-            let (from, unstarted) = self.may_be_asked(child)?;
-            let unstarted = unstarted.recallable(for_gpus);
-            (from <= now && unstarted > 0).then_some((*rank, unstarted))
-        });
-        candidates.max_by_key(|(rank, unstarted)| (*unstarted, std::cmp::Reverse(*rank)))
-    }
-
-    /// From when on the child may be asked for work that it has not started, and how much of it there is. A child of
-    /// which nothing has ended for longer than its pace and the time to start all of it runs tasks longer than the mean.
-    fn may_be_asked(&self, child: &Child) -> Option<(Micros, Unstarted)> {
-        let unstarted = child.unstarted();
-        if child.recall.is_some() || unstarted.cores == 0 {
-            return None;
-        }
-        let again = match child.asked_at >= self.progress {
-            true => child.asked_us.saturating_add(self.pace_us << child.asked_times.min(20)),
-            false => 0,
-        };
-        // The time in which its own cores come to all of it, if their tasks end one after the other. Those of long tasks may
-        // as well end all at once: a recall that finds nothing is cheap beside them.
-        let mean_us = self.durations.mean_us().unwrap_or(f64::INFINITY);
-        let started_in_us = unstarted.cores as f64 / child.cores().max(1) as f64 * mean_us;
-        let round_trip_us = self.policy.round_trip_us as f64;
-        let too_soon = started_in_us <= round_trip_us / 2.0 && mean_us <= LONG_IN_ROUND_TRIPS * round_trip_us;
-        let from = if too_soon { child.heard_us + self.pace_us + started_in_us.ceil() as Micros } else { 0 };
-        Some((from.max(again), unstarted))
-    }
-
-    /// When work may be asked back that could not be at the last `balance`, if cores are idle.
-    pub(super) fn next_tick(&self) -> Option<Micros> {
-        if self.closed || self.idle_cores() == 0 {
-            return None;
-        }
-        let from = self.children.values().filter_map(|child| self.may_be_asked(child)).map(|(from, _)| from);
-        from.filter(|from| *from > self.balanced_us).min()
-    }
-
-    fn ask_back(&mut self, now: Micros, rank: Rank, cores: u64, gpus: bool, out: &mut ToChildren) {
-        let child = self.children.get_mut(&rank).expect("only a child is asked");
-        child.recall = Some(cores);
-        child.asked_times = if child.asked_at == self.progress { child.asked_times + 1 } else { 0 };
-        (child.asked_at, child.asked_us) = (self.progress, now);
-        out.push((rank, Down::Recall { epoch: child.epoch, cores, gpus }));
-    }
-
-    /// Asks children for so many cores of work that has not started, for the parent's own parent: whether they would
-    /// start it too soon for that, the one that asks has judged. Returns whether an answer is out.
-    pub(super) fn ask_back_for_parent(
-        &mut self,
-        now: Micros,
-        mut cores: u64,
-        gpus: bool,
-        out: &mut ToChildren,
-    ) -> bool {
-        while cores > 0 {
-            let Some((rank, unstarted)) = self.richest(Micros::MAX, gpus) else { break };
-            let part = cores.min(unstarted);
-            self.ask_back(now, rank, part, gpus, out);
-            cores -= part;
-        }
-        self.recalling()
-    }
-
-    /// Whether an answer to a recall is out.
-    pub(super) fn recalling(&self) -> bool {
-        self.children.values().any(|child| child.recall.is_some())
     }
 
     /// Stops handing out, and tells every child to.

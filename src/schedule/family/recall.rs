@@ -1,0 +1,108 @@
+//! Who is asked for work that has not started, and when. See `README.md`, "Recall".
+
+use super::{Child, Family, ToChildren};
+use crate::schedule::Micros;
+use crate::schedule::message::{Down, Unstarted};
+use crate::task::Rank;
+
+/// Tasks that take longer than so many round trips are long: see [`Family::may_be_asked`].
+const LONG_IN_ROUND_TRIPS: f64 = 10.0;
+
+impl Family {
+    /// Where children have idle cores and nothing waits for them, asks others for work that they have not started.
+    pub(in crate::schedule) fn balance(&mut self, now: Micros, out: &mut ToChildren) {
+        if self.closed {
+            return;
+        }
+        self.balanced_us = now;
+        let (mut idle, mut idle_gpus, mut idle_children) = (0, 0, 0);
+        for child in self.children.values().filter(|child| child.idle_cores() > 0) {
+            idle += child.idle_cores();
+            idle_gpus += child.idle_gpus();
+            idle_children += child.cores();
+        }
+        let asked: u64 = self.children.values().filter_map(|child| child.recall).sum();
+        let mut missing = idle.saturating_sub(asked);
+        while missing > 0 {
+            let Some((rank, unstarted)) = self.richest(now, idle_gpus > 0) else { return };
+            let cores = self.children[&rank].cores().max(1);
+            // Idle cores first; what remains is shared in proportion to the cores, so that it is not asked for twice.
+            let urgent = missing.min(unstarted);
+            let shared = (unstarted - urgent) * idle_children / (idle_children + cores);
+            self.ask_back(now, rank, urgent + shared, idle_gpus > 0, out);
+            missing -= urgent;
+        }
+    }
+
+    /// The child that can give back the most: work not started, in cores, that its own cores would not start before an
+    /// answer is back; of that which takes GPUs only where it is `for_gpus` too.
+    fn richest(&self, now: Micros, for_gpus: bool) -> Option<(Rank, u64)> {
+        let candidates = self.children.iter().filter_map(|(rank, child)| {
+            let (from, unstarted) = self.may_be_asked(child)?;
+            let unstarted = unstarted.recallable(for_gpus);
+            (from <= now && unstarted > 0).then_some((*rank, unstarted))
+        });
+        candidates.max_by_key(|(rank, unstarted)| (*unstarted, std::cmp::Reverse(*rank)))
+    }
+
+    /// From when on the child may be asked for work that it has not started, and how much of it there is. A child of
+    /// which nothing has ended for longer than its pace and the time to start all of it runs tasks longer than the mean.
+    fn may_be_asked(&self, child: &Child) -> Option<(Micros, Unstarted)> {
+        let unstarted = child.unstarted();
+        if child.recall.is_some() || unstarted.cores == 0 {
+            return None;
+        }
+        let again = match child.asked_at >= self.progress {
+            true => child.asked_us.saturating_add(self.pace_us << child.asked_times.min(20)),
+            false => 0,
+        };
+        // The time in which its own cores come to all of it, if their tasks end one after the other. Those of long tasks may
+        // as well end all at once: a recall that finds nothing is cheap beside them.
+        let mean_us = self.durations.mean_us().unwrap_or(f64::INFINITY);
+        let started_in_us = unstarted.cores as f64 / child.cores().max(1) as f64 * mean_us;
+        let round_trip_us = self.policy.round_trip_us as f64;
+        let too_soon = started_in_us <= round_trip_us / 2.0 && mean_us <= LONG_IN_ROUND_TRIPS * round_trip_us;
+        let from = if too_soon { child.heard_us + self.pace_us + started_in_us.ceil() as Micros } else { 0 };
+        Some((from.max(again), unstarted))
+    }
+
+    /// When work may be asked back that could not be at the last `balance`, if cores are idle.
+    pub(in crate::schedule) fn next_tick(&self) -> Option<Micros> {
+        if self.closed || self.idle_cores() == 0 {
+            return None;
+        }
+        let from = self.children.values().filter_map(|child| self.may_be_asked(child)).map(|(from, _)| from);
+        from.filter(|from| *from > self.balanced_us).min()
+    }
+
+    fn ask_back(&mut self, now: Micros, rank: Rank, cores: u64, gpus: bool, out: &mut ToChildren) {
+        let child = self.children.get_mut(&rank).expect("only a child is asked");
+        child.recall = Some(cores);
+        child.asked_times = if child.asked_at == self.progress { child.asked_times + 1 } else { 0 };
+        (child.asked_at, child.asked_us) = (self.progress, now);
+        out.push((rank, Down::Recall { epoch: child.epoch, cores, gpus }));
+    }
+
+    /// Asks children for so many cores of work that has not started, for the parent's own parent: whether they would
+    /// start it too soon for that, the one that asks has judged. Returns whether an answer is out.
+    pub(in crate::schedule) fn ask_back_for_parent(
+        &mut self,
+        now: Micros,
+        mut cores: u64,
+        gpus: bool,
+        out: &mut ToChildren,
+    ) -> bool {
+        while cores > 0 {
+            let Some((rank, unstarted)) = self.richest(Micros::MAX, gpus) else { break };
+            let part = cores.min(unstarted);
+            self.ask_back(now, rank, part, gpus, out);
+            cores -= part;
+        }
+        self.recalling()
+    }
+
+    /// Whether an answer to a recall is out.
+    pub(in crate::schedule) fn recalling(&self) -> bool {
+        self.children.values().any(|child| child.recall.is_some())
+    }
+}
