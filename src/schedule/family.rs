@@ -122,12 +122,18 @@ pub(super) struct Family {
     gpus: u64,
     /// When it was last looked who could give work back.
     balanced_us: Micros,
+    /// When work is shared out, once the news of all children are to be expected.
+    shares_at_us: Option<Micros>,
+    /// What waited and was held when nobody could take what waits.
+    barren: Option<(Amount, Amount)>,
     /// No work is handed out any more.
     closed: bool,
     /// Children are told to end.
     ending: bool,
     /// Events after which asking for work may succeed where it did not before.
     progress: u64,
+    /// The fewest idle cores since attempts last ended: fewer are progress too.
+    least_idle: u64,
     /// More waits with some child than was known: the parent's parent should hear.
     stirred: bool,
     /// Protocol errors of children: reports of tasks that they did not hold.
@@ -162,9 +168,12 @@ impl Family {
             cores: 0,
             gpus: 0,
             balanced_us: 0,
+            shares_at_us: None,
+            barren: None,
             closed: false,
             ending: false,
             progress: 1,
+            least_idle: u64::MAX,
             stirred: false,
             strays: 0,
         }
@@ -188,6 +197,7 @@ impl Family {
         self.pool.take_all();
         (self.closed, self.ending) = (false, false);
         (self.cores, self.gpus) = (0, 0);
+        (self.shares_at_us, self.barren) = (None, None);
         for child in self.children.values_mut() {
             child.held.take_all();
             child.forget();
@@ -233,6 +243,7 @@ impl Family {
         let child = self.children.get_mut(&rank).expect("the caller knows the child");
         self.cores -= child.cores();
         self.gpus -= child.gpus();
+        self.barren = None;
         child.capacity = capacity;
         self.cores += child.cores();
         self.gpus += child.gpus();
@@ -256,7 +267,7 @@ impl Family {
         child.invited = false;
         child.stage = Stage::There;
         self.progress += 1;
-        child.limit = child.limit.max(u64::from(capacity.total.cores));
+        child.limit = child.limit.max(u64::from(capacity.total.cores) * if capacity.workers > 1 { 2 } else { 1 });
         if self.ending {
             out.push((rank, Down::End { epoch }));
         }
@@ -329,6 +340,7 @@ impl Family {
         if report.attempts > 0 {
             child.heard_us = now;
             self.progress += 1;
+            self.least_idle = u64::MAX;
             self.durations.add(report.attempt_cores, report.busy_core_us);
             child.limit = child.limit.saturating_mul(2);
         }

@@ -447,7 +447,12 @@ impl Manager {
 
     /// When `step` should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Micros> {
-        self.family.next_tick().filter(|_| self.phase == Phase::Running && self.unfed_tasks == 0)
+        if self.phase != Phase::Running {
+            return None;
+        }
+        // What nobody was offered yet goes first to those who are idle.
+        let recall = self.family.next_recall().filter(|_| self.unfed_tasks == 0);
+        self.family.next_sharing().into_iter().chain(recall).min()
     }
 
     /// Whether the next task of each slot lies ready with the children: the end of one is no hurry then.

@@ -43,6 +43,11 @@ impl Policy {
         (children as u64 * self.pace_per_child_us).clamp(self.pace_min_us, self.pace_max_us)
     }
 
+    /// The time in which the news of siblings that belong together have come: what they lead to waits for so long.
+    pub fn gather_us(&self, pace_us: Micros) -> Micros {
+        pace_us / 8
+    }
+
     /// The time that a child with siblings at this pace is supplied ahead, on top of what it needs for its own.
     pub fn horizon_us(&self, pace_us: Micros) -> Micros {
         2 * pace_us + self.round_trip_us

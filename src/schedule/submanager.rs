@@ -19,6 +19,15 @@ pub enum SubAction {
     Done,
 }
 
+/// A recall of the parent that is not answered.
+#[derive(Debug)]
+struct Owed {
+    /// Still to be found.
+    cores: u64,
+    /// Children who were asked for it and have not answered.
+    asked: Vec<Rank>,
+}
+
 /// The sub-manager's state.
 #[derive(Debug)]
 pub struct SubManager {
@@ -26,8 +35,8 @@ pub struct SubManager {
     uplink: Uplink,
     /// The last capacity that the parent was told; `None` before the first hello under this epoch.
     told: Option<Capacity>,
-    /// Cores still to be found for the parent's recall, while children are asked for them.
-    owed: Option<u64>,
+    /// The parent's recall, while children are asked for it.
+    owed: Option<Owed>,
     draining: bool,
     /// What was cancelled: it goes up, not out again.
     cancelled: BTreeMap<BundleId, RangeSet>,
@@ -40,7 +49,7 @@ impl SubManager {
     pub fn new(policy: Policy, children: &[Rank]) -> Self {
         Self {
             family: Family::new(policy, children),
-            uplink: Uplink::new(&policy),
+            uplink: Uplink::gathering(&policy),
             told: None,
             owed: None,
             draining: false,
@@ -119,14 +128,19 @@ impl SubManager {
 
     /// Gives back what waits here, and asks the children for the rest.
     fn on_recall(&mut self, now: Micros, cores: u64, gpus: bool, down: &mut ToChildren) {
+        // The parent may not have heard that slots are idle here.
+        let spare =
+            (self.family.pool.amount().cores + self.family.unstarted().cores).saturating_sub(self.family.idle_cores());
+        let cores = cores.min(spare);
         let waiting = self.family.pool.take_last(cores, gpus);
         let found: u64 = waiting.iter().map(WorkRange::cores).sum();
         waiting.into_iter().for_each(|given| self.give_back(given));
         let missing = cores.saturating_sub(found);
-        if missing > 0 && self.family.ask_back_for_parent(now, missing, gpus, down) {
-            self.owed = Some(missing);
-        } else {
+        let asked = self.family.ask_back_for_parent(now, missing, gpus, down);
+        if asked.is_empty() {
             self.answer_recall();
+        } else {
+            self.owed = Some(Owed { cores: missing, asked });
         }
     }
 
@@ -145,7 +159,7 @@ impl SubManager {
             }
             Up::Report { epoch, report } => {
                 if let Some((news, ended)) = self.family.on_report(now, from, epoch, report, &mut down) {
-                    self.on_news(news, ended);
+                    self.on_news(from, news, ended);
                 }
                 if self.family.take_stirred() {
                     self.uplink.stir();
@@ -158,7 +172,7 @@ impl SubManager {
     }
 
     /// `ended`: what the tasks are that it tells to have ended for good.
-    fn on_news(&mut self, mut news: Report, ended: Amount) {
+    fn on_news(&mut self, from: Rank, mut news: Report, ended: Amount) {
         let answered = news.recall_answered;
         for given in std::mem::take(&mut news.returned) {
             self.place_returned(given);
@@ -170,18 +184,29 @@ impl SubManager {
         report.attempt_cores += news.attempt_cores;
         report.busy_core_us += news.busy_core_us;
         report.digest.merge(news.digest);
-        if answered && self.owed.is_some() && !self.family.recalling() {
-            self.answer_recall();
+        if answered {
+            self.no_longer_asked(from);
+        }
+    }
+
+    /// A child has answered, or never will.
+    fn no_longer_asked(&mut self, child: Rank) {
+        if let Some(owed) = &mut self.owed {
+            owed.asked.retain(|asked| *asked != child);
+            if owed.asked.is_empty() || owed.cores == 0 {
+                self.answer_recall();
+            }
         }
     }
 
     /// Work that a child gave back: to the parent if it asked for it or it must not go out again, else to the pool.
     fn place_returned(&mut self, given: WorkRange) {
         let cancelled = self.cancelled.get(&given.work.bundle);
-        let recalled = self.owed.is_some_and(|owed| owed > 0);
+        let idle_here = self.family.idle_cores() > self.family.pool.amount().cores;
+        let recalled = !idle_here && self.owed.as_ref().is_some_and(|owed| owed.cores > 0);
         if self.draining || recalled {
             if let Some(owed) = &mut self.owed {
-                *owed = owed.saturating_sub(given.cores());
+                owed.cores = owed.cores.saturating_sub(given.cores());
             }
             self.give_back(given);
             return;
@@ -198,9 +223,7 @@ impl SubManager {
     pub fn on_lost(&mut self, now: Micros, child: Rank, out: &mut Vec<SubAction>) {
         let lost = self.family.on_lost(child);
         self.uplink.report.failed.extend(lost);
-        if self.owed.is_some() && !self.family.recalling() {
-            self.answer_recall();
-        }
+        self.no_longer_asked(child);
         self.uplink.hurry();
         self.step(now, out);
     }
@@ -268,7 +291,7 @@ impl SubManager {
     /// When `step` should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Micros> {
         let report = self.uplink.next_tick(self.load());
-        report.into_iter().chain(self.family.next_tick()).min()
+        report.into_iter().chain(self.family.next_sharing()).chain(self.family.next_recall()).min()
     }
 
     /// Checks what must hold after every step.

@@ -31,6 +31,9 @@ pub(super) struct Uplink {
     ended: Amount,
     pace_us: u64,
     last_us: Micros,
+    /// Since when there is something to tell, where news come from several children.
+    news_us: Option<Micros>,
+    gathers: bool,
     /// Cores of work held when last supplied or reported: at half of it the parent should know.
     mark: u64,
     /// The parent waits for this report.
@@ -48,9 +51,21 @@ impl Uplink {
         Self { runs_at_pace: policy.runs_at_pace, ..Self::default() }
     }
 
+    /// Of one that hears of what ended from children of its own: their news are to go up together.
+    pub(super) fn gathering(policy: &Policy) -> Self {
+        Self { gathers: true, ..Self::new(policy) }
+    }
+
     /// Begins a new epoch: what was to be told under the old one is forgotten.
     pub(super) fn open(&mut self, now: Micros, epoch: u32, pace_us: u64) {
-        *self = Self { epoch, pace_us, last_us: now, runs_at_pace: self.runs_at_pace, ..Self::default() };
+        *self = Self {
+            epoch,
+            pace_us,
+            last_us: now,
+            runs_at_pace: self.runs_at_pace,
+            gathers: self.gathers,
+            ..Self::default()
+        };
     }
 
     /// More waits than the parent can know: it may want it.
@@ -106,7 +121,7 @@ impl Uplink {
         } else if load.idle_cores > 0 || load.held_cores * 2 <= self.mark || !self.report.returned.is_empty() {
             self.last_us + self.pace_us / 8
         } else {
-            self.last_us + self.pace_us
+            (self.last_us + self.pace_us).max(self.news_us.map_or(0, |since| since + self.pace_us / 8))
         }
     }
 
@@ -133,9 +148,13 @@ impl Uplink {
 
     /// The report, if it is due. `unstarted` waits; `untold` is what the child's own children have ended and not told.
     pub(super) fn take(&mut self, now: Micros, load: Load, unstarted: Unstarted, untold: Amount) -> Option<Up> {
+        if self.gathers && self.news_us.is_none() && (self.stirred || self.report.has_news_besides_ended()) {
+            self.news_us = Some(now);
+        }
         if self.next_tick(load).is_none_or(|due| now < due) {
             return None;
         }
+        self.news_us = None;
         let mut report = if now < self.ended_due_at(load) {
             self.report.take_all_but_ended()
         } else {

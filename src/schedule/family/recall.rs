@@ -1,12 +1,13 @@
 //! Who is asked for work that has not started, and when. See `README.md`, "Recall".
 
+use super::sharing::part;
 use super::{Child, Family, ToChildren};
 use crate::schedule::Micros;
 use crate::schedule::message::{Down, Unstarted};
 use crate::task::Rank;
 
 /// Tasks that take longer than so many round trips are long: see [`Family::may_be_asked`].
-const LONG_IN_ROUND_TRIPS: f64 = 10.0;
+const LONG_IN_ROUND_TRIPS: f64 = 3.0;
 
 impl Family {
     /// Where children have idle cores and nothing waits for them, asks others for work that they have not started.
@@ -21,28 +22,47 @@ impl Family {
             idle_gpus += child.idle_gpus();
             idle_children += child.cores();
         }
+        if idle < self.least_idle {
+            // What was given back has found a place: asking for more may as well.
+            self.least_idle = idle;
+            self.progress += 1;
+        }
         let asked: u64 = self.children.values().filter_map(|child| child.recall).sum();
-        let mut missing = idle.saturating_sub(asked);
-        while missing > 0 {
-            let Some((rank, unstarted)) = self.richest(now, idle_gpus > 0) else { return };
-            let cores = self.children[&rank].cores().max(1);
+        let missing = idle.saturating_sub(asked);
+        if missing == 0 {
+            return;
+        }
+        // Each is asked for its part of what is missing, since news of what it has may be late.
+        let rich = self.rich(now, idle_gpus > 0);
+        let all: u64 = rich.iter().map(|(_, unstarted)| unstarted).sum();
+        let mut left = missing;
+        let asks: Vec<_> = rich
+            .into_iter()
+            .map_while(|(rank, unstarted)| {
+                let urgent = part(missing, unstarted, all).min(unstarted).min(left);
+                left -= urgent;
+                (urgent > 0).then_some((rank, unstarted, urgent))
+            })
+            .collect();
+        let rich_cores: u64 = asks.iter().map(|(rank, ..)| self.children[rank].cores()).sum();
+        for (rank, unstarted, urgent) in asks {
             // Idle cores first; what remains is shared in proportion to the cores, so that it is not asked for twice.
-            let urgent = missing.min(unstarted);
-            let shared = (unstarted - urgent) * idle_children / (idle_children + cores);
+            let shared = (unstarted - urgent) * idle_children / (idle_children + rich_cores).max(1);
             self.ask_back(now, rank, urgent + shared, idle_gpus > 0, out);
-            missing -= urgent;
         }
     }
 
-    /// The child that can give back the most: work not started, in cores, that its own cores would not start before an
-    /// answer is back; of that which takes GPUs only where it is `for_gpus` too.
-    fn richest(&self, now: Micros, for_gpus: bool) -> Option<(Rank, u64)> {
+    /// The children that can give back work not started, in cores, that their own cores would not start before an answer is
+    /// back, those with the most first; of that which takes GPUs only where it is `for_gpus` too.
+    fn rich(&self, now: Micros, for_gpus: bool) -> Vec<(Rank, u64)> {
         let candidates = self.children.iter().filter_map(|(rank, child)| {
             let (from, unstarted) = self.may_be_asked(child)?;
             let unstarted = unstarted.recallable(for_gpus);
             (from <= now && unstarted > 0).then_some((*rank, unstarted))
         });
-        candidates.max_by_key(|(rank, unstarted)| (*unstarted, std::cmp::Reverse(*rank)))
+        let mut rich: Vec<_> = candidates.collect();
+        rich.sort_unstable_by_key(|(rank, unstarted)| (std::cmp::Reverse(*unstarted), *rank));
+        rich
     }
 
     /// From when on the child may be asked for work that it has not started, and how much of it there is. A child of
@@ -67,7 +87,7 @@ impl Family {
     }
 
     /// When work may be asked back that could not be at the last `balance`, if cores are idle.
-    pub(in crate::schedule) fn next_tick(&self) -> Option<Micros> {
+    pub(in crate::schedule) fn next_recall(&self) -> Option<Micros> {
         if self.closed || self.idle_cores() == 0 {
             return None;
         }
@@ -84,25 +104,24 @@ impl Family {
     }
 
     /// Asks children for so many cores of work that has not started, for the parent's own parent: whether they would
-    /// start it too soon for that, the one that asks has judged. Returns whether an answer is out.
+    /// start it too soon for that, the one that asks has judged. Returns who is asked.
     pub(in crate::schedule) fn ask_back_for_parent(
         &mut self,
         now: Micros,
         mut cores: u64,
         gpus: bool,
         out: &mut ToChildren,
-    ) -> bool {
-        while cores > 0 {
-            let Some((rank, unstarted)) = self.richest(Micros::MAX, gpus) else { break };
+    ) -> Vec<Rank> {
+        let mut asked = Vec::new();
+        for (rank, unstarted) in self.rich(Micros::MAX, gpus) {
+            if cores == 0 {
+                break;
+            }
             let part = cores.min(unstarted);
             self.ask_back(now, rank, part, gpus, out);
+            asked.push(rank);
             cores -= part;
         }
-        self.recalling()
-    }
-
-    /// Whether an answer to a recall is out.
-    pub(in crate::schedule) fn recalling(&self) -> bool {
-        self.children.values().any(|child| child.recall.is_some())
+        asked
     }
 }

@@ -8,26 +8,28 @@ use crate::schedule::pool::Share;
 use crate::task::{NodeId, Rank, Resources};
 
 /// The part `own` of `everyones` of `all`, rounded up.
-fn part(all: u64, own: u64, everyones: u64) -> u64 {
+pub(super) fn part(all: u64, own: u64, everyones: u64) -> u64 {
     let part = (u128::from(all) * u128::from(own)).div_ceil(u128::from(everyones.max(1)));
     u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 /// What is fair for each child while work is handed out.
 struct Shares {
+    /// News of others are on their way: only what is idle gets work now.
+    gathers: bool,
     /// Cores of work for each core of a child.
     level: f64,
     /// What was left over of the children before, since tasks are whole.
     rest: f64,
-    /// Tasks that wait besides the pool.
-    unfed: u64,
+    /// Cores of work that wait.
+    waits: u64,
     /// GPUs of all work that waits or is held.
     gpus: u64,
 }
 
 impl Shares {
-    /// Cores of work that the child should have on top of what it has.
-    fn cores(&mut self, child: &Child) -> u64 {
+    /// Cores of work that the child should have on top of what it has, by the level.
+    fn filling(&mut self, child: &Child) -> u64 {
         if self.level.is_infinite() {
             return u64::MAX;
         }
@@ -42,7 +44,10 @@ impl Family {
     pub(super) fn target(&self, rank: Rank) -> u64 {
         let Some(capacity) = self.children[&rank].capacity else { return 0 };
         let horizon = capacity.horizon_us + self.policy.horizon_us(self.pace_us);
-        (f64::from(capacity.total.cores) * self.policy.held_per_core(horizon, self.durations.mean_us())).ceil() as u64
+        let per_core = self.policy.held_per_core(horizon, self.durations.mean_us());
+        // Before durations are known, one task ahead lies ready where several workers draw on it.
+        let per_core = if capacity.workers > 1 && self.durations.mean_us().is_none() { 2.0 } else { per_core };
+        (f64::from(capacity.total.cores) * per_core).ceil() as u64
     }
 
     /// What the child may be handed now. Its GPUs are supplied as far ahead as its cores are.
@@ -71,34 +76,48 @@ impl Family {
     /// Hands work to the children that may have more, the emptiest first. `unfed` is how many tasks wait besides the pool,
     /// `most` how many more may be out at once.
     pub(in crate::schedule) fn supply(&mut self, now: Micros, unfed: u64, mut most: u64, out: &mut ToChildren) {
-        if self.closed || self.pool.is_empty() {
-            return;
-        }
         let mut order: Vec<(u64, Rank)> = Vec::new();
-        for (&rank, child) in &self.children {
-            if child.cores() > 0 && self.is_worth_a_message(rank) {
-                order.push((child.left().cores * 1024 / child.cores(), rank));
+        if !self.closed && !self.pool.is_empty() && most > 0 {
+            for (&rank, child) in &self.children {
+                if child.cores() > 0 && self.is_worth_a_message(rank) {
+                    order.push((child.left().cores * 1024 / child.cores(), rank));
+                }
             }
         }
         if order.is_empty() {
+            self.shares_at_us = None;
             return;
         }
         order.sort_unstable();
+        let before = (self.pool.amount(), self.held());
+        let gathers = self.barren != Some(before) && {
+            let gathered = now + self.policy.gather_us(self.pace_us);
+            now < *self.shares_at_us.get_or_insert(gathered)
+        };
         // Handing out moves work from the pool to children: the sum stays as it is. Whatever the unfed ones take: it is only
         // for near the end that shares are cut.
-        let waits = self.pool.amount();
-        let mut shares = Shares {
-            level: self.level(waits.cores.saturating_add(unfed)),
-            rest: 0.0,
-            unfed,
-            gpus: waits.gpus.saturating_add(unfed).saturating_add(self.held().gpus),
-        };
+        let (waiting, held) = before;
+        let waits = waiting.cores.saturating_add(unfed);
+        let gpus = waiting.gpus.saturating_add(unfed).saturating_add(held.gpus);
+        let mut shares = Shares { gathers, level: self.level(waits), rest: 0.0, waits, gpus };
+        let mut handed = 0;
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
                 break;
             }
-            most -= self.hand(now, rank, &mut shares, most, out);
+            let tasks = self.hand(now, rank, &mut shares, most, out);
+            most -= tasks;
+            handed += tasks;
         }
+        if !gathers {
+            self.shares_at_us = None;
+            self.barren = (handed == 0).then_some(before);
+        }
+    }
+
+    /// When work is to be shared out next, if nothing else happens.
+    pub(in crate::schedule) fn next_sharing(&self) -> Option<Micros> {
+        self.shares_at_us.filter(|_| !self.closed && !self.pool.is_empty())
     }
 
     /// The cores of work for each core up to which children may be filled, so that what waits, so many cores of it, goes to
@@ -127,14 +146,22 @@ impl Family {
         let credit = self.credit(rank);
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
-        // Near the end nobody takes more than a fair share of what is left; nor ever, beyond one task ahead of each slot, than
-        // his part of what waits here: news of the others is late, and what is kept back makes good what it leads to. But
-        // work for what is idle is always fair.
         let held = child.left();
-        let part_of_waiting = part(self.pool.amount().cores.saturating_add(shares.unfed), child.cores(), self.cores);
-        let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
-        let cores = shares.cores(child).min(part_of_waiting.max(one_ahead)).max(child.idle_cores());
-        let gpus = part(shares.gpus, child.gpus(), self.gpus).saturating_sub(held.gpus).max(child.idle_gpus());
+        let (idle, idle_gpus) = (child.idle_cores(), child.idle_gpus());
+        // Work for what is idle is always fair. Else, near the end, nobody takes more than fills it as far as all can be
+        // filled; nor ever, beyond one task ahead of each slot, more than its part of a half of what waits here: news of the
+        // others is late, and what is kept back makes good what that leads to.
+        let (cores, gpus) = if shares.gathers && (idle == 0 || shares.level.is_finite()) {
+            (idle, idle_gpus)
+        } else {
+            let part_of_half = part(shares.waits / 2, child.cores(), self.cores);
+            let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
+            let gpus = part(shares.gpus, child.gpus(), self.gpus).saturating_sub(held.gpus);
+            (shares.filling(child).min(part_of_half.max(one_ahead)).max(idle), gpus.max(idle_gpus))
+        };
+        if cores == 0 && gpus == 0 {
+            return 0;
+        }
         let share = Share { tasks: most, cores: credit.cores.min(cores), gpus: credit.gpus.min(gpus) };
         // Another node than the one to avoid, unless nothing else could take the task.
         let elsewhere = |need: Resources, node: NodeId| {
