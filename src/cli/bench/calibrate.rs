@@ -181,7 +181,7 @@ fn follow(
         const WARM_UP: u64 = 20;
         let play = |session: &_| work::latency(session, length);
         let (latency, work) = work::with_two(Box::new(one_by_one), None, report, WARM_UP, play)?;
-        told.per_message_ns = work.outside.as_nanos() as f64 / work.messages.max(1) as f64;
+        told.per_message_ns = undisturbed(work.by_message);
         let play = |session: &_| Ok((work::call(session, length)?, work::batch_gap(session, 2 * length)?));
         let (functions, _) = work::with_two(Box::new(functions), None, report, 0, play)?;
         let play = |session: &_| work::processes(session, length);
@@ -236,12 +236,18 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// The median of samples that are taken for so long; three at least, and the first tenth does not count.
+/// What a thing takes while nothing else has the core: so much that a tenth of the times are no longer. 0 of none.
+fn undisturbed(mut times: Vec<f64>) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    times.get(times.len() / 10).copied().unwrap_or(0.0)
+}
+
+/// [`undisturbed`] of samples that are taken for so long; three at least, and the first tenth does not count.
 fn sampled<E>(length: Duration, mut sample: impl FnMut() -> Result<f64, E>) -> Result<f64, E> {
     let (start, mut samples) = (Instant::now(), Vec::new());
     while samples.len() < 3 || start.elapsed() < length {
         samples.push(sample()?);
     }
     samples.drain(..samples.len() / 10);
-    Ok(median(samples))
+    Ok(undisturbed(samples))
 }

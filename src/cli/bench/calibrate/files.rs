@@ -1,6 +1,6 @@
 //! What files take: appending to one, syncing it, and making many.
 
-use super::{median, sampled};
+use super::{sampled, undisturbed};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const MOST_FILES: u64 = 2_000;
 /// A file is begun anew when it has grown to this.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Nanoseconds; medians.
+/// Nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FileTimes {
     pub(super) write: f64,
@@ -71,7 +71,7 @@ pub(super) fn measure(folder: &Path, length: Duration) -> io::Result<FileTimes> 
     Ok(FileTimes { write, sync })
 }
 
-/// Makes files for so long, or as many as it may: how many, and the median of what one took. Those of other ranks have other
+/// Makes files for so long, or as many as it may: how many, and what one took. Those of other ranks have other
 /// names.
 pub(super) fn make_many(folder: &Path, rank: u32, length: Duration) -> io::Result<(u64, f64)> {
     let (began, mut times) = (Instant::now(), Vec::new());
@@ -81,7 +81,7 @@ pub(super) fn make_many(folder: &Path, rank: u32, length: Duration) -> io::Resul
         File::create_new(&path)?;
         times.push(nanoseconds(start)?);
     }
-    Ok((times.len() as u64, median(times)))
+    Ok((times.len() as u64, undisturbed(times)))
 }
 
 fn nanoseconds(since: Instant) -> io::Result<f64> {
@@ -98,8 +98,8 @@ mod tests {
         let folder = Folder::make(place.path()).expect("a folder in it");
         let times = measure(folder.path(), Duration::from_millis(10)).expect("it measures");
         assert!(times.write > 0.0 && times.sync > 0.0, "{times:?}");
-        let (made, median) = make_many(folder.path(), 7, Duration::from_millis(5)).expect("it makes files");
-        assert!(made >= 3 && median > 0.0, "{made}, {median}");
+        let (made, each) = make_many(folder.path(), 7, Duration::from_millis(5)).expect("it makes files");
+        assert!(made >= 3 && each > 0.0, "{made}, {each}");
         drop(folder);
         assert_eq!(fs::read_dir(place.path()).expect("it is there").count(), 0);
     }

@@ -1,6 +1,6 @@
 //! What a message between two ranks takes: rank 0 measures, the other one answers.
 
-use super::{median, sampled};
+use super::{sampled, undisturbed};
 use crate::fabric::{Fabric, FabricError, Listen};
 use crate::task::Rank;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const BURST: u32 = 8;
 /// For so long the receiver of a burst leaves it where it is, so that all of it has come.
 const LET_COME: Duration = Duration::from_micros(30);
 
-/// What a link takes, in nanoseconds; medians.
+/// What a link takes, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LinkTimes {
     /// From sending a small message to having received it.
@@ -103,7 +103,7 @@ fn answer(fabric: &mut dyn Fabric) -> Result<(), FabricError> {
                 fabric.send(0, Rank::MANAGER, message);
             }
             _ => {
-                fabric.send(0, Rank::MANAGER, median(samples).to_le_bytes().to_vec());
+                fabric.send(0, Rank::MANAGER, undisturbed(samples).to_le_bytes().to_vec());
                 return Ok(());
             }
         }

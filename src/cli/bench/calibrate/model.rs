@@ -71,7 +71,7 @@ pub(super) fn text(found: &Found) -> Result<String, ModelError> {
         of(*ranks, "rank"),
         of(*nodes, "node")
     ));
-    sheet.comment("What an estimate is, is said.");
+    sheet.comment("Times are those that a tenth of the samples kept to, where nothing else is said. What an estimate is, is said.");
     links(&mut sheet, found);
     rank(&mut sheet, found);
     idle(&mut sheet);

@@ -6,12 +6,13 @@ use crate::task::Rank;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What was measured from the first message that a rank received to the last, but for a warm-up.
-#[derive(Clone, Copy, Debug, Default)]
+/// What was measured from the first message that a rank received to the last, but for a warm-up: time outside of the fabric,
+/// less what measuring it takes.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Work {
-    /// Messages received.
-    pub(super) messages: u64,
-    /// Time outside of the fabric, less what measuring it takes.
+    /// From each message to the next, nanoseconds.
+    pub(super) by_message: Vec<f64>,
+    /// All of it.
     pub(super) outside: Duration,
 }
 
@@ -20,7 +21,8 @@ struct Clocks {
     /// Messages that come first and are not measured.
     warm_up: u64,
     received: u64,
-    began: Option<Instant>,
+    /// When the last one came.
+    last: Option<Instant>,
     /// Time inside of the fabric since then, and calls of it.
     inside: Duration,
     calls: u32,
@@ -33,7 +35,7 @@ pub(super) struct Meter(Arc<Mutex<Clocks>>);
 
 impl Meter {
     pub(super) fn read(&self) -> Work {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).work
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).work.clone()
     }
 }
 
@@ -61,12 +63,14 @@ impl Timed {
         clocks.calls += 1;
         if received(&done) {
             clocks.received += 1;
-            if clocks.received == clocks.warm_up + 1 {
-                clocks.began = Some(end);
+            if let Some(last) = clocks.last {
+                let outside = (end - last).saturating_sub(clocks.inside + self.look * clocks.calls);
+                clocks.work.by_message.push(outside.as_nanos() as f64);
+                clocks.work.outside += outside;
+            }
+            if clocks.received > clocks.warm_up {
+                clocks.last = Some(end);
                 (clocks.inside, clocks.calls) = (Duration::ZERO, 0);
-            } else if let Some(began) = clocks.began {
-                let outside = (end - began).saturating_sub(clocks.inside + self.look * clocks.calls);
-                clocks.work = Work { messages: clocks.received - clocks.warm_up - 1, outside };
             }
         }
         done
@@ -176,7 +180,7 @@ mod tests {
             assert!(Box::new(mine).finish(false));
         });
         let work = meter.read();
-        assert_eq!(work.messages, 2, "from the second to the fourth");
+        assert_eq!(work.by_message.len(), 2, "from the second to the fourth");
         assert!(work.outside >= 2 * pause - Duration::from_millis(1), "{work:?}");
     }
 }
