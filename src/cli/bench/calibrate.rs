@@ -74,9 +74,8 @@ struct Told {
     per_message_ns: f64,
     /// Outside of the fabric while processes ran.
     for_processes_ns: f64,
-    /// Files that it made, and for how long.
-    files: u64,
-    files_seconds: f64,
+    /// What making a file took; 0 where it could make none.
+    create_ns: f64,
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<i32> {
@@ -192,14 +191,15 @@ fn follow(
             times = RankTimes { latency, manager_message, range, call, gap, process, processes: count, ..times };
         }
     }
-    let (file_times, create) = files_of(all, plan, &mut told, length)?;
+    let file_times = files_of(all, plan, &mut told, length)?;
     let Some(told) = all.gather(encode(&told))? else { return Ok(None) };
     let told: Vec<Told> = told.iter().map(|told| decode(told)).collect::<Result<_, _>>()?;
     let other = &told[pair.map_or(0, |rank| rank.position())];
     times.worker_message = other.per_message_ns;
     times.starting = other.for_processes_ns / times.processes.max(1) as f64;
-    let made: f64 = told.iter().filter(|told| told.files > 0).map(|told| told.files as f64 / told.files_seconds).sum();
-    let makers = told.iter().filter(|told| told.files > 0).count() as u32;
+    let creates: Vec<f64> = told.iter().map(|told| told.create_ns).filter(|create| *create > 0.0).collect();
+    let (makers, per_second) = (creates.len() as u32, creates.iter().map(|create| 1e9 / create).sum());
+    let create = told[0].create_ns;
     let FileTimes { write, sync } = file_times;
     Ok(Some(Found {
         date: model::today(),
@@ -209,25 +209,21 @@ fn follow(
         near,
         far,
         times,
-        files: Files { write, sync, create, per_second: made, makers },
+        files: Files { write, sync, create, per_second, makers },
     }))
 }
 
 /// Rank 0 appends; then all ranks that see the folder make files, side by side.
-fn files_of(all: &mut MpiFabric, plan: &Plan, told: &mut Told, length: Duration) -> anyhow::Result<(FileTimes, f64)> {
+fn files_of(all: &mut MpiFabric, plan: &Plan, told: &mut Told, length: Duration) -> anyhow::Result<FileTimes> {
     let is_first = all.rank() == Rank::MANAGER;
     let cause = || format!("cannot use {}", plan.folder.display());
     let times = if is_first { files::measure(&plan.folder, length).with_context(cause)? } else { FileTimes::default() };
     all.broadcast(is_first.then(Vec::new))?;
-    let start = Instant::now();
-    let made = files::make_many(&plan.folder, all.rank().0, length);
-    told.files_seconds = start.elapsed().as_secs_f64();
-    let (count, create) = match made {
+    told.create_ns = match files::make_many(&plan.folder, all.rank().0, length) {
         Err(error) if is_first => return Err(error).with_context(cause),
         made => made.unwrap_or_default(),
     };
-    told.files = count;
-    Ok((times, create))
+    Ok(times)
 }
 
 /// The median; 0 of nothing.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 const SMALL_BYTES: usize = 8;
 /// Two sizes of large ones: what the one takes more than the other is the price of bytes.
 const LARGE_BYTES: [usize; 2] = [64 << 10, 1 << 20];
-/// Round trips that make one sample.
+/// Round trips that make one sample, of small messages and of large ones: some tens of microseconds, and some milliseconds.
 const ROUNDS: u32 = 50;
+const LARGE_ROUNDS: u32 = 4;
 /// Messages that are sent at once, each of them without waiting for those before.
 const BURST: u32 = 8;
 /// For so long the receiver of a burst leaves it where it is, so that all of it has come.
@@ -48,8 +49,9 @@ pub(super) fn measure(mut fabric: Box<dyn Fabric>, length: Duration) -> Result<O
 }
 
 fn ask(fabric: &mut dyn Fabric, length: Duration) -> Result<LinkTimes, FabricError> {
-    let one_way = round_trips(fabric, SMALL_BYTES, length)? / 2.0;
-    let large = [round_trips(fabric, LARGE_BYTES[0], length)?, round_trips(fabric, LARGE_BYTES[1], length)?];
+    let one_way = round_trips(fabric, SMALL_BYTES, ROUNDS, length)? / 2.0;
+    let [less, more] = LARGE_BYTES.map(|bytes| round_trips(fabric, bytes, LARGE_ROUNDS, length));
+    let large = [less?, more?];
     let byte = (large[1] - large[0]).max(0.0) / 2.0 / (LARGE_BYTES[1] - LARGE_BYTES[0]) as f64;
     let send = bursts(fabric, length)?;
     say(fabric, END, 1);
@@ -58,14 +60,14 @@ fn ask(fabric: &mut dyn Fabric, length: Duration) -> Result<LinkTimes, FabricErr
 }
 
 /// Nanoseconds of a round trip.
-fn round_trips(fabric: &mut dyn Fabric, bytes: usize, length: Duration) -> Result<f64, FabricError> {
+fn round_trips(fabric: &mut dyn Fabric, bytes: usize, rounds: u32, length: Duration) -> Result<f64, FabricError> {
     sampled(length, || {
         let start = Instant::now();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             say(fabric, ECHO, bytes);
             next(fabric)?;
         }
-        Ok(start.elapsed().as_nanos() as f64 / f64::from(ROUNDS))
+        Ok(start.elapsed().as_nanos() as f64 / f64::from(rounds))
     })
 }
 

@@ -177,9 +177,13 @@ fn files(sheet: &mut Sheet, found: &Found) {
     let makers = if makers == 1 { "rank 0 alone".to_owned() } else { format!("{makers} ranks side by side") };
     sheet.section("files");
     sheet.ns("write_ns", write, &format!("{measured}: 4 KiB appended to a file"));
-    sheet.ns("create_ns", create, &format!("{measured}: an empty file made in a folder, while {makers} made such"));
+    sheet.ns("create_ns", create, &format!("{measured}: an empty file made in a folder by {makers}"));
     sheet.ns("sync_ns", sync, &format!("{measured}: fdatasync after 4 KiB were appended"));
-    sheet.real("operations_per_second", per_second, &format!("{measured}: files made by {makers}, in one folder"));
+    sheet.real(
+        "operations_per_second",
+        per_second,
+        &format!("{measured}: so many are made in such a time by {makers}"),
+    );
 }
 
 #[cfg(test)]
