@@ -1,5 +1,7 @@
 //! `myriarch bench`: parts of Myriarch measured on this machine, beside what the machine itself can do.
 
+#[cfg(feature = "mpi")]
+mod calibrate;
 mod latency;
 mod metg;
 mod null;
@@ -37,6 +39,13 @@ enum What {
     Latency(latency::Args),
     /// The smallest tasks that keep the cores half busy: METG(50 %) with its curve, as Task Bench defines it
     Metg(metg::Args),
+    /// What messages, calls, processes and files take here, as a model for myriarch simulate --model
+    ///
+    /// Under mpiexec, with two ranks or more: mpiexec -n 2 myriarch bench calibrate --out here.toml. Where ranks are on
+    /// several nodes, messages are measured between nodes too. Each figure says how it was got; what cannot be measured
+    /// with these ranks is an estimate, and says so.
+    #[cfg(feature = "mpi")]
+    Calibrate(calibrate::Args),
 }
 
 /// Runs a benchmark and prints what it found.
@@ -49,6 +58,8 @@ pub fn main(args: Args) -> anyhow::Result<i32> {
         What::Null(args) => null::main(&args),
         What::Latency(args) => latency::main(&args),
         What::Metg(args) => metg::main(&args),
+        #[cfg(feature = "mpi")]
+        What::Calibrate(args) => calibrate::main(&args),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `myriarch simulate`: the scheduler at any scale, on a virtual machine; and small runs of it in which much goes wrong.
 
+mod star;
 mod trials;
 
 use super::EXIT_OK;
@@ -53,6 +54,13 @@ pub struct Args {
     #[arg(long, value_name = "SEED|FIRST..END", value_parser = trials::parse_seeds,
           conflicts_with_all = ["processes", "dedicated_manager", "seed"])]
     faults: Option<std::ops::Range<u64>>,
+    /// A flat star in place of Myriarch's tree, to compare with: a hub beside the nodes hands each task to each worker itself,
+    /// three messages a task
+    #[arg(long, conflicts_with_all = ["processes", "dedicated_manager", "fan_out", "faults"])]
+    star: bool,
+    /// Tasks a second that the hub of the star can do [default: what a rank of the model takes for its messages]
+    #[arg(long, value_name = "N", requires = "star", value_parser = star::parse_rate)]
+    hub_rate: Option<f64>,
     /// Of the durations that are drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -108,17 +116,19 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
     let shape = Shape { resources: Resources::ONE_CORE, retries: 0, calls: !args.processes };
     let durations = Durations::parse(args.duration.as_deref().unwrap_or("10ms"))?;
     let drawn = Drawn { tasks, shape, durations, seed: args.seed };
+    if args.star {
+        return star::run(args, &name, model.numbers(), &layout, &drawn);
+    }
     let began = Instant::now();
     let what = Simulation { layout, numbers: model.numbers(), policy: Policy::default(), until: UNTIL_NS };
     let figures = simulate(&what, &drawn)?;
     let simulated_in_seconds = began.elapsed().as_secs_f64();
-    let each = (0..tasks).map(|index| drawn.durations.duration_ns(args.seed, index));
     let report = Report {
         model: name,
         duration: drawn.durations.to_string(),
         seed: args.seed,
         layout,
-        list_scheduling_seconds: list_scheduling_makespan_ns(each, slots as usize) as f64 / 1e9,
+        list_scheduling_seconds: list_scheduling_seconds(&drawn, slots),
         figures,
         simulated_in_seconds,
     };
@@ -128,6 +138,11 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
         tell(&report);
     }
     Ok(EXIT_OK)
+}
+
+fn list_scheduling_seconds(drawn: &Drawn, slots: u64) -> f64 {
+    let each = (0..drawn.tasks).map(|index| drawn.durations.duration_ns(drawn.seed, index));
+    list_scheduling_makespan_ns(each, slots as usize) as f64 / 1e9
 }
 
 fn tell(report: &Report) {

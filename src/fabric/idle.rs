@@ -21,6 +21,24 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause while a message is in mid-transfer, which goes on only when this rank looks after it.
 const TRANSFER_PAUSE: Duration = Duration::from_micros(128);
 
+/// How a rank that listens eagerly waits, as numbers: for whoever reckons with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EagerPauses {
+    /// It does not sleep before.
+    pub awake: Duration,
+    /// Then it sleeps for this part of the time that it has waited …
+    pub part: f64,
+    /// … but not for less, …
+    pub shortest: Duration,
+    /// … and not for longer.
+    pub longest: Duration,
+}
+
+/// See [`EagerPauses`].
+pub fn eager_pauses() -> EagerPauses {
+    EagerPauses { awake: YIELD, part: 1.0 / f64::from(PART_OF_WAIT), shortest: FIRST_PAUSE, longest: LONGEST_PAUSE }
+}
+
 /// What to do before looking again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {

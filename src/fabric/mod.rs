@@ -16,6 +16,8 @@ mod threads;
 
 pub use error::{FabricError, StartError};
 pub use host::{HostIdentity, host_identity};
+#[cfg(feature = "mpi")]
+pub use idle::{EagerPauses, eager_pauses};
 pub use launcher::{
     Launcher, LossSurvival, Promise, is_first_of_launch, launcher, loss_survival, refuse_launcher, under_launcher,
 };

@@ -102,6 +102,18 @@ impl MpiFabric {
         Self::over(&Comm::of(communicator), None)
     }
 
+    /// A fabric of those ranks that take part, in the same order and numbered from 0; none for the others. Collective over
+    /// all ranks. MPI ends with this fabric, not with that.
+    ///
+    /// # Errors
+    /// MPI refuses, or a rank is gone.
+    pub fn part(&self, takes_part: bool) -> Result<Option<MpiFabric>, FabricError> {
+        let Some(part) = self.all.split(takes_part.then_some(0), self.rank.0)? else { return Ok(None) };
+        let fabric = Self::over(&part, None)?;
+        part.free()?;
+        Ok(Some(fabric))
+    }
+
     fn over(communicator: &Comm, universe: Option<ManuallyDrop<Universe>>) -> Result<MpiFabric, FabricError> {
         let all = communicator.duplicate()?;
         Ok(MpiFabric {

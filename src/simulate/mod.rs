@@ -11,6 +11,7 @@
 //! | `cluster.rs` | the machine room: ranks under a virtual clock |
 //! | `turns.rs`, `roles.rs`, `network.rs` | what a rank does when; what its roles do; words on their way |
 //! | `run.rs`, `figures.rs` | one simulation and its figures |
+//! | `star.rs` | what Myriarch is not: one hub that speaks to every worker, to compare with |
 //! | `faults.rs`, `troubles.rs` | what goes wrong, and what comes of it |
 //! | `account.rs`, `checks.rs`, `ledger.rs` | what must hold, and what survives |
 //! | `trial.rs`, `draws.rs`, `trace.rs` | a run with faults, all of it drawn from a seed, and the number that stands for it |
@@ -33,6 +34,7 @@ mod queue;
 mod roles;
 mod run;
 mod slots;
+mod star;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -52,6 +54,7 @@ pub use figures::Traffic;
 pub use layout::Layout;
 pub use model::{Figure, Files, IdlePauses, Link, Model, ModelError, Network, Numbers, RankCosts};
 pub use run::{Figures, LevelFigures, SimulateError, Simulation, simulate};
+pub use star::{Star, StarFigures, simulate_star};
 pub use tasks::{Drawn, Tasks};
 pub use trial::{Failed, Given, Passed, Trial};
 pub use workload::{Durations, WorkloadError, list_scheduling_makespan_ns};

@@ -117,6 +117,13 @@ pub struct Link {
     pub hops: f64,
 }
 
+impl Link {
+    /// From the end of sending until so many bytes are there to be received.
+    pub(super) fn way_ns(&self, bytes: u64) -> u64 {
+        self.latency_ns + (bytes as f64 * self.byte_ns + self.hops * self.hop_ns as f64) as u64
+    }
+}
+
 /// What a rank's own work takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RankCosts {
@@ -192,7 +199,8 @@ impl Model {
         self.figures.iter().map(|(key, figure)| (*key, figure))
     }
 
-    fn parse(file: &str, text: &str) -> Result<Model, ModelError> {
+    /// The model of a text. `file`: what errors call it.
+    pub fn parse(file: &str, text: &str) -> Result<Model, ModelError> {
         let table = text.parse::<Table>().map_err(|error| {
             let before = error.span().map_or(0, |span| span.start).min(text.len());
             let line = 1 + text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count();

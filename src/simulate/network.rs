@@ -106,6 +106,6 @@ impl Cluster<'_> {
     fn travels(&self, to: Rank, bytes: u64, turn: &mut Turn) -> Nanos {
         let link = self.link(turn.rank, to);
         turn.at += link.send_ns * self.ranks[turn.rank.position()].slowness;
-        turn.at + link.latency_ns + (bytes as f64 * link.byte_ns + link.hops * link.hop_ns as f64) as Nanos
+        turn.at + link.way_ns(bytes)
     }
 }
