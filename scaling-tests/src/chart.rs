@@ -31,7 +31,8 @@ impl Axis {
         let least = values.clone().fold(f64::INFINITY, f64::min);
         let most = values.fold(0.0, f64::max);
         let (first, last) = match least < f64::INFINITY {
-            true => ((least * 0.8).log10().floor() as i32, (most * 1.2).log10().ceil() as i32),
+            // What lies on a decade is no reason for another.
+            true => ((least.log10() + 1e-6).floor() as i32, (most.log10() - 1e-6).ceil() as i32),
             false => (0, 1),
         };
         let all = first..=last.max(first + 1);

@@ -1,6 +1,5 @@
 //! Which figures go into which plot, and how what was measured, what was simulated and what others published look in it.
 
-use crate::bench::length;
 use crate::chart::{Axis, DotChart, Legend, LineChart, Look, Row, Series};
 use crate::chart::{count_name, grouped, seconds_name, us_name};
 use crate::measurement::{Figure, Measurement, Origin, Record, published};
@@ -14,6 +13,7 @@ const ORANGE: RGBColor = RGBColor(213, 130, 0);
 const GREEN: RGBColor = RGBColor(0, 140, 105);
 const RED: RGBColor = RGBColor(200, 70, 0);
 const GREY: RGBColor = RGBColor(90, 90, 90);
+const PURPLE: RGBColor = RGBColor(150, 60, 150);
 const PALE: RGBColor = RGBColor(185, 185, 185);
 const DARK: RGBColor = RGBColor(40, 40, 40);
 
@@ -230,18 +230,30 @@ fn strong_large(data: &Data) -> Option<(String, Scene)> {
     Some((title, chart.scene()))
 }
 
+/// The two executors of Parsl for many nodes.
+const PARSL: [&str; 2] = ["Parsl EXEX", "Parsl HTEX"];
+
+/// Where lines lie on each other, as those of EXEX and HTEX do, both can be seen.
+fn published_look(system: &str) -> Look {
+    match system {
+        "Parsl HTEX" => Look { stroke: Some(Stroke::Dashed(2.0, 10.0)), ..look(PURPLE, Origin::Published, "") },
+        "Parsl EXEX" => look(DARK, Origin::Published, ""),
+        _ => look(ORANGE, Origin::Published, ""),
+    }
+}
+
 /// The lines of EXEX and HTEX.
 fn published_lines(data: &Data, figure: Figure) -> Vec<Series> {
-    let one = |(system, color): (&str, RGBColor)| {
-        let points = by_workers(data.of(figure, Origin::Published).filter(|m| m.system == system));
-        Series { look: look(color, Origin::Published, ""), points }
+    let one = |system: &&str| {
+        let points = by_workers(data.of(figure, Origin::Published).filter(|m| m.system == *system));
+        Series { look: published_look(system), points }
     };
-    [("Parsl EXEX", DARK), ("Parsl HTEX", GREY)].into_iter().map(one).collect()
+    PARSL.iter().map(one).collect()
 }
 
 fn published_legend() -> Vec<Legend> {
-    let entry = |system: &str, color| Legend::Entry(look(color, Origin::Published, ""), format!("published, {system}"));
-    vec![entry("Parsl EXEX", DARK), entry("Parsl HTEX", GREY)]
+    let entry = |system: &&str| Legend::Entry(published_look(system), format!("published, {system}"));
+    PARSL.iter().map(entry).collect()
 }
 
 fn weak(data: &Data) -> Option<(String, Scene)> {
@@ -310,23 +322,24 @@ fn throughput(data: &Data) -> Option<(String, Scene)> {
         legend.push(Legend::Entry(look, "simulated, local, 2 workers".to_owned()));
     }
     let peers = data.of(Figure::Peers, Origin::Measured).filter(|m| m.task_us == Some(0.0) && m.system != "Myriarch");
-    for (index, peer) in peers.enumerate() {
-        let heading = Legend::Heading(format!("Others, {} tasks", grouped(peer.tasks.unwrap_or(0) as f64)));
-        if index == 0 {
-            legend.push(heading);
-        }
+    let mut systems: Vec<&str> = peers.clone().map(|m| m.system.as_str()).collect();
+    systems.sort_unstable();
+    systems.dedup();
+    if !systems.is_empty() {
+        legend.push(Legend::Heading("Others".to_owned()));
+    }
+    for (index, system) in systems.into_iter().enumerate() {
         let colors = [GREEN, RED, ORANGE, GREY];
         let look = without_line(look(colors[index % colors.len()], Origin::Measured, ""));
-        series.push(Series { look, points: by_tasks(&mut std::iter::once(peer)) });
-        legend.push(Legend::Entry(look, format!("measured, {}", peer.system.replace(", chunks of", ", chunks"))));
+        series.push(Series { look, points: by_tasks(&mut peers.clone().filter(|m| m.system == system)) });
+        legend.push(Legend::Entry(look, format!("measured, {}", system.replace(", chunks of", ", chunks"))));
     }
     let (least, most) = (1.0, places(&series).fold(10.0, f64::max));
     legend.push(Legend::Heading("Largest published rates".to_owned()));
-    for (index, rate) in data.of(Figure::Throughput, Origin::Published).enumerate() {
-        let color = [DARK, GREY, ORANGE][index % 3];
-        let look = Look { mark: None, ..look(color, Origin::Published, "") };
+    for rate in data.of(Figure::Throughput, Origin::Published) {
+        let look = Look { mark: None, ..published_look(&rate.system) };
         series.push(Series { look, points: vec![(least, rate.value), (most, rate.value)] });
-        legend.push(Legend::Entry(look, format!("published, {}", rate.system)));
+        legend.push(Legend::Entry(look, format!("published, {}: {}", rate.system, grouped(rate.value))));
     }
     let title = "Throughput: tasks that do nothing, in bundles of growing size".to_owned();
     let chart = LineChart {
@@ -505,11 +518,11 @@ fn peers(data: &Data) -> Option<(String, Scene)> {
     measured.clone().next()?;
     let mut all: Vec<&Measurement> = measured.collect();
     let order = |m: &Measurement| m.task_us.unwrap_or(0.0);
-    all.sort_by(|a, b| order(a).total_cmp(&order(b)).then(b.value.total_cmp(&a.value)));
+    all.sort_by(|a, b| order(a).total_cmp(&order(b)).then(a.tasks.cmp(&b.tasks)).then(b.value.total_cmp(&a.value)));
     let label = |m: &Measurement| {
         let tasks = grouped(m.tasks.unwrap_or(0) as f64);
         match m.task_us {
-            Some(us) if us > 0.0 => format!("{}: {tasks} tasks of {}", m.system, length(us)),
+            Some(us) if us > 0.0 => format!("{}: {tasks} tasks of {}", m.system, us_name(us)),
             _ => format!("{}: {tasks} tasks that do nothing", m.system),
         }
     };
@@ -530,7 +543,7 @@ pub mod tests {
     fn measurement(figure: Figure, origin: Origin, workers: u64, task_us: f64, value: f64) -> Measurement {
         let mut m = Measurement::new(figure, origin, "Myriarch", vec![value, value * 1.1, value * 0.9]);
         (m.workers, m.tasks, m.task_us) = (Some(workers), Some(100 * workers), Some(task_us));
-        m.granularity_us = Some(task_us + 1.0);
+        m.granularity_us = (figure == Figure::Efficiency).then_some(task_us + 1.0);
         if origin == Origin::Simulated {
             m.machine = "local".to_owned();
         }

@@ -217,7 +217,7 @@ impl Record {
         serde_json::from_str(&text).with_context(|| format!("{} is not a file of this program", path.display()))
     }
 
-    /// All records of a folder, in the order of names.
+    /// All records of a folder, in the order in which they began.
     pub fn read_all(folder: &Path) -> Result<Vec<Record>> {
         let entries = std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
         let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -226,7 +226,9 @@ impl Record {
         if paths.is_empty() {
             bail!("{} holds no results: no file ends with .json", folder.display());
         }
-        paths.iter().map(|path| Record::read(path)).collect()
+        let mut records = paths.iter().map(|path| Record::read(path)).collect::<Result<Vec<_>>>()?;
+        records.sort_by(|a, b| a.date.cmp(&b.date));
+        Ok(records)
     }
 }
 

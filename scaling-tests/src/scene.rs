@@ -15,6 +15,8 @@ use std::sync::Once;
 const SMOOTH: u32 = 2;
 /// Pixels of a PNG for each unit of the scene, times two.
 const PNG_HALVES: u32 = 3;
+/// Plotters centres the box of a text in bitmaps, which reaches further down than the letters do: by this part of the size.
+const BITMAP_TEXT_DROP: f64 = 0.2;
 /// The name by which both kinds of pictures know the font.
 const FONT: &str = "sans-serif";
 
@@ -101,7 +103,7 @@ impl Scene {
         let mut text = String::new();
         {
             let area = SVGBackend::with_string(&mut text, (self.width, self.height)).into_drawing_area();
-            self.draw(&area, 1.0).context("the SVG cannot be drawn")?;
+            self.draw(&area, 1.0, 0.0).context("the SVG cannot be drawn")?;
         }
         std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
     }
@@ -114,7 +116,7 @@ impl Scene {
         {
             let area = BitMapBackend::with_buffer(&mut pixels, (wide, high)).into_drawing_area();
             let scale = f64::from(PNG_HALVES * SMOOTH) / 2.0;
-            self.draw(&area, scale).context("the PNG cannot be drawn")?;
+            self.draw(&area, scale, BITMAP_TEXT_DROP).context("the PNG cannot be drawn")?;
         }
         let small = smaller(&pixels, wide as usize, high as usize);
         let file = std::fs::File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
@@ -125,7 +127,7 @@ impl Scene {
         Ok(())
     }
 
-    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, scale: f64) -> Result<()>
+    fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, scale: f64, drop: f64) -> Result<()>
     where
         DB::ErrorType: 'static,
     {
@@ -169,7 +171,8 @@ impl Scene {
                     let font = (FONT, size * scale).into_font();
                     let font = if *upwards { font.transform(FontTransform::Rotate270) } else { font };
                     let style = TextStyle::from(font).color(color).pos(Pos::new(horizontal, VPos::Center));
-                    area.draw(&Text::new(text.as_str(), pixel(*at), style))?;
+                    let place = if *upwards { (at.0 + drop * size, at.1) } else { (at.0, at.1 + drop * size) };
+                    area.draw(&Text::new(text.as_str(), pixel(place), style))?;
                 }
             }
         }

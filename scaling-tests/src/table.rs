@@ -32,7 +32,8 @@ pub fn render(records: &[Record], pictures: &[Picture]) -> String {
     let all: Vec<Measurement> =
         records.iter().flat_map(|record| record.measurements.clone()).chain(published()).collect();
     for (figure, title, unit) in FIGURES {
-        let of: Vec<&Measurement> = all.iter().filter(|m| m.figure == figure).collect();
+        let mut of: Vec<&Measurement> = all.iter().filter(|m| m.figure == figure).collect();
+        of.sort_by_key(|m| m.origin);
         if of.iter().any(|m| m.origin != Origin::Published) {
             table(&mut page, title, unit, &of);
         }

@@ -232,12 +232,14 @@ fn shown(bench: &Bench, command: &[String]) -> String {
 fn contests(bench: &Bench, bin: &Path, scripts: &Path) -> Vec<Contest> {
     let quick = bench.options.quick;
     let systems = Systems { bench, bin, scripts };
-    let (noops, sleeps, singles, processes) = if quick { (200, 20, 20, 100) } else { (2_000, 400, 200, 2_000) };
+    let (noops, many, sleeps, singles, processes) =
+        if quick { (200, 1_000, 20, 20, 100) } else { (2_000, 100_000, 400, 200, 2_000) };
     let contest = |name, figure, tasks, task_us, contestants| Contest { name, figure, tasks, task_us, contestants };
     let at_once = systems.noops(noops, 0.0);
     let sleeping = systems.functions(sleeps, 10_000.0);
     vec![
         contest("functions that do nothing", Figure::Peers, noops, 0.0, at_once),
+        contest("many functions that do nothing", Figure::Peers, many, 0.0, systems.batches(many)),
         contest("functions of 10 ms", Figure::Peers, sleeps, 10_000.0, sleeping),
         contest("one function at a time", Figure::Latency, singles, 0.0, systems.singles(singles, 0.0)),
         contest("processes", Figure::Processes, processes, 0.0, systems.processes(processes)),
@@ -313,6 +315,13 @@ impl Systems<'_> {
                 TIMED_PROGRAM,
             ),
         ]
+    }
+
+    /// Those that hand out many tasks at once.
+    fn batches(&self, tasks: u64) -> Vec<Contestant> {
+        let mut all = self.noops(tasks, 0.0);
+        all.retain(|contestant| contestant.needs.is_none() || contestant.system.contains("chunks"));
+        all
     }
 
     fn noops(&self, tasks: u64, us: f64) -> Vec<Contestant> {
