@@ -4,7 +4,6 @@
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -148,7 +147,7 @@ impl Runner {
         let file = |path: &Path| File::create(path).with_context(|| format!("{} cannot be written", path.display()));
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(&self.folder).stdin(Stdio::null());
-        command.stdout(file(&stdout_path)?).stderr(file(&stderr_path)?).process_group(0);
+        command.stdout(file(&stdout_path)?).stderr(file(&stderr_path)?);
         if let Some(first) = &self.path_first {
             let mut path = OsString::from(first);
             path.push(":");
@@ -184,21 +183,34 @@ impl Runner {
             std::thread::sleep(Duration::from_millis(1));
         }
         // Launchers pass a TERM on to ranks that lie elsewhere; a KILL they could not.
-        signal_group("-TERM", child.id());
+        let started = descendants(child.id());
+        signal("-TERM", &started);
         let told = Instant::now();
         while told.elapsed() < GRACE && child.try_wait()?.is_none() {
             std::thread::sleep(Duration::from_millis(20));
         }
-        signal_group("-KILL", child.id());
+        signal("-KILL", &started);
         child.wait()?;
         Ok(None)
     }
 }
 
-/// To all processes of a group. That there is none any more is no error.
-fn signal_group(signal: &str, leader: u32) {
-    let group = format!("-{leader}");
-    let _ = Command::new("kill").args([signal, "--", &group]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+/// A process and all that descend from it. They are of our own group, so that a terminal's interrupt reaches them too, and
+/// have to be found one by one.
+fn descendants(process: u32) -> Vec<u32> {
+    let mut found = vec![process];
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    for task in tasks {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        found.extend(children.split_whitespace().filter_map(|child| child.parse().ok()).flat_map(descendants));
+    }
+    found
+}
+
+/// To these processes. That some are gone is no error.
+fn signal(signal: &str, processes: &[u32]) {
+    let numbers = processes.iter().map(u32::to_string);
+    let _ = Command::new("kill").arg(signal).args(numbers).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
 #[cfg(test)]
@@ -248,7 +260,10 @@ mod tests {
     fn a_command_that_hangs_is_ended_at_its_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let runner = Runner { folder: folder.path().into(), deadline: Duration::from_millis(200), path_first: None };
-        let error = runner.run(&["sh", "-c", "sleep 60 & wait"].map(str::to_owned)).unwrap_err();
+        let error = runner.run(&["sh", "-c", "sleep 61.7 & echo $! >child; wait"].map(str::to_owned)).unwrap_err();
         assert!(format!("{error:#}").contains("deadline"), "{error:#}");
+        let child = std::fs::read_to_string(folder.path().join("child")).unwrap();
+        let command = std::fs::read_to_string(format!("/proc/{}/cmdline", child.trim())).unwrap_or_default();
+        assert!(!command.contains("61.7"), "what it had started has ended too");
     }
 }

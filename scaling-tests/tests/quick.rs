@@ -49,7 +49,8 @@ fn modified(path: &Path) -> std::time::SystemTime {
 fn a_quick_look_writes_json_table_and_plots_and_keeps_what_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let myriarch = myriarch();
-    let arguments = ["--quick", "--skip", "peers", "--out", "results", "--machine", "test-machine", "--launcher", "threads"];
+    let arguments =
+        ["--quick", "--skip", "peers", "--out", "results", "--machine", "test-machine", "--launcher", "threads"];
     let arguments = [&arguments[..], &["--myriarch", myriarch.to_str().unwrap()]].concat();
     let output = scaling_tests(folder.path(), &arguments);
     assert!(output.status.success(), "{}", said(&output));
@@ -63,7 +64,10 @@ fn a_quick_look_writes_json_table_and_plots_and_keeps_what_is_there() {
         let json = std::fs::read_to_string(results.join(format!("{name}.json"))).unwrap();
         assert!(json.contains("\"kind\": \"test-machine\""), "{json}");
         let own = folder.path().to_str().unwrap();
-        assert!(!json.contains(own) && !json.contains(env!("CARGO_MANIFEST_DIR")), "a path of this machine is in {json}");
+        assert!(
+            !json.contains(own) && !json.contains(env!("CARGO_MANIFEST_DIR")),
+            "a path of this machine is in {json}"
+        );
     }
     for name in ["strong", "weak", "throughput", "latency", "metg", "processes"] {
         assert!(std::fs::read(results.join(format!("{name}.png"))).unwrap().starts_with(b"\x89PNG"), "{name}");

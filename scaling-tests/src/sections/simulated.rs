@@ -141,7 +141,7 @@ fn large(model: &'static str, most_nodes: u64) -> Vec<Job> {
         for nodes in [1, 4, 16, 64, 256, 1_024] {
             jobs.push(job(Figure::Strong, nodes, strong::TASKS, us));
         }
-        for nodes in [1, 4, 16, 64, 256, 1_024, 4_096, 8_192, 16_384].into_iter().filter(|&nodes| nodes <= most_nodes) {
+        for nodes in [1, 4, 16, 64, 256, 1_024, 8_192, 16_384].into_iter().filter(|&nodes| nodes <= most_nodes) {
             jobs.push(job(Figure::Weak, nodes, weak::TASKS_PER_WORKER * nodes * RANKS_PER_NODE, us));
         }
     }
