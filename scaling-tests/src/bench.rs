@@ -214,11 +214,15 @@ impl Bench {
         measure: impl FnOnce(&mut Record) -> Result<()>,
     ) -> Result<Record> {
         let start = Instant::now();
+        let load = machine::load();
+        if let Some(load) = load.first().filter(|&&load| load > 0.5 * self.machine.cores as f64) {
+            eprintln!("    other work disturbs figures: load average {load:.1} on {} cores", self.machine.cores);
+        }
         let mut record = Record {
             section: section.name().to_owned(),
             about: about.to_owned(),
             date: machine::now(),
-            load_before: machine::load(),
+            load_before: load,
             machine: self.machine.clone(),
             versions: BTreeMap::new(),
             ..Record::default()

@@ -69,12 +69,17 @@ pub fn draw_all(records: &[Record], folder: &Path) -> Result<Vec<Picture>> {
 }
 
 fn measured_where(records: &[Record]) -> String {
-    let Some(record) = records.iter().find(|record| record.section != "simulated").or(records.first()) else {
-        return String::new();
-    };
+    let measured = records.iter().filter(|record| record.section != "simulated");
+    let Some(record) = measured.clone().next().or(records.first()) else { return String::new() };
     let day = record.date.split(' ').next().unwrap_or_default();
     let (cores, cpu) = (record.machine.cores, &record.machine.cpu);
-    format!("Measured on a machine with {cores} cores ({cpu}), {day}.")
+    // What else ran there is said where it is too much to be overlooked.
+    let load = measured.filter_map(|record| record.load_before.first().copied()).fold(0.0, f64::max);
+    let disturbed = match load > 0.5 * cores as f64 {
+        true => format!(" while it had other work too (load average up to {load:.1})"),
+        false => String::new(),
+    };
+    format!("Measured on a machine with {cores} cores ({cpu}), {day}{disturbed}.")
 }
 
 /// How the figures of an origin look: marks and strokes tell them apart without colors too.
@@ -554,6 +559,7 @@ pub mod tests {
     pub fn record() -> Record {
         let mut record = Record { section: "strong".into(), date: "2026-11-22 04:30:00".into(), ..Record::default() };
         record.machine.cores = 2;
+        record.load_before = vec![3.5, 2.0, 1.0];
         record.machine.cpu = "a processor".to_owned();
         use Figure::*;
         for figure in [Strong, Weak, Throughput, Latency, Efficiency, Metg, Processes, Peers] {
@@ -576,6 +582,7 @@ pub mod tests {
         for name in names {
             let svg = std::fs::read_to_string(folder.path().join(format!("{name}.svg"))).unwrap();
             assert!(svg.contains("measured"), "{name}");
+            assert!(svg.contains("load average up to 3.5"), "{name}");
             assert_eq!(svg.contains("simulated"), name != "peers", "{name}");
             assert_eq!(svg.contains("published"), !["strong", "processes", "peers"].contains(&name), "{name}");
             let png = std::fs::metadata(folder.path().join(format!("{name}.png"))).unwrap();

@@ -50,7 +50,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub quick: bool,
 
-    /// Simulate the largest machines too: hours of one core in all, minutes for each point
+    /// Simulate the largest machines too: about 25 minutes of one core in all, 2 GB for each point
     #[arg(long)]
     pub full: bool,
 
