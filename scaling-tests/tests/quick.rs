@@ -89,6 +89,29 @@ fn a_quick_look_writes_json_table_and_plots_and_keeps_what_is_there() {
 }
 
 #[test]
+fn systems_that_cannot_be_had_are_left_out_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let myriarch = myriarch();
+    let names = ["mpi4py", "parsl", "distributed", "hyperqueue", "parallel"];
+    let list: String = names.iter().map(|name| format!("{name}\t\tno network for {name}\n")).collect();
+    std::fs::create_dir(folder.path().join("peers")).unwrap();
+    std::fs::write(folder.path().join("peers/peers.tsv"), list + "xargs\t4.9.0\t\n").unwrap();
+    let arguments = ["--quick", "--only", "peers", "--out", "results", "--peers", "peers", "--launcher", "threads"];
+    let output = scaling_tests(folder.path(), &[&arguments[..], &["--myriarch", myriarch.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    let page = std::fs::read_to_string(folder.path().join("results/README.md")).unwrap();
+    for line in [
+        "- parsl: no network for parsl",
+        "| measured | xargs |",
+        "| measured | Myriarch, whole command |",
+        "xargs 4.9.0",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    assert!(!page.contains("| measured | Parsl"), "{page}");
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let output = scaling_tests(folder.path(), &["--out", "results", "--only", "latency"]);
