@@ -86,7 +86,7 @@ pub fn efficiency(data: &Data) -> Option<(String, Scene)> {
         let Some(count) = of_model.clone().find_map(|m| m.workers) else { continue };
         let look = look(color, Origin::Simulated, model);
         series.push(Series { look, points: curve(&mut of_model.clone()) });
-        legend.push(Legend::Entry(look, format!("simulated, {model}, {}", grouped(count as f64))));
+        legend.push(Legend::Entry(look, format!("simulated, {model}, {} workers", grouped(count as f64))));
     }
     if series.is_empty() {
         return None;
