@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
+# As `make build` does, so that nothing is built twice.
 scripts/build.sh >&2
 cargo build --release --target-dir "$target_dir" --package scaling-tests
 arguments=(--myriarch "$target_dir/release/myriarch")
