@@ -2,6 +2,7 @@
 #
 #   MPI=openmpi|mpich   which MPI to build with (default openmpi); MPICH builds in target-mpich/
 #   MPICC, MPI_PKG_CONFIG, MPIEXEC   an MPI that is installed elsewhere; nothing of it is installed then
+#   ARGS                what `make scaling` passes on, such as ARGS="--only weak --again"
 #   PREFIX              where `make install` and `make install-c` put things (default ~/.local)
 
 MPI ?= openmpi
@@ -11,13 +12,14 @@ destination := $(prefix)/bin
 export MPI
 SHELL := bash
 
-.PHONY: help setup build run test soak install install-c fmt check clean
+.PHONY: help setup build run test soak scaling install install-c fmt check clean
 
 help:
 	@echo "make run       build, then estimate pi with 2,000 processes on real MPI"
 	@echo "make build     the release binary"
 	@echo "make test      every check and every test, on Open MPI, on MPICH, and without MPI"
 	@echo "make soak      simulated runs with faults of fresh seeds, for as long as SOAK says (default 10m)"
+	@echo "make scaling   measures scaling, simulates it at large scale, compares with others: tables and plots; ARGS=--help"
 	@echo "make install   the release binary to PREFIX/bin ($(destination))"
 	@echo "make install-c the library for C and Fortran to PREFIX/lib and PREFIX/include"
 	@echo "make setup     only what the build needs: says what is missing, and installs it where it can"
@@ -39,6 +41,9 @@ test:
 
 soak: build
 	@scripts/soak.sh
+
+scaling: setup
+	@scripts/scaling.sh $(ARGS)
 
 install: build
 	@. scripts/environment.sh && install -D -m 755 "$$target_dir/release/myriarch" "$(destination)/myriarch"

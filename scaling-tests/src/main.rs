@@ -1,0 +1,105 @@
+//! Runs Myriarch at growing scale on this machine and in its simulator, beside other systems, and keeps what came out: raw
+//! JSON, a table and plots. It starts the program as users do, and links nothing of it.
+
+mod bench;
+mod chart;
+mod figures;
+mod launcher;
+mod machine;
+mod measurement;
+mod options;
+mod scene;
+mod sections;
+mod table;
+
+use anyhow::{Context, Result, bail};
+use bench::Bench;
+use clap::Parser;
+use measurement::Record;
+use options::{Cli, Command, RunOptions};
+use sections::Section;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Some(Command::Plot { dir }) => draw(&dir),
+        None => run(cli.run),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scaling-tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs what is asked for and not there yet; then draws all that is there.
+fn run(options: RunOptions) -> Result<()> {
+    let out = options.out_folder();
+    std::fs::create_dir_all(&out).with_context(|| format!("{} cannot be made", out.display()))?;
+    let wanted = options.sections();
+    let kept = |section: &Section| !options.again && Record::path(&out, section.name()).exists();
+    for section in wanted.iter().copied().filter(kept) {
+        eprintln!("{}: kept as it is in {} (--again measures anew)", section.name(), out.display());
+    }
+    let missing: Vec<Section> = wanted.iter().copied().filter(|section| !kept(section)).collect();
+    let mut failed = Vec::new();
+    if !missing.is_empty() {
+        let mut bench = Bench::new(options, &out)?;
+        let seconds: f64 = missing.iter().map(|section| section.about_seconds(&bench)).sum();
+        let names: Vec<&str> = missing.iter().map(|section| section.name()).collect();
+        eprintln!("{}: about {} in all, into {}", names.join(", "), duration(seconds), out.display());
+        for (index, section) in missing.into_iter().enumerate() {
+            let count = format!("[{}/{}]", index + 1, names.len());
+            let about = duration(section.about_seconds(&bench));
+            eprintln!("{count} {}: {} (about {about})", section.name(), section.title());
+            let start = Instant::now();
+            match section.measure(&mut bench) {
+                Ok(record) => {
+                    record.write(&out)?;
+                    let seconds = start.elapsed().as_secs_f64();
+                    eprintln!(
+                        "{count} {}: {} figures in {}",
+                        section.name(),
+                        record.measurements.len(),
+                        duration(seconds)
+                    );
+                }
+                Err(error) => {
+                    eprintln!("{count} {} failed: {error:#}", section.name());
+                    failed.push(section.name());
+                }
+            }
+        }
+    }
+    if Record::read_all(&out).is_ok() {
+        draw(&out)?;
+    }
+    if !failed.is_empty() {
+        bail!("no figures of {}; the others are in {}", failed.join(", "), out.display());
+    }
+    Ok(())
+}
+
+/// The table and the plots of what lies in a folder.
+fn draw(folder: &Path) -> Result<()> {
+    let records = Record::read_all(folder)?;
+    let table = folder.join("README.md");
+    let pictures = figures::draw_all(&records, folder)?;
+    std::fs::write(&table, table::render(&records, &pictures))
+        .with_context(|| format!("{} cannot be written", table.display()))?;
+    eprintln!("{} and {} plots, each as SVG and PNG", table.display(), pictures.len());
+    Ok(())
+}
+
+/// As people say it.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s => format!("{:.0} min", s / 60.0),
+    }
+}
