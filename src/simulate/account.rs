@@ -4,7 +4,7 @@
 //! Knows the protocol's rules and nothing of how the machines keep them.
 
 use super::roles::Machine;
-use crate::schedule::{Down, Report, Settings, TaskRun, Up, Violation};
+use crate::schedule::{Capacity, Down, Report, Settings, TaskRun, Up, Violation};
 use crate::task::{IndexRange, RangeSet, Rank};
 use std::collections::BTreeMap;
 
@@ -19,7 +19,8 @@ struct Link {
     out: RangeSet,
     /// How many of those tasks it said have ended, and their cores.
     untold: (u64, u64),
-    /// The most cores that it said it has, and how often it may have been allowed twice as much since.
+    /// What it may be handed to begin with, by the most cores that it said it has, and how often it may have been allowed
+    /// twice as much since.
     cores: u64,
     doublings: u32,
     recalled: bool,
@@ -78,6 +79,11 @@ fn is_same(known: &RangeSet, said: impl Iterator<Item = IndexRange>) -> Checked 
     })
 }
 
+/// Cores of work that a child may be handed before anything has ended: one task ahead where several workers draw on it.
+fn at_first(capacity: &Capacity) -> u64 {
+    u64::from(capacity.total.cores) * if capacity.workers > 1 { 2 } else { 1 }
+}
+
 impl Account {
     /// Tasks came that nobody has run: the manager's.
     pub(super) fn add(&mut self, ranges: impl IntoIterator<Item = IndexRange>) {
@@ -116,7 +122,7 @@ impl Account {
         match word {
             Up::Hello { epoch, capacity } if *epoch == link.epoch && !link.given_up => {
                 link.there = true;
-                link.cores = link.cores.max(u64::from(capacity.total.cores));
+                link.cores = link.cores.max(at_first(capacity));
             }
             Up::Report { epoch, report } if *epoch == link.epoch && link.there => {
                 for range in report.tasks() {
@@ -129,7 +135,7 @@ impl Account {
                     format!("hears from {from} that more has ended than it holds")
                 })?;
                 link.doublings += u32::from(report.attempts > 0);
-                link.cores = link.cores.max(report.capacity.map_or(0, |capacity| u64::from(capacity.total.cores)));
+                link.cores = link.cores.max(report.capacity.as_ref().map_or(0, at_first));
                 link.recalled &= !report.recall_answered;
                 self.placed(report, is_root);
             }
