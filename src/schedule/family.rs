@@ -76,6 +76,11 @@ impl Child {
         self.capacity.map_or(0, |capacity| u64::from(capacity.total.cores))
     }
 
+    /// What it may hold before anything has ended: one task ahead of each slot where several workers draw on it.
+    fn first_limit(&self) -> u64 {
+        self.cores() * if self.capacity.is_some_and(|capacity| capacity.workers > 1) { 2 } else { 1 }
+    }
+
     fn gpus(&self) -> u64 {
         self.capacity.map_or(0, |capacity| u64::from(capacity.total.gpus))
     }
@@ -124,6 +129,8 @@ pub(super) struct Family {
     balanced_us: Micros,
     /// When work is shared out, once the news of all children are to be expected.
     shares_at_us: Option<Micros>,
+    /// Every child has answered its welcome, or was given up.
+    all_answered: bool,
     /// What waited and was held when nobody could take what waits.
     barren: Option<(Amount, Amount)>,
     /// No work is handed out any more.
@@ -169,6 +176,7 @@ impl Family {
             gpus: 0,
             balanced_us: 0,
             shares_at_us: None,
+            all_answered: false,
             barren: None,
             closed: false,
             ending: false,
@@ -197,7 +205,8 @@ impl Family {
         self.pool.take_all();
         (self.closed, self.ending) = (false, false);
         (self.cores, self.gpus) = (0, 0);
-        (self.shares_at_us, self.barren) = (None, None);
+        (self.shares_at_us, self.barren, self.least_idle) = (None, None, u64::MAX);
+        self.all_answered = false;
         for child in self.children.values_mut() {
             child.held.take_all();
             child.forget();
@@ -267,7 +276,8 @@ impl Family {
         child.invited = false;
         child.stage = Stage::There;
         self.progress += 1;
-        child.limit = child.limit.max(u64::from(capacity.total.cores) * if capacity.workers > 1 { 2 } else { 1 });
+        child.limit = child.limit.max(child.first_limit());
+        self.all_answered = self.complete();
         if self.ending {
             out.push((rank, Down::End { epoch }));
         }
@@ -347,7 +357,7 @@ impl Family {
         if let Some(capacity) = report.capacity {
             self.set_capacity(rank, Some(capacity));
             let child = self.children.get_mut(&rank).expect("hears() knows the child");
-            child.limit = child.limit.max(child.cores());
+            child.limit = child.limit.max(child.first_limit());
             self.progress += 1;
         }
         let target = self.target(rank);
@@ -369,6 +379,11 @@ impl Family {
     /// Cores without work, as far as the parent knows.
     pub(super) fn idle_cores(&self) -> u64 {
         self.children.values().map(Child::idle_cores).sum()
+    }
+
+    /// GPUs without work, as far as the parent knows.
+    pub(super) fn idle_gpus(&self) -> u64 {
+        self.children.values().map(Child::idle_gpus).sum()
     }
 
     /// Work that children hold and have not started, as far as the parent knows.
@@ -451,8 +466,9 @@ impl Family {
         child.stage = Stage::Lost;
         child.invited = false;
         child.forget();
-        self.progress += 1;
         let held = child.held.take_all();
+        self.progress += 1;
+        self.all_answered = self.complete();
         let one = |work, index| WorkRange { work, range: IndexRange::one(index) };
         held.into_iter()
             .flat_map(|given| (given.range.start..given.range.end).map(move |index| one(given.work, index)))

@@ -49,7 +49,7 @@ impl SubManager {
     pub fn new(policy: Policy, children: &[Rank]) -> Self {
         Self {
             family: Family::new(policy, children),
-            uplink: Uplink::gathering(&policy),
+            uplink: if children.len() > 1 { Uplink::gathering(&policy) } else { Uplink::new(&policy) },
             told: None,
             owed: None,
             draining: false,
@@ -92,7 +92,7 @@ impl SubManager {
                     }
                 }
             }
-            Down::Recall { epoch, cores, gpus } if current(epoch) => self.on_recall(now, cores, gpus, &mut down),
+            Down::Recall { epoch, cores, gpus } if current(epoch) => self.on_recall(cores, gpus, &mut down),
             Down::Cancel { epoch, bundle, range } if current(epoch) => {
                 self.cancelled.entry(bundle).or_default().insert(range);
                 let waiting = self.family.cancel(bundle, range, &mut down);
@@ -127,16 +127,17 @@ impl SubManager {
     }
 
     /// Gives back what waits here, and asks the children for the rest.
-    fn on_recall(&mut self, now: Micros, cores: u64, gpus: bool, down: &mut ToChildren) {
-        // The parent may not have heard that slots are idle here.
-        let spare =
-            (self.family.pool.amount().cores + self.family.unstarted().cores).saturating_sub(self.family.idle_cores());
-        let cores = cores.min(spare);
+    fn on_recall(&mut self, cores: u64, gpus: bool, down: &mut ToChildren) {
         let waiting = self.family.pool.take_last(cores, gpus);
         let found: u64 = waiting.iter().map(WorkRange::cores).sum();
         waiting.into_iter().for_each(|given| self.give_back(given));
-        let missing = cores.saturating_sub(found);
-        let asked = self.family.ask_back_for_parent(now, missing, gpus, down);
+        // The parent may not have heard that slots are idle here: what they may get from the children stays.
+        let unstarted = self.family.unstarted();
+        let idle = if self.family.asked_in_vain() { 0 } else { self.family.idle_cores() };
+        let of_gpus = if gpus && self.family.idle_gpus() == 0 { unstarted.gpu_cores } else { 0 };
+        let spare = unstarted.recallable(false).saturating_sub(idle) + of_gpus;
+        let missing = cores.saturating_sub(found).min(spare);
+        let asked = self.family.ask_back_for_parent(missing, gpus, down);
         if asked.is_empty() {
             self.answer_recall();
         } else {
@@ -189,7 +190,7 @@ impl SubManager {
         }
     }
 
-    /// A child has answered, or never will.
+    /// A child has answered, or never will: the parent hears when all have, or enough was found. What comes later stays.
     fn no_longer_asked(&mut self, child: Rank) {
         if let Some(owed) = &mut self.owed {
             owed.asked.retain(|asked| *asked != child);
@@ -202,8 +203,7 @@ impl SubManager {
     /// Work that a child gave back: to the parent if it asked for it or it must not go out again, else to the pool.
     fn place_returned(&mut self, given: WorkRange) {
         let cancelled = self.cancelled.get(&given.work.bundle);
-        let idle_here = self.family.idle_cores() > self.family.pool.amount().cores;
-        let recalled = !idle_here && self.owed.as_ref().is_some_and(|owed| owed.cores > 0);
+        let recalled = self.owed.as_ref().is_some_and(|owed| owed.cores > 0);
         if self.draining || recalled {
             if let Some(owed) = &mut self.owed {
                 owed.cores = owed.cores.saturating_sub(given.cores());

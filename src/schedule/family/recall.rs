@@ -24,22 +24,24 @@ impl Family {
         }
         if idle < self.least_idle {
             // What was given back has found a place: asking for more may as well.
+            self.progress += u64::from(self.least_idle < u64::MAX);
             self.least_idle = idle;
-            self.progress += 1;
         }
         let asked: u64 = self.children.values().filter_map(|child| child.recall).sum();
         let missing = idle.saturating_sub(asked);
         if missing == 0 {
             return;
         }
-        // Each is asked for its part of what is missing, since news of what it has may be late.
+        // Several are asked for a part of what is missing each, since news of what they have may be late.
+        const MOST_ASKED: u64 = 16;
         let rich = self.rich(now, idle_gpus > 0);
         let all: u64 = rich.iter().map(|(_, unstarted)| unstarted).sum();
         let mut left = missing;
         let asks: Vec<_> = rich
             .into_iter()
             .map_while(|(rank, unstarted)| {
-                let urgent = part(missing, unstarted, all).min(unstarted).min(left);
+                let part = part(missing, unstarted, all).max(missing.div_ceil(MOST_ASKED));
+                let urgent = part.min(unstarted).min(left);
                 left -= urgent;
                 (urgent > 0).then_some((rank, unstarted, urgent))
             })
@@ -97,30 +99,42 @@ impl Family {
 
     fn ask_back(&mut self, now: Micros, rank: Rank, cores: u64, gpus: bool, out: &mut ToChildren) {
         let child = self.children.get_mut(&rank).expect("only a child is asked");
-        child.recall = Some(cores);
         child.asked_times = if child.asked_at == self.progress { child.asked_times + 1 } else { 0 };
         (child.asked_at, child.asked_us) = (self.progress, now);
+        self.recall(rank, cores, gpus, out);
+    }
+
+    fn recall(&mut self, rank: Rank, cores: u64, gpus: bool, out: &mut ToChildren) {
+        let child = self.children.get_mut(&rank).expect("only a child is asked");
+        child.recall = Some(cores);
         out.push((rank, Down::Recall { epoch: child.epoch, cores, gpus }));
+    }
+
+    /// Whether all that have work not started were asked for it and nothing has come of it.
+    pub(in crate::schedule) fn asked_in_vain(&self) -> bool {
+        let rich = self.children.values().filter(|child| child.unstarted().cores > 0);
+        rich.into_iter().all(|child| child.recall.is_none() && child.asked_at >= self.progress)
     }
 
     /// Asks children for so many cores of work that has not started, for the parent's own parent: whether they would
     /// start it too soon for that, the one that asks has judged. Returns who is asked.
     pub(in crate::schedule) fn ask_back_for_parent(
         &mut self,
-        now: Micros,
-        mut cores: u64,
+        cores: u64,
         gpus: bool,
         out: &mut ToChildren,
     ) -> Vec<Rank> {
-        let mut asked = Vec::new();
-        for (rank, unstarted) in self.rich(Micros::MAX, gpus) {
-            if cores == 0 {
+        let rich = self.rich(Micros::MAX, gpus);
+        let all: u64 = rich.iter().map(|(_, unstarted)| unstarted).sum();
+        let (mut asked, mut left) = (Vec::new(), cores);
+        for (rank, unstarted) in rich {
+            let part = part(cores, unstarted, all).min(unstarted).min(left);
+            if part == 0 {
                 break;
             }
-            let part = cores.min(unstarted);
-            self.ask_back(now, rank, part, gpus, out);
+            self.recall(rank, part, gpus, out);
             asked.push(rank);
-            cores -= part;
+            left -= part;
         }
         asked
     }

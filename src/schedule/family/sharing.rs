@@ -45,8 +45,10 @@ impl Family {
         let Some(capacity) = self.children[&rank].capacity else { return 0 };
         let horizon = capacity.horizon_us + self.policy.horizon_us(self.pace_us);
         let per_core = self.policy.held_per_core(horizon, self.durations.mean_us());
-        // Before durations are known, one task ahead lies ready where several workers draw on it.
-        let per_core = if capacity.workers > 1 && self.durations.mean_us().is_none() { 2.0 } else { per_core };
+        // Before durations are known, one task ahead lies ready where several workers draw on it; not before all children are
+        // there, since the first would take what the others need.
+        let first = self.all_answered && capacity.workers > 1 && self.durations.mean_us().is_none();
+        let per_core = if first { 2.0 } else { per_core };
         (f64::from(capacity.total.cores) * per_core).ceil() as u64
     }
 
@@ -88,12 +90,21 @@ impl Family {
             self.shares_at_us = None;
             return;
         }
-        order.sort_unstable();
         let before = (self.pool.amount(), self.held());
         let gathers = self.barren != Some(before) && {
-            let gathered = now + self.policy.gather_us(self.pace_us);
-            now < *self.shares_at_us.get_or_insert(gathered)
+            let gather_us = if self.children.len() > 1 { self.policy.gather_us(self.pace_us) } else { 0 };
+            now < *self.shares_at_us.get_or_insert(now + gather_us)
         };
+        if gathers {
+            order.retain(|(_, rank)| {
+                let child = &self.children[rank];
+                child.idle_cores() > 0 || child.idle_gpus() > 0
+            });
+            if order.is_empty() {
+                return;
+            }
+        }
+        order.sort_unstable();
         // Handing out moves work from the pool to children: the sum stays as it is. Whatever the unfed ones take: it is only
         // for near the end that shares are cut.
         let (waiting, held) = before;
@@ -108,6 +119,9 @@ impl Family {
             let tasks = self.hand(now, rank, &mut shares, most, out);
             most -= tasks;
             handed += tasks;
+        }
+        if self.pool.is_empty() {
+            self.shares_at_us = None;
         }
         if !gathers {
             self.shares_at_us = None;
@@ -154,15 +168,18 @@ impl Family {
         let (cores, gpus) = if shares.gathers && (idle == 0 || shares.level.is_finite()) {
             (idle, idle_gpus)
         } else {
-            let part_of_half = part(shares.waits / 2, child.cores(), self.cores);
+            let part_of_half = part(shares.waits.div_ceil(2), child.cores(), self.cores);
             let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
             let gpus = part(shares.gpus, child.gpus(), self.gpus).saturating_sub(held.gpus);
             (shares.filling(child).min(part_of_half.max(one_ahead)).max(idle), gpus.max(idle_gpus))
         };
-        if cores == 0 && gpus == 0 {
+        // GPUs that are idle need cores for what runs on them.
+        let waiting = self.pool.amount();
+        let for_gpus = part(waiting.gpu_cores, idle_gpus, waiting.gpus).min(waiting.gpu_cores);
+        let share = Share { tasks: most, cores: credit.cores.min(cores.max(for_gpus)), gpus: credit.gpus.min(gpus) };
+        if share.cores == 0 {
             return 0;
         }
-        let share = Share { tasks: most, cores: credit.cores.min(cores), gpus: credit.gpus.min(gpus) };
         // Another node than the one to avoid, unless nothing else could take the task.
         let elsewhere = |need: Resources, node: NodeId| {
             let here = |c: &Capacity| c.node == Some(node);
