@@ -271,3 +271,21 @@ fn a_sub_manager_that_has_ended_and_is_welcomed_anew_ends_again() {
         assert!(out.contains(&SubAction::ToParent(Up::Bye { epoch })), "{out:?} under epoch {epoch}");
     }
 }
+
+#[test]
+fn idle_cores_do_not_keep_back_what_waits_for_gpus() {
+    let mut sub = SubManager::new(Policy::default(), &[rank(1)]);
+    let mut out = Vec::new();
+    sub.open(&mut out);
+    sub.on_parent(1, Down::Welcome { epoch: 1, pace_us: 1_000 }, &mut out);
+    sub.on_child(2, rank(1), hello(16, 4, 0), &mut out);
+    sub.on_parent(3, Down::Hand { epoch: 1, ranges: vec![range_of(0, 8, 1)] }, &mut out);
+    out.clear();
+    // Four run on the GPUs, twelve cores are idle; four wait, and another node has idle GPUs.
+    sub.on_parent(4, Down::Recall { epoch: 1, cores: 4, gpus: true }, &mut out);
+    let given = out.iter().filter_map(|action| match action {
+        SubAction::ToParent(Up::Report { report, .. }) if report.recall_answered => Some(tasks(&report.returned)),
+        _ => None,
+    });
+    assert_eq!(given.collect::<Vec<_>>(), [4], "{out:?}");
+}
