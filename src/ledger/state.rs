@@ -75,14 +75,15 @@ impl LedgerState {
     /// Takes in runs of ended tasks. Returns those parts that were news; only these may be journaled and told. Runs
     /// of another round than the present one are refused whole.
     pub fn accept(&mut self, round: u32, runs: &[EndedRun]) -> Vec<EndedRun> {
-        let mut fresh = Vec::new();
+        let mut fresh = Vec::with_capacity(runs.len());
         for run in runs {
             let mut refused = run.range.len();
             if round == self.round {
-                for range in self.ended.insert_new(run.range) {
-                    self.set_mut(run.class).insert(range);
-                    refused -= range.len();
-                    fresh.push(EndedRun { range, class: run.class });
+                let before = fresh.len();
+                self.ended.insert_new(run.range, |range| fresh.push(EndedRun { range, class: run.class }));
+                for new in &fresh[before..] {
+                    self.set_mut(run.class).insert(new.range);
+                    refused -= new.range.len();
                 }
             }
             self.refused += refused;

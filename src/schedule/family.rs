@@ -313,30 +313,39 @@ impl Family {
         let (mut strays, mut ended) = (0, Amount::default());
         for section in &mut report.sections {
             let told = std::mem::take(&mut section.runs);
-            for run in told {
-                let had = child.held.take(section.bundle, run.range);
-                strays += run.range.len() - had.iter().map(|part| part.range.len()).sum::<u64>();
-                had.iter().for_each(|part| ended += part.amount());
-                section.runs.extend(had.into_iter().map(|part| EndedRun { range: part.range, class: run.class }));
+            section.runs.reserve_exact(told.len());
+            for EndedRun { range, class } in told {
+                let mut left = range.len();
+                child.held.take(section.bundle, range, |part| {
+                    left -= part.range.len();
+                    ended += part.amount();
+                    section.runs.push(EndedRun { range: part.range, class });
+                });
+                strays += left;
             }
         }
         report.sections.retain(|section| !section.runs.is_empty());
-        report.failed.retain_mut(|failed| match child.held.take(failed.task.work.bundle, failed.task.range)[..] {
-            [had] if had.range == failed.task.range => {
-                failed.task = had;
-                true
-            }
-            _ => {
-                strays += 1;
-                false
-            }
+        report.failed.retain_mut(|failed| {
+            let IndexRange { start, end } = failed.task.range;
+            let mut had = None;
+            // One task, which is held or not.
+            child.held.take(
+                failed.task.work.bundle,
+                IndexRange::new(start, end.min(start.saturating_add(1))),
+                |part| had = Some(part),
+            );
+            strays += u64::from(had.is_none());
+            had.inspect(|had| failed.task = *had).is_some()
         });
         let given_back = std::mem::take(&mut report.returned);
         for given in given_back {
             // What the parent noted counts, not what the child says of the tasks' attempts.
-            let had = child.held.take(given.work.bundle, given.range);
-            strays += given.range.len() - had.iter().map(|part| part.range.len()).sum::<u64>();
-            report.returned.extend(had);
+            let mut left = given.range.len();
+            child.held.take(given.work.bundle, given.range, |part| {
+                left -= part.range.len();
+                report.returned.push(part);
+            });
+            strays += left;
         }
         let unseen = child.hands.wrapping_sub(report.hands) as usize;
         let seen = child.unseen.drain(..child.unseen.len().saturating_sub(unseen));

@@ -3,10 +3,12 @@
 use super::message::{Amount, Work, WorkRange};
 use crate::task::{BundleId, IndexRange};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Tasks handed to one child, by bundle and position.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
+    /// By bundle and end: tasks mostly end in order, and to take the first of a run changes no key then.
     runs: BTreeMap<(BundleId, u64), (u64, Work)>,
     amount: Amount,
 }
@@ -19,48 +21,40 @@ impl Held {
 
     pub(super) fn insert(&mut self, given: WorkRange) {
         self.amount += given.amount();
-        let bundle = given.work.bundle;
-        let mut range = given.range;
+        let WorkRange { work, range: IndexRange { mut start, end } } = given;
         // Join with the run before, so that steady supply does not grow the map.
-        if let Some((&(b, start), &(end, work))) = self.runs.range(..(bundle, range.start)).next_back()
-            && b == bundle
-            && end == range.start
-            && work == given.work
+        if let Entry::Occupied(before) = self.runs.entry((work.bundle, start))
+            && before.get().1 == work
         {
-            range.start = start;
+            start = before.remove().0;
         }
-        let before = self.runs.insert((bundle, range.start), (range.end, given.work));
-        debug_assert!(before.is_none_or(|(end, _)| end == given.range.start), "a task was handed down twice");
+        let known = self.runs.insert((work.bundle, end), (start, work));
+        debug_assert!(known.is_none(), "a task was handed down twice");
     }
 
-    /// Takes the parts of the range that are held, with their work, in order; what is not held is left out.
-    pub(super) fn take(&mut self, bundle: BundleId, range: IndexRange) -> Vec<WorkRange> {
-        if range.is_empty() {
-            return Vec::new();
-        }
-        let first = match self.runs.range(..=(bundle, range.start)).next_back() {
-            Some((&(b, start), &(end, _))) if b == bundle && end > range.start => start,
-            _ => range.start,
-        };
-        let overlapping: Vec<_> = self
-            .runs
-            .range((bundle, first)..(bundle, range.end))
-            .map(|(&(_, start), &(end, work))| (start, end, work))
-            .collect();
-        let mut taken = Vec::with_capacity(overlapping.len());
-        for (start, end, work) in overlapping {
-            let part = IndexRange::new(start.max(range.start), end.min(range.end));
-            self.runs.remove(&(bundle, start));
-            for (from, to) in [(start, part.start), (part.end, end)] {
-                if from < to {
-                    self.runs.insert((bundle, from), (to, work));
-                }
+    /// Takes the parts of the range that are held and gives each with its work, in order; what is not held is left out.
+    pub(super) fn take(&mut self, bundle: BundleId, range: IndexRange, mut each: impl FnMut(WorkRange)) {
+        let mut at = range.start;
+        while at < range.end {
+            let Some((&key, run)) = self.runs.range_mut((bundle, at + 1)..).next() else { return };
+            let (end, (start, work)) = (key.1, *run);
+            if key.0 != bundle || start >= range.end {
+                return;
+            }
+            let part = IndexRange::new(start.max(at), end.min(range.end));
+            if part.end < end {
+                run.0 = part.end;
+            } else {
+                self.runs.remove(&key);
+            }
+            if start < part.start {
+                self.runs.insert((bundle, part.start), (start, work));
             }
             let part = WorkRange { work, range: part };
             self.amount -= part.amount();
-            taken.push(part);
+            at = part.range.end;
+            each(part);
         }
-        taken
     }
 
     /// Takes everything, in order.
@@ -68,13 +62,13 @@ impl Held {
         let runs = std::mem::take(&mut self.runs);
         self.amount = Amount::default();
         runs.into_iter()
-            .map(|((_, start), (end, work))| WorkRange { work, range: IndexRange::new(start, end) })
+            .map(|((_, end), (start, work))| WorkRange { work, range: IndexRange::new(start, end) })
             .collect()
     }
 
     /// Everything, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = WorkRange> + '_ {
-        self.runs.iter().map(|(&(_, start), &(end, work))| WorkRange { work, range: IndexRange::new(start, end) })
+        self.runs.iter().map(|(&(_, end), &(start, work))| WorkRange { work, range: IndexRange::new(start, end) })
     }
 }
 
@@ -109,17 +103,16 @@ mod tests {
                 if give {
                     // Only what is not held may be handed down.
                     for index in range.start..range.end {
-                        if let std::collections::btree_map::Entry::Vacant(free) = model.entry(index) {
+                        if let Entry::Vacant(free) = model.entry(index) {
                             free.insert(attempt);
                             held.insert(WorkRange { work: work(attempt), range: IndexRange::one(index) });
                         }
                     }
                 } else {
-                    let got: Vec<(u64, u32)> = held
-                        .take(BundleId(0), range)
-                        .iter()
-                        .flat_map(|w| (w.range.start..w.range.end).map(|i| (i, w.work.attempt)))
-                        .collect();
+                    let mut got: Vec<(u64, u32)> = Vec::new();
+                    held.take(BundleId(0), range, |w| {
+                        got.extend((w.range.start..w.range.end).map(|i| (i, w.work.attempt)));
+                    });
                     let expected: Vec<(u64, u32)> =
                         (range.start..range.end).filter_map(|i| model.remove(&i).map(|a| (i, a))).collect();
                     prop_assert_eq!(got, expected);

@@ -215,14 +215,15 @@ impl Manager {
     /// Tasks ended: the first outcome wins, a second changes nothing.
     fn on_section(&mut self, mut section: Section, out: &mut Vec<ManagerAction>) {
         let Some(bundle) = self.bundles.get_mut(&section.bundle) else { return };
-        let runs = std::mem::take(&mut section.runs);
-        for run in runs {
-            for new in bundle.ended.insert_new(run.range) {
-                if run.class == OutcomeClass::Failed {
+        let told = std::mem::take(&mut section.runs);
+        section.runs.reserve_exact(told.len());
+        for EndedRun { range, class } in told {
+            bundle.ended.insert_new(range, |new| {
+                if class == OutcomeClass::Failed {
                     self.failed += new.len();
                 }
-                section.runs.push(EndedRun { range: new, class: run.class });
-            }
+                section.runs.push(EndedRun { range: new, class });
+            });
         }
         if !section.runs.is_empty() {
             out.push(ManagerAction::Record(section));
@@ -258,13 +259,13 @@ impl Manager {
     /// Ends tasks by the manager's own word.
     fn end_own(&mut self, given: WorkRange, class: OutcomeClass, out: &mut Vec<ManagerAction>) {
         let Some(bundle) = self.bundles.get_mut(&given.work.bundle) else { return };
-        for range in bundle.ended.insert_new(given.range) {
+        bundle.ended.insert_new(given.range, |range| {
             if class == OutcomeClass::Failed {
                 self.failed += range.len();
             }
             let attempts = given.work.attempt + given.work.crashes;
             out.push(ManagerAction::RecordOwn { bundle: given.work.bundle, range, class, attempts });
-        }
+        });
     }
 
     /// A child is given up; what it held and may have been running waits again.
@@ -488,8 +489,9 @@ impl Manager {
             let unfed = bundle.unfed.iter().map(|(range, _)| *range);
             let out = self.family.everything().filter(|w| w.work.bundle == *id).map(|w| w.range);
             for range in unfed.chain(out) {
-                let new: u64 = seen.insert_new(range).iter().map(|part| part.len()).sum();
-                if new != range.len() {
+                let before = seen.len();
+                seen.insert(range);
+                if seen.len() - before != range.len() {
                     return Err(Violation(format!("{range:?} waits, is held or has ended more than once")));
                 }
             }

@@ -18,8 +18,9 @@ impl Outcomes {
     /// Takes in what a start leaves; a second outcome is a violation.
     pub(super) fn add(&mut self, runs: &[EndedRun]) -> Result<(), Violation> {
         for run in runs {
-            let new: u64 = self.ended.insert_new(run.range).iter().map(|range| range.len()).sum();
-            if new != run.range.len() {
+            let before = self.ended.len();
+            self.ended.insert(run.range);
+            if self.ended.len() - before != run.range.len() {
                 return Err(Violation(format!("the journal has two outcomes for tasks of {:?}", run.range)));
             }
             match run.class {
@@ -62,8 +63,9 @@ impl Ledger {
     /// The journal says that tasks have ended. Returns whether it could not be written for the first time.
     pub(super) fn record(&mut self, runs: &[EndedRun], at: Nanos, server: &mut FileServer) -> Result<bool, Violation> {
         for run in runs {
-            let new: u64 = self.ended.insert_new(run.range).iter().map(|range| range.len()).sum();
-            if new != run.range.len() {
+            let before = self.ended.len();
+            self.ended.insert(run.range);
+            if self.ended.len() - before != run.range.len() {
                 return Err(Violation(format!("tasks of {:?} have two outcomes", run.range)));
             }
         }

@@ -294,7 +294,7 @@ impl Running<'_> {
             layout: trial.layout,
             settings: trial.settings(&faults),
             // What ended is held back in small runs too, which else happens in large ones only.
-            policy: Policy { runs_at_pace: [512, 8, 1][(trial.seed % 3) as usize], ..Policy::default() },
+            policy: Policy { runs_at_pace: [32, 8, 1][(trial.seed % 3) as usize], ..Policy::default() },
             tasks: trial,
             numbers: trial.numbers.clone(),
             ended: self.outcomes.ended.clone(),

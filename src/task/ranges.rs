@@ -50,29 +50,51 @@ impl RangeSet {
 
     /// Adds a range; what was in already stays in.
     pub fn insert(&mut self, range: IndexRange) {
-        if range.is_empty() {
-            return;
-        }
-        let (mut start, mut end) = (range.start, range.end);
-        // Runs that overlap or touch, from the right end leftwards.
-        while let Some((&run_start, &run_end)) = self.runs.range(..=end).next_back() {
-            if run_end < start {
-                break;
-            }
-            start = start.min(run_start);
-            end = end.max(run_end);
-            self.runs.remove(&run_start);
-            self.len -= run_end - run_start;
-        }
-        self.runs.insert(start, end);
-        self.len += end - start;
+        self.insert_new(range, |_| ());
     }
 
     /// Adds a range and gives the parts of it that were not in before, in order.
-    pub fn insert_new(&mut self, range: IndexRange) -> Vec<IndexRange> {
-        let new = self.missing(range);
-        self.insert(range);
-        new
+    pub fn insert_new(&mut self, range: IndexRange, mut each: impl FnMut(IndexRange)) {
+        if range.is_empty() {
+            return;
+        }
+        let mut new = |set_len: &mut u64, start: u64, end: u64| {
+            *set_len += end - start;
+            each(IndexRange::new(start, end));
+        };
+        // The last run that may touch it: mostly none does, or one that ends where it starts and grows in place.
+        match self.runs.range_mut(..=range.end).next_back() {
+            Some((&start, end)) if start <= range.start && *end >= range.start => {
+                if *end < range.end {
+                    new(&mut self.len, *end, range.end);
+                    *end = range.end;
+                }
+                return;
+            }
+            Some((_, end)) if *end >= range.start => {}
+            _ => {
+                self.runs.insert(range.start, range.end);
+                return new(&mut self.len, range.start, range.end);
+            }
+        }
+        // Some run starts within it or where it ends: all of those become one, with the one before if it touches.
+        let before = self.runs.range(..=range.start).next_back().filter(|(_, end)| **end >= range.start);
+        let (start, mut at) = before.map_or((range.start, range.start), |(&start, &end)| (start, end));
+        let mut end = range.end;
+        while let Some((&next, &next_end)) = self.runs.range(range.start + 1..=range.end).next() {
+            if at < next {
+                new(&mut self.len, at, next);
+            }
+            (at, end) = (next_end, end.max(next_end));
+            self.runs.remove(&next);
+            if next_end >= range.end {
+                break;
+            }
+        }
+        if at < range.end {
+            new(&mut self.len, at, range.end);
+        }
+        self.runs.insert(start, end);
     }
 
     /// The parts of a range that are not in the set, in order.
@@ -144,7 +166,11 @@ mod tests {
             for (add, start, len) in steps {
                 let range = IndexRange::new(start, start + len);
                 if add {
-                    let new: Vec<u64> = runs.insert_new(range).iter().flat_map(|r| r.start..r.end).collect();
+                    let mut new: Vec<u64> = Vec::new();
+                    runs.insert_new(range, |part| {
+                        assert!(!part.is_empty());
+                        new.extend(part.start..part.end);
+                    });
                     let expected: Vec<u64> = (range.start..range.end).filter(|i| model.insert(*i)).collect();
                     prop_assert_eq!(new, expected);
                 } else {
