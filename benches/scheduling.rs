@@ -19,10 +19,10 @@ const TASKS: u64 = 1 << 60;
 /// How long each of them takes, and in a batch of functions.
 const TASK_US: Micros = 250;
 const CALL_US: Micros = 10;
-/// Cores of each child of a manager, and the tasks that one of its reports tells of, in however many runs.
+/// Cores of each child of a manager, and the tasks that one of its reports tells of, or what is left of a range.
 const CORES: u32 = 32;
 const TOLD: u64 = 256;
-/// Workers of one core below a sub-manager, and the tasks that one of their reports tells of.
+/// The same of a sub-manager, and its workers of one core.
 const WORKERS: u32 = 32;
 const TOLD_BY_WORKER: u64 = 32;
 /// Tasks of a hand-out to a sub-manager.
@@ -77,31 +77,29 @@ impl Child {
         }
     }
 
-    /// Takes the next tasks out of what it holds.
-    fn next(&mut self, count: u64) -> Vec<u64> {
-        let mut tasks = Vec::new();
-        while let Some(first) = self.held.front_mut().filter(|_| (tasks.len() as u64) < count) {
-            let end = first.end.min(first.start + count - tasks.len() as u64);
-            tasks.extend(first.start..end);
-            first.start = end;
-            if first.is_empty() {
-                self.held.pop_front();
-            }
+    /// Takes the next task out of what it holds.
+    fn next(&mut self) -> Option<u64> {
+        let first = self.held.front_mut()?;
+        let task = first.start;
+        first.start += 1;
+        if first.is_empty() {
+            self.held.pop_front();
         }
-        tasks
+        Some(task)
     }
 
-    /// The ends of so many tasks, or of what it has if that is less: of the next ones or, `apart`, of every other, and the next
+    /// The ends of so many tasks, or of what it has if that is less: of one run or, `apart`, of every other task, and the next
     /// time of those between them, so that its parent's account stays as it is in a run.
     fn report(&mut self, count: u64, apart: bool) -> Up {
-        let ended = if !self.gaps.is_empty() {
+        let ended: Vec<u64> = if !self.gaps.is_empty() {
             std::mem::take(&mut self.gaps)
         } else if apart {
-            let next = self.next(2 * count);
+            let next: Vec<u64> = (0..2 * count).filter_map(|_| self.next()).collect();
             self.gaps = next.iter().copied().skip(1).step_by(2).collect();
             next.into_iter().step_by(2).collect()
         } else {
-            self.next(count)
+            let first = self.held.front().map_or(0, |range| range.len());
+            (0..count.min(first)).filter_map(|_| self.next()).collect()
         };
         let attempts = ended.len() as u64;
         self.tasks -= attempts;
@@ -188,8 +186,10 @@ fn manager(criterion: &mut Criterion) {
         for runs in [1, TOLD] {
             let name =
                 format!("a report of {runs} run{}, {children} child{}", plural(runs, "s"), plural(children, "ren"));
+            let mut managed = None;
             group.bench_function(name, |bencher| {
-                let mut managed = Managed::new(children as u32);
+                // For all samples, and only where this one is asked for.
+                let managed = managed.get_or_insert_with(|| Managed::new(children as u32));
                 timed(bencher, || {
                     let (took, told) = managed.report(TOLD, runs > 1);
                     assert_eq!(told as u64, runs);
@@ -261,8 +261,8 @@ impl Subordinate {
         took
     }
 
-    /// The next child reports: how long that took, and how many tasks it told of.
-    fn report(&mut self) -> (Duration, u64) {
+    /// The next child reports: how long that took, and how many runs it told of.
+    fn report(&mut self) -> (Duration, usize) {
         if self.needs_more() {
             self.hand();
         }
@@ -270,9 +270,8 @@ impl Subordinate {
         self.turn += 1;
         self.now += PACE_US / u64::from(WORKERS);
         let child = &mut self.children[at];
-        let before = child.tasks;
         let (rank, message) = (child.rank, child.report(TOLD_BY_WORKER, false));
-        let told = before - child.tasks;
+        let runs = runs_of(&message);
         let start = Instant::now();
         if self.sub.next_tick().is_some_and(|due| due <= self.now) {
             self.sub.step(self.now, &mut self.out);
@@ -280,7 +279,7 @@ impl Subordinate {
         self.sub.on_child(self.now, rank, message, &mut self.out);
         let took = start.elapsed();
         self.tell();
-        (took, told)
+        (took, runs)
     }
 
     fn needs_more(&self) -> bool {
@@ -299,16 +298,15 @@ fn hand(handed: &mut u64, tasks: u64, shape: Shape) -> Down {
 
 fn sub_manager(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sub-manager");
+    let mut below = Subordinate::new();
     group.bench_function("a report of 1 run, 32 workers", |bencher| {
-        let mut below = Subordinate::new();
         timed(bencher, || {
-            let (took, told) = below.report();
-            assert_eq!(told, TOLD_BY_WORKER);
+            let (took, runs) = below.report();
+            assert_eq!(runs, 1);
             took
         });
     });
     group.bench_function("a hand-out, 32 workers", |bencher| {
-        let mut below = Subordinate::new();
         timed(bencher, || {
             while !below.needs_more() {
                 below.report();
@@ -377,12 +375,12 @@ impl Working {
 fn worker(criterion: &mut Criterion) {
     let with = |cores| Worker::new(NodeId(0), Resources { cores, gpus: 0 }, 5);
     let mut group = criterion.benchmark_group("worker");
+    let mut working = Working::new(with(CORES), Shape::PROCESS);
     group.bench_function("an end of a process, 32 slots", |bencher| {
-        let mut working = Working::new(with(CORES), Shape::PROCESS);
         timed(bencher, || working.end(TASK_US));
     });
+    let mut working = Working::new(with(1).with_calls(), Shape::CALL);
     group.bench_function("a batch of functions, 1 slot", |bencher| {
-        let mut working = Working::new(with(1).with_calls(), Shape::CALL);
         timed(bencher, || working.end(CALL_US));
     });
 }
