@@ -2,7 +2,7 @@
 #
 #   MPI=openmpi|mpich   which MPI to build with (default openmpi); MPICH builds in target-mpich/
 #   MPICC, MPI_PKG_CONFIG, MPIEXEC   an MPI that is installed elsewhere; nothing of it is installed then
-#   ARGS                what `make scaling` passes on, such as ARGS="--only weak --again"
+#   ARGS                what `make scaling` passes on, such as ARGS="--only weak --again", and `make bench` to Criterion
 #   PREFIX              where `make install` and `make install-c` put things (default ~/.local)
 
 MPI ?= openmpi
@@ -12,13 +12,14 @@ destination := $(prefix)/bin
 export MPI
 SHELL := bash
 
-.PHONY: help setup build run test soak scaling install install-c fmt check clean
+.PHONY: help setup build run test soak bench scaling install install-c fmt check clean
 
 help:
 	@echo "make run       build, then estimate pi with 2,000 processes on real MPI"
 	@echo "make build     the release binary"
 	@echo "make test      every check and every test, on Open MPI, on MPICH, and without MPI"
 	@echo "make soak      simulated runs with faults of fresh seeds, for as long as SOAK says (default 10m)"
+	@echo "make bench     measures single steps of range sets, messages, lists, roles, ledger and links; ARGS=manager: only such"
 	@echo "make scaling   measures scaling, simulates it at large scale, compares with others: tables and plots; ARGS=--help"
 	@echo "make install   the release binary to PREFIX/bin ($(destination))"
 	@echo "make install-c the library for C and Fortran to PREFIX/lib and PREFIX/include"
@@ -41,6 +42,9 @@ test:
 
 soak: build
 	@scripts/soak.sh
+
+bench: setup
+	@scripts/bench.sh $(ARGS)
 
 scaling: setup
 	@scripts/scaling.sh $(ARGS)
