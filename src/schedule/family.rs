@@ -5,14 +5,16 @@
 
 mod recall;
 mod sharing;
+mod sums;
 
 use super::Micros;
 use super::held::Held;
 use super::message::{Amount, Capacity, Down, FailedAttempt, Report, Unstarted, WorkRange};
 use super::policy::{Durations, Policy};
 use super::pool::Pool;
-use crate::task::{BundleId, EndedRun, IndexRange, Rank, Resources};
+use crate::task::{BundleId, EndedRun, IndexRange, Rank};
 use std::collections::{BTreeMap, VecDeque};
+use sums::Sums;
 
 /// A rule of the protocol that does not hold; what the invariant checker found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +64,8 @@ struct Child {
     asked_us: Micros,
     /// How far it has come.
     stage: Stage,
+    /// What it counts for in the family's sums.
+    counted: Sums,
 }
 
 impl Child {
@@ -114,6 +118,25 @@ impl Child {
     }
 }
 
+/// Children of which it is not known that a hand-out to them is not worth a message: what was heard of the others since they
+/// were last looked at changes nothing for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Nobody,
+    One(Rank),
+    Everybody,
+}
+
+impl Look {
+    fn and(self, rank: Rank) -> Self {
+        match self {
+            Look::Nobody => Look::One(rank),
+            Look::One(known) if known == rank => self,
+            _ => Look::Everybody,
+        }
+    }
+}
+
 /// The children of one parent, and the work that waits for them.
 #[derive(Debug)]
 pub(super) struct Family {
@@ -122,9 +145,12 @@ pub(super) struct Family {
     children: BTreeMap<Rank, Child>,
     pub(super) pool: Pool,
     durations: Durations,
-    /// Cores and GPUs of all children that are there.
-    cores: u64,
-    gpus: u64,
+    /// Over all children; and what they can run together.
+    sums: Sums,
+    capacity: Capacity,
+    /// Who may be worth a hand-out, and by which mean duration that was last looked at.
+    look: Look,
+    looked_mean_us: Option<f64>,
     /// When it was last looked who could give work back.
     balanced_us: Micros,
     /// When work is shared out, once the news of all children are to be expected.
@@ -165,18 +191,21 @@ impl Family {
             asked_times: 0,
             asked_us: 0,
             stage: Stage::Expected,
+            counted: Sums::default(),
         };
-        Self {
+        let mut family = Self {
             policy,
             pace_us: policy.pace_us(children.len()),
             children: children.iter().map(|rank| (*rank, child())).collect(),
             pool: Pool::default(),
             durations: Durations::default(),
-            cores: 0,
-            gpus: 0,
+            sums: Sums::default(),
+            capacity: Capacity::NONE,
+            look: Look::Nobody,
+            looked_mean_us: None,
             balanced_us: 0,
             shares_at_us: None,
-            all_answered: false,
+            all_answered: children.is_empty(),
             barren: None,
             closed: false,
             ending: false,
@@ -184,7 +213,9 @@ impl Family {
             least_idle: u64::MAX,
             stirred: false,
             strays: 0,
-        }
+        };
+        family.capacity = family.add_capacities();
+        family
     }
 
     /// Opens every link.
@@ -204,36 +235,39 @@ impl Family {
     pub(super) fn restart(&mut self, out: &mut ToChildren) {
         self.pool.take_all();
         (self.closed, self.ending) = (false, false);
-        (self.cores, self.gpus) = (0, 0);
+        (self.sums, self.look) = (Sums::default(), Look::Nobody);
         (self.shares_at_us, self.barren, self.least_idle) = (None, None, u64::MAX);
-        self.all_answered = false;
         for child in self.children.values_mut() {
             child.held.take_all();
             child.forget();
             child.epoch += 1;
-            child.capacity = None;
+            (child.capacity, child.counted) = (None, Sums::default());
             // One that was lost before is welcomed too, but not waited for.
             if child.stage != Stage::Lost {
                 child.stage = Stage::Expected;
             }
         }
+        self.capacity = self.add_capacities();
+        self.all_answered = self.have_all_answered();
         self.open(out);
     }
 
     /// Whether every child has answered its welcome, or was given up.
     pub(super) fn complete(&self) -> bool {
+        self.all_answered
+    }
+
+    fn have_all_answered(&self) -> bool {
         self.children.values().all(|child| child.stage != Stage::Expected)
     }
 
     /// What all children that are there can run together.
     pub(super) fn capacity(&self) -> Capacity {
-        let mut sum = Capacity {
-            total: Resources { cores: 0, gpus: 0 },
-            widest: Resources { cores: 0, gpus: 0 },
-            node: None,
-            horizon_us: 0,
-            workers: 0,
-        };
+        self.capacity
+    }
+
+    fn add_capacities(&self) -> Capacity {
+        let mut sum = Capacity::NONE;
         for (at, capacity) in self.children.values().filter_map(|child| child.capacity).enumerate() {
             sum.total.cores += capacity.total.cores;
             sum.total.gpus += capacity.total.gpus;
@@ -250,12 +284,18 @@ impl Family {
     /// Notes what a child can run; `None` when it is not there.
     fn set_capacity(&mut self, rank: Rank, capacity: Option<Capacity>) {
         let child = self.children.get_mut(&rank).expect("the caller knows the child");
-        self.cores -= child.cores();
-        self.gpus -= child.gpus();
-        self.barren = None;
         child.capacity = capacity;
-        self.cores += child.cores();
-        self.gpus += child.gpus();
+        self.barren = None;
+        self.capacity = self.add_capacities();
+        self.recount(rank);
+    }
+
+    /// Something of the child has changed: what it counts for has too.
+    fn recount(&mut self, rank: Rank) {
+        let child = self.children.get_mut(&rank).expect("the caller knows the child");
+        self.sums -= child.counted;
+        child.counted = Sums::of(child);
+        self.sums += child.counted;
     }
 
     /// A child answered its welcome. Returns whether it is (again) there.
@@ -277,7 +317,9 @@ impl Family {
         child.stage = Stage::There;
         self.progress += 1;
         child.limit = child.limit.max(child.first_limit());
-        self.all_answered = self.complete();
+        self.all_answered = self.have_all_answered();
+        // What one may hold at first hangs on whether all are there.
+        self.look = Look::Everybody;
         if self.ending {
             out.push((rank, Down::End { epoch }));
         }
@@ -377,6 +419,8 @@ impl Family {
             child.recall = None;
         }
         self.strays += strays;
+        self.look = self.look.and(rank);
+        self.recount(rank);
         Some((report, ended))
     }
 
@@ -387,27 +431,27 @@ impl Family {
 
     /// Cores without work, as far as the parent knows.
     pub(super) fn idle_cores(&self) -> u64 {
-        self.children.values().map(Child::idle_cores).sum()
+        self.sums.idle_cores
     }
 
     /// GPUs without work, as far as the parent knows.
     pub(super) fn idle_gpus(&self) -> u64 {
-        self.children.values().map(Child::idle_gpus).sum()
+        self.sums.idle_gpus
     }
 
     /// Work that children hold and have not started, as far as the parent knows.
     pub(super) fn unstarted(&self) -> Unstarted {
-        self.children.values().fold(Unstarted::default(), |sum, child| sum.and(child.unstarted()))
+        self.sums.unstarted
     }
 
     /// Whether every child was supplied with more than its slots run at once: an end leaves no slot idle then.
     pub(super) fn has_reserve(&self) -> bool {
-        self.children.values().all(|child| child.cores() == 0 || child.left().cores > child.cores())
+        self.sums.without_reserve == 0
     }
 
     /// Work that children hold and have not ended, as far as the parent knows.
     pub(super) fn held(&self) -> Amount {
-        self.children.values().map(Child::left).sum()
+        self.sums.left
     }
 
     /// Whether children have told the end of all that they were handed.
@@ -417,7 +461,7 @@ impl Family {
 
     /// Work that children have ended and will tell of later.
     pub(super) fn untold(&self) -> Amount {
-        self.children.values().map(|child| child.untold).sum()
+        self.sums.untold
     }
 
     /// Stops handing out, and tells every child to.
@@ -469,15 +513,16 @@ impl Family {
     pub(super) fn on_lost(&mut self, rank: Rank) -> Vec<FailedAttempt> {
         let Some(child) = self.children.get(&rank) else { return Vec::new() };
         let node = child.capacity.and_then(|c| c.node);
-        self.set_capacity(rank, None);
         let child = self.children.get_mut(&rank).expect("the child was just looked at");
         child.epoch += 1;
         child.stage = Stage::Lost;
         child.invited = false;
         child.forget();
         let held = child.held.take_all();
+        self.set_capacity(rank, None);
         self.progress += 1;
-        self.all_answered = self.complete();
+        self.all_answered = self.have_all_answered();
+        self.look = Look::Everybody;
         let one = |work, index| WorkRange { work, range: IndexRange::one(index) };
         held.into_iter()
             .flat_map(|given| (given.range.start..given.range.end).map(move |index| one(given.work, index)))
@@ -492,12 +537,15 @@ impl Family {
 
     /// Checks what must hold after every step.
     pub(super) fn check(&self) -> Result<(), Violation> {
-        let (cores, gpus) = self.children.values().fold((0, 0), |(c, g), child| (c + child.cores(), g + child.gpus()));
-        if (cores, gpus) != (self.cores, self.gpus) {
-            return Err(Violation(format!(
-                "{} cores and {} GPUs counted, {cores} and {gpus} there",
-                self.cores, self.gpus
-            )));
+        let sums = self.children.values().fold(Sums::default(), |mut sums, child| {
+            sums += Sums::of(child);
+            sums
+        });
+        if (sums, self.add_capacities()) != (self.sums, self.capacity) {
+            return Err(Violation(format!("the sums are {:?} and should be {sums:?}", self.sums)));
+        }
+        if self.all_answered != self.have_all_answered() {
+            return Err(Violation("it is not known which children have answered".to_owned()));
         }
         self.pool.check().map_err(Violation)?;
         if self.strays > 0 {

@@ -359,7 +359,9 @@ impl Manager {
     }
 
     fn supply(&mut self, now: Micros, down: &mut ToChildren) {
-        self.feed(self.family.wanted());
+        if self.unfed_tasks > 0 && self.family.lacks_work(now) {
+            self.feed(self.family.wanted());
+        }
         self.family.supply(now, self.unfed_tasks, self.may_run(), down);
         // What waits may fit no child that is idle; what comes behind it may.
         for _ in 0..FED_AT_ONCE {

@@ -132,6 +132,17 @@ pub struct Capacity {
     pub workers: u32,
 }
 
+impl Capacity {
+    /// Of nobody.
+    pub(super) const NONE: Capacity = Capacity {
+        total: Resources { cores: 0, gpus: 0 },
+        widest: Resources { cores: 0, gpus: 0 },
+        node: None,
+        horizon_us: 0,
+        workers: 0,
+    };
+}
+
 /// Work that waits for a core, or for a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unstarted {

@@ -1,6 +1,7 @@
 //! Who is asked for work that has not started, and when. See `README.md`, "Recall".
 
 use super::sharing::part;
+use super::sums::Sums;
 use super::{Child, Family, ToChildren};
 use crate::schedule::Micros;
 use crate::schedule::message::{Down, Unstarted};
@@ -16,20 +17,14 @@ impl Family {
             return;
         }
         self.balanced_us = now;
-        let (mut idle, mut idle_gpus, mut idle_children) = (0, 0, 0);
-        for child in self.children.values().filter(|child| child.idle_cores() > 0) {
-            idle += child.idle_cores();
-            idle_gpus += child.idle_gpus();
-            idle_children += child.cores();
-        }
+        let Sums { idle_cores: idle, gpus_of_idle: idle_gpus, cores_of_idle: idle_children, .. } = self.sums;
         if idle < self.least_idle {
             // What was given back has found a place: asking for more may as well.
             self.progress += u64::from(self.least_idle < u64::MAX);
             self.least_idle = idle;
         }
-        let asked: u64 = self.children.values().filter_map(|child| child.recall).sum();
-        let missing = idle.saturating_sub(asked);
-        if missing == 0 {
+        let missing = idle.saturating_sub(self.sums.asked);
+        if missing == 0 || self.sums.unstarted.cores == 0 {
             return;
         }
         // Several are asked for a part of what is missing each, since news of what they have may be late.
@@ -90,7 +85,7 @@ impl Family {
 
     /// When work may be asked back that could not be at the last `balance`, if cores are idle.
     pub(in crate::schedule) fn next_recall(&self) -> Option<Micros> {
-        if self.closed || self.idle_cores() == 0 {
+        if self.closed || self.sums.idle_cores == 0 || self.sums.unstarted.cores == 0 {
             return None;
         }
         let from = self.children.values().filter_map(|child| self.may_be_asked(child)).map(|(from, _)| from);
@@ -108,6 +103,7 @@ impl Family {
         let child = self.children.get_mut(&rank).expect("only a child is asked");
         child.recall = Some(cores);
         out.push((rank, Down::Recall { epoch: child.epoch, cores, gpus }));
+        self.recount(rank);
     }
 
     /// Whether all that have work not started were asked for it and nothing has come of it.

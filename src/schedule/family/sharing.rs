@@ -1,7 +1,7 @@
 //! How much each child is handed, and when: credit, and fair shares where there is not enough for all. See `README.md`,
 //! "Demand and lookahead".
 
-use super::{Child, Family, ToChildren};
+use super::{Child, Family, Look, ToChildren};
 use crate::schedule::Micros;
 use crate::schedule::message::{Amount, Capacity, Down, WorkRange};
 use crate::schedule::pool::Share;
@@ -75,21 +75,54 @@ impl Family {
         self.children.keys().map(|rank| self.credit(*rank).cores).sum()
     }
 
+    /// Whether some child is to be handed work now, if there is any. Costs the same however many children there are, as long
+    /// as they have enough or news are gathered.
+    pub(in crate::schedule) fn lacks_work(&mut self, now: Micros) -> bool {
+        if self.closed {
+            return false;
+        }
+        if let Some(shares_at) = self.shares_at_us {
+            return now >= shares_at || self.sums.idle_cores > 0 || self.sums.idle_gpus > 0;
+        }
+        match self.look {
+            // Work for GPUs may have come.
+            Look::Nobody => self.sums.idle_gpus > 0,
+            Look::Everybody => true,
+            Look::One(rank) => {
+                let mean_us = self.durations.mean_us();
+                let has_changed = match (mean_us, self.looked_mean_us) {
+                    (Some(mean), Some(known)) => (mean - known).abs() > known / 8.0,
+                    _ => mean_us.is_some(),
+                };
+                let lacks = has_changed || self.sums.idle_gpus > 0 || self.is_worth_a_message(rank);
+                self.look = if lacks { Look::Everybody } else { Look::Nobody };
+                lacks
+            }
+        }
+    }
+
     /// Hands work to the children that may have more, the emptiest first. `unfed` is how many tasks wait besides the pool,
     /// `most` how many more may be out at once.
     pub(in crate::schedule) fn supply(&mut self, now: Micros, unfed: u64, mut most: u64, out: &mut ToChildren) {
-        let mut order: Vec<(u64, Rank)> = Vec::new();
-        if !self.closed && !self.pool.is_empty() && most > 0 {
-            for (&rank, child) in &self.children {
-                if child.cores() > 0 && self.is_worth_a_message(rank) {
-                    order.push((child.left().cores * 1024 / child.cores(), rank));
-                }
+        if self.pool.is_empty() || most == 0 || !self.lacks_work(now) {
+            if self.pool.is_empty() || most == 0 {
+                self.shares_at_us = None;
             }
-        }
-        if order.is_empty() {
-            self.shares_at_us = None;
             return;
         }
+        let mut order: Vec<(u64, Rank)> = Vec::new();
+        for (&rank, child) in &self.children {
+            if child.cores() > 0 && self.is_worth_a_message(rank) {
+                order.push((child.left().cores * 1024 / child.cores(), rank));
+            }
+        }
+        self.looked_mean_us = self.durations.mean_us();
+        if order.is_empty() {
+            (self.shares_at_us, self.look) = (None, Look::Nobody);
+            return;
+        }
+        // Some may lack more than they are handed.
+        self.look = Look::Everybody;
         let before = (self.pool.amount(), self.held());
         let gathers = self.barren != Some(before) && {
             let gather_us = if self.children.len() > 1 { self.policy.gather_us(self.pace_us) } else { 0 };
@@ -168,9 +201,9 @@ impl Family {
         let (cores, gpus) = if shares.gathers && (idle == 0 || shares.level.is_finite()) {
             (idle, idle_gpus)
         } else {
-            let part_of_half = part(shares.waits.div_ceil(2), child.cores(), self.cores);
+            let part_of_half = part(shares.waits.div_ceil(2), child.cores(), self.sums.cores);
             let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
-            let gpus = part(shares.gpus, child.gpus(), self.gpus).saturating_sub(held.gpus);
+            let gpus = part(shares.gpus, child.gpus(), self.sums.gpus).saturating_sub(held.gpus);
             (shares.filling(child).min(part_of_half.max(one_ahead)).max(idle), gpus.max(idle_gpus))
         };
         // GPUs that are idle need cores for what runs on them.
@@ -202,6 +235,7 @@ impl Family {
         child.unseen.push_back(handed.into());
         child.hands = child.hands.wrapping_add(1);
         out.push((rank, Down::Hand { epoch: child.epoch, ranges }));
+        self.recount(rank);
         handed.tasks
     }
 }
