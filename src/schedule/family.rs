@@ -21,6 +21,9 @@ use sums::Sums;
 #[error("{0}")]
 pub struct Violation(pub String);
 
+/// By so much grows what a child may hold with each report of attempts that ended.
+const GROWTH: u64 = 8;
+
 /// Messages on their way to children.
 pub(super) type ToChildren = Vec<(Rank, Down)>;
 
@@ -44,8 +47,8 @@ struct Child {
     /// Whether a welcome of this epoch is on its way.
     invited: bool,
     held: Held,
-    /// Cores of work that it may hold at the most: grows by doubling, so that a few short tasks at the start do not
-    /// call for a mountain of them.
+    /// Cores of work that it may hold at the most: grows with each report, so that a few short tasks at the start do not call
+    /// for a mountain of them.
     limit: u64,
     /// Work not started, as it last said, and work that has ended and that it will tell of later.
     unstarted: Unstarted,
@@ -55,6 +58,8 @@ struct Child {
     unseen: VecDeque<Unstarted>,
     /// When attempts of it last ended, as far as the parent has heard, or else when it got its first work.
     heard_us: Micros,
+    /// When it last spoke.
+    told_us: Micros,
     /// Cores asked back, while the answer is out.
     recall: Option<u64>,
     /// The family's progress when it was last asked, how often since, and when: asked again ever more rarely while there is
@@ -92,6 +97,13 @@ impl Child {
     /// What it holds and has not ended, as far as the parent knows.
     fn left(&self) -> Amount {
         self.held.amount().without(self.untold)
+    }
+
+    /// Cores of work that it likely has left, if for so long since it spoke last its cores ran tasks of the mean duration.
+    fn likely_left(&self, since_us: Micros, mean_us: Option<f64>) -> f64 {
+        let (left, cores) = (self.left().cores as f64, self.cores() as f64);
+        let ended = mean_us.map_or(0.0, |mean| since_us as f64 / mean.max(0.01) * cores);
+        (left - ended).max(left.min(cores))
     }
 
     /// Cores without work, as far as the parent knows.
@@ -186,6 +198,7 @@ impl Family {
             hands: 0,
             unseen: VecDeque::new(),
             heard_us: 0,
+            told_us: 0,
             recall: None,
             asked_at: 0,
             asked_times: 0,
@@ -392,6 +405,7 @@ impl Family {
         let unseen = child.hands.wrapping_sub(report.hands) as usize;
         let seen = child.unseen.drain(..child.unseen.len().saturating_sub(unseen));
         let known = seen.fold(child.unstarted, |known, seen| known.and(seen));
+        child.told_us = now;
         (child.unstarted, child.untold) = (report.unstarted, report.untold.at_most(child.held.amount()));
         if report.unstarted.cores > known.cores {
             // No hand-out explains it: what the child had begun to run waits again, and may be asked for.
@@ -403,7 +417,7 @@ impl Family {
             self.progress += 1;
             self.least_idle = u64::MAX;
             self.durations.add(report.attempt_cores, report.busy_core_us);
-            child.limit = child.limit.saturating_mul(2);
+            child.limit = child.limit.saturating_mul(GROWTH);
         }
         if let Some(capacity) = report.capacity {
             self.set_capacity(rank, Some(capacity));

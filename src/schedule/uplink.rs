@@ -13,6 +13,8 @@ pub(super) struct Load {
     /// Cores of work that it holds.
     pub(super) held_cores: u64,
     pub(super) idle_cores: u64,
+    /// Its own children have more to tell of what ended.
+    pub(super) awaits_untold: bool,
 }
 
 /// The child's end of a link.
@@ -119,15 +121,16 @@ impl Uplink {
         if self.urgent || load.held_cores == 0 {
             0
         } else if load.idle_cores > 0 || load.held_cores * 2 <= self.mark || !self.report.returned.is_empty() {
-            self.last_us + self.pace_us / 8
+            self.last_us + Policy::gather_us(self.pace_us)
         } else {
-            (self.last_us + self.pace_us).max(self.news_us.map_or(0, |since| since + self.pace_us / 8))
+            (self.last_us + self.pace_us).max(self.news_us.map_or(0, |since| since + Policy::gather_us(self.pace_us)))
         }
     }
 
     /// From when on what ended goes along.
     fn ended_due_at(&self, load: Load) -> Micros {
-        if self.full || load.held_cores == 0 {
+        // Where children tell the rest soon, what ended joins with it.
+        if self.full || (load.held_cores == 0 && !load.awaits_untold) {
             return 0;
         }
         self.told_us + (self.pace_us * self.runs as u64 / self.runs_at_pace.max(1)).min(HELD_BACK_US)
@@ -198,7 +201,7 @@ mod tests {
     }
 
     fn holding(held_cores: u64) -> Load {
-        Load { held_cores, idle_cores: 0 }
+        Load { held_cores, idle_cores: 0, awaits_untold: false }
     }
 
     fn take(uplink: &mut Uplink, now: Micros, load: Load) -> Option<Report> {

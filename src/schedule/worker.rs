@@ -463,7 +463,11 @@ impl Worker {
     }
 
     fn load(&self) -> Load {
-        Load { held_cores: self.held_cores(), idle_cores: u64::from(self.total.cores) - self.running_cores }
+        Load {
+            held_cores: self.held_cores(),
+            idle_cores: u64::from(self.total.cores) - self.running_cores,
+            awaits_untold: false,
+        }
     }
 
     /// When `step` should be called next, if nothing else happens.

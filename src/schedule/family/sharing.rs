@@ -4,6 +4,7 @@
 use super::{Child, Family, Look, ToChildren};
 use crate::schedule::Micros;
 use crate::schedule::message::{Amount, Capacity, Down, WorkRange};
+use crate::schedule::policy::Policy;
 use crate::schedule::pool::Share;
 use crate::task::{NodeId, Rank, Resources};
 
@@ -29,11 +30,11 @@ struct Shares {
 
 impl Shares {
     /// Cores of work that the child should have on top of what it has, by the level.
-    fn filling(&mut self, child: &Child) -> u64 {
+    fn filling(&mut self, cores: u64, likely_left: f64) -> u64 {
         if self.level.is_infinite() {
             return u64::MAX;
         }
-        let exact = (self.level * child.cores() as f64 - child.left().cores as f64).max(0.0) + self.rest;
+        let exact = (self.level * cores as f64 - likely_left).max(0.0) + self.rest;
         self.rest = exact.fract();
         exact as u64
     }
@@ -125,7 +126,7 @@ impl Family {
         self.look = Look::Everybody;
         let before = (self.pool.amount(), self.held());
         let gathers = self.barren != Some(before) && {
-            let gather_us = if self.children.len() > 1 { self.policy.gather_us(self.pace_us) } else { 0 };
+            let gather_us = if self.children.len() > 1 { Policy::gather_us(self.pace_us) } else { 0 };
             now < *self.shares_at_us.get_or_insert(now + gather_us)
         };
         if gathers {
@@ -143,7 +144,7 @@ impl Family {
         let (waiting, held) = before;
         let waits = waiting.cores.saturating_add(unfed);
         let gpus = waiting.gpus.saturating_add(unfed).saturating_add(held.gpus);
-        let mut shares = Shares { gathers, level: self.level(waits), rest: 0.0, waits, gpus };
+        let mut shares = Shares { gathers, level: self.level(now, waits), rest: 0.0, waits, gpus };
         let mut handed = 0;
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
@@ -169,13 +170,13 @@ impl Family {
 
     /// The cores of work for each core up to which children may be filled, so that what waits, so many cores of it, goes to
     /// those that have the least (water-filling); infinite where there is enough for all.
-    fn level(&self, waits: u64) -> f64 {
+    fn level(&self, now: Micros, waits: u64) -> f64 {
         if waits >= self.wanted() {
             return f64::INFINITY;
         }
         let there = self.children.values().filter(|child| child.cores() > 0);
-        let mut filled: Vec<(f64, f64)> =
-            there.map(|child| (child.left().cores as f64 / child.cores() as f64, child.cores() as f64)).collect();
+        let ratio = |child: &Child| self.likely_left(now, child) / child.cores() as f64;
+        let mut filled: Vec<(f64, f64)> = there.map(|child| (ratio(child), child.cores() as f64)).collect();
         filled.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         let (mut work, mut cores) = (waits as f64, 0.0);
         for (ratio, own) in filled {
@@ -186,6 +187,15 @@ impl Family {
             cores += own;
         }
         work / cores.max(1.0)
+    }
+
+    /// Cores of work that the child likely has left by now: what it said is older the longer ago it spoke, and who spoke last
+    /// would seem to have the least. Tasks that take longer than news are gathered are known one by one, and silence for
+    /// longer than is usual tells nothing.
+    fn likely_left(&self, now: Micros, child: &Child) -> f64 {
+        let gather_us = Policy::gather_us(self.pace_us) as f64;
+        let short_us = self.durations.mean_us().filter(|mean| *mean <= gather_us);
+        child.likely_left(now.saturating_sub(child.told_us).min(2 * self.pace_us), short_us)
     }
 
     /// Hands one child its share; returns the number of tasks.
@@ -204,7 +214,10 @@ impl Family {
             let part_of_half = part(shares.waits.div_ceil(2), child.cores(), self.sums.cores);
             let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
             let gpus = part(shares.gpus, child.gpus(), self.sums.gpus).saturating_sub(held.gpus);
-            (shares.filling(child).min(part_of_half.max(one_ahead)).max(idle), gpus.max(idle_gpus))
+            (
+                shares.filling(child.cores(), self.likely_left(now, child)).min(part_of_half.max(one_ahead)).max(idle),
+                gpus.max(idle_gpus),
+            )
         };
         // GPUs that are idle need cores for what runs on them.
         let waiting = self.pool.amount();
