@@ -1,10 +1,8 @@
 //! The binary from the command line to the outcomes: sources of tasks, placeholders, what a task gets, limits, and
 //! where outcomes lie afterwards.
 
-mod common;
-
-use common::json::{rows, stream};
-use common::{BINARY, Launch, World, eventually, outputs, summary, tasks};
+use crate::common::json::{rows, stream};
+use crate::common::{BINARY, Launch, World, eventually, outputs, summary, tasks};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::process::Stdio;

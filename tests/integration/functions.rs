@@ -1,9 +1,7 @@
 //! Tasks that are functions of the worker: builtins and those of a shared object, end to end.
 
-mod common;
-
-use common::json::stream;
-use common::{Launch, World, eventually, outputs, summary, tasks};
+use crate::common::json::stream;
+use crate::common::{Launch, World, eventually, outputs, summary, tasks};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -3,10 +3,8 @@
 //!
 //! `MYRIARCH_TEST_ROUNDS`: how often a program is killed (5); `MYRIARCH_TEST_SEED` chooses the moments.
 
-mod common;
-
-use common::processes::{Process, signal_all};
-use common::{Launch, Random, Running, World, eventually, rows, setting, summary, tasks};
+use crate::common::processes::{Process, signal_all};
+use crate::common::{Launch, Random, Running, World, eventually, rows, setting, summary, tasks};
 use myriarch::embed::{self, Bundle, Program, Session, Settings, TaskOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -137,7 +135,7 @@ fn processes(session: &Session) -> Anything {
 /// Starts the program.
 fn start<'w>(world: &'w World, launch: Launch, role: &str) -> Running<'w> {
     let mut command = launch.command_of(&std::env::current_exe().unwrap(), &world.path("launches"));
-    command.args(["--exact", "the_program", "--ignored", "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", "session_dir::the_program", "--ignored", "--nocapture", "--test-threads=1"]);
     command.env(ROLE, role).current_dir(world.path("")).stdin(std::process::Stdio::null());
     if !launch.is_mpi() {
         // Only one rank that is a thread can start processes.

@@ -1,9 +1,7 @@
 //! Bad input gets one clear message and exit status 2, however many ranks there are; nothing runs, and no folder is
 //! left behind.
 
-mod common;
-
-use common::{Ended, Launch, World, eventually, outputs, tasks};
+use crate::common::{Ended, Launch, World, eventually, outputs, tasks};
 use std::fs;
 
 /// Checks that a run is refused: status 2, one message that says this, and the world as it was before.

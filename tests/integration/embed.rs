@@ -3,7 +3,7 @@
 //! statuses.
 #![cfg(feature = "mpi")]
 
-#[path = "../examples/campaign.rs"]
+#[path = "../../examples/campaign.rs"]
 mod campaign;
 
 use mpi::Threading;
@@ -43,7 +43,7 @@ fn all_go_well(ranks: u32, role: &str) {
         command.args(["--oversubscribe", "--bind-to", "none", "-q"]);
     }
     command.args(["-n", &ranks.to_string()]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", "rank_side", "--ignored", "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", "embed::rank_side", "--ignored", "--nocapture", "--test-threads=1"]);
     command.env(ROLE, role).env(REPORTS, folder.path());
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.stdin(Stdio::null()).process_group(0);

@@ -3,10 +3,8 @@
 //!
 //! `MYRIARCH_TEST_ROUNDS`: how often a job is killed (3); `MYRIARCH_TEST_SEED` chooses the moments.
 
-mod common;
-
-use common::processes::{Process, signal_all};
-use common::{Launch, Random, Running, World, eventually, outputs, setting, summary, tasks};
+use crate::common::processes::{Process, signal_all};
+use crate::common::{Launch, Random, Running, World, eventually, outputs, setting, summary, tasks};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -382,7 +380,7 @@ fn an_end_that_was_cut_in_the_middle_of_a_record_is_no_obstacle() {
 }
 
 /// Starts `myriarch` in another folder of the world.
-fn run_in(world: &World, launch: Launch, folder: &str, words: &[&str]) -> common::Ended {
+fn run_in(world: &World, launch: Launch, folder: &str, words: &[&str]) -> crate::common::Ended {
     let path = world.path(folder);
     world
         .start_with(launch, words, |command| {

@@ -1,8 +1,6 @@
 //! Functions in processes of their own: what a crash costs, and what can be ended that does not return.
 
-mod common;
-
-use common::{Launch, World, eventually, outputs, summary, tasks};
+use crate::common::{Launch, World, eventually, outputs, summary, tasks};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -238,7 +236,7 @@ fn a_process_that_is_killed_from_outside_costs_one_attempt() {
     plugin(&world, HANGS);
     let words = ["run", "--out", "run", "--array", "0-99", "--call", "plugin.so:hangs", "--isolate", "--retries", "1"];
     let run = world.start(Launch::ALONE, &words);
-    assert!(common::processes::signal(pid_of(&world, 3), "KILL"));
+    assert!(crate::common::processes::signal(pid_of(&world, 3), "KILL"));
     run.wait().with(0);
     let rows = tasks(&world, "run");
     assert!(rows.iter().all(|row| row["attempts"] == if index_of(row) == 3 { 2 } else { 1 }), "{rows:?}");

@@ -2,10 +2,8 @@
 //! variables of the launcher of Myriarch would take itself for one of its ranks, or hang.
 #![cfg(feature = "mpi")]
 
-mod common;
-
-use common::launch::named_for;
-use common::{Launch, World, outputs};
+use crate::common::launch::named_for;
+use crate::common::{Launch, World, outputs};
 use myriarch::fabric::{MpiLibrary, environment};
 use std::process::{Command, Stdio};
 
@@ -106,7 +104,7 @@ fn the_launcher_of_another_mpi_is_refused_once_and_nothing_runs() {
     if other == MpiLibrary::OpenMpi {
         command.args(["--oversubscribe", "-q"]);
     }
-    command.args(["-n", "3", common::BINARY, "run", "--array", "0-9", "--", "touch", "ran"]);
+    command.args(["-n", "3", crate::common::BINARY, "run", "--array", "0-9", "--", "touch", "ran"]);
     let ended = world.spawn(command).wait().with(2);
     ended.says_once("myriarch: started by");
     assert!(world.listing().is_empty(), "{:?}", world.listing());

@@ -3,16 +3,13 @@
 //! launchers lose output and statuses.
 #![cfg(feature = "mpi")]
 
-mod fabric_support;
-
-use fabric_support::{DEADLINE, SCENARIOS, connect, finish};
+use crate::fabric_support::{DEADLINE, SCENARIOS, connect, finish};
 use myriarch::fabric::{Fabric, Listen, MpiFabric, MpiLibrary, StartError, Woken, environment, leave};
 use myriarch::task::Rank;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Says to the ranks what they shall do, and where to report.
@@ -23,19 +20,14 @@ const IDLE_FOR: Duration = Duration::from_secs(2);
 
 // ---- The side that starts the ranks. ----
 
-/// A launch that ends with this value, in good order or by force; one at a time, since eight ranks on two cores are
-/// enough.
+/// A launch that ends with this value, in good order or by force.
 struct Launch {
     launcher: Child,
-    _turn: MutexGuard<'static, ()>,
 }
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl Launch {
     /// Starts `ranks` ranks of this program in a process group of their own.
     fn of(library: MpiLibrary, flags: &[&str], ranks: u32, role: &str, reports: &Path) -> Launch {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let mut command = Command::new(launcher_of(library));
         if library == MpiLibrary::OpenMpi {
             command.args(["--oversubscribe", "--bind-to", "none", "-q"]);
@@ -47,13 +39,13 @@ impl Launch {
             command.args(["sh", "-c", "trap '' USR1 PIPE; \"$@\"; exit 0", "guard"]);
         }
         command.arg(std::env::current_exe().unwrap());
-        command.args(["--exact", "rank_side", "--ignored", "--nocapture", "--test-threads=1"]);
+        command.args(["--exact", "fabric_mpi::rank_side", "--ignored", "--nocapture", "--test-threads=1"]);
         command.env(ROLE, role).env(REPORTS, reports).env("RUST_BACKTRACE", "0");
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         command.stdin(Stdio::null()).process_group(0);
         let started = command.spawn();
         let launcher = started.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Launch { launcher, _turn: turn }
+        Launch { launcher }
     }
 
     /// Waits for the end, at most until the deadline. The status is that of the launcher, which is not to be trusted.
@@ -107,6 +99,17 @@ conforms!(
     one_rank_conforms: 1, two_ranks_conform: 2, three_ranks_conform: 3, four_ranks_conform: 4, five_ranks_conform: 5,
     six_ranks_conform: 6, seven_ranks_conform: 7, eight_ranks_conform: 8,
 );
+
+#[test]
+fn the_library_is_the_one_that_was_asked_for() {
+    let wanted = match std::env::var("MPI").as_deref() {
+        Ok("openmpi") => MpiLibrary::OpenMpi,
+        Ok("mpich") => MpiLibrary::Mpich,
+        // Nobody asked.
+        _ => return,
+    };
+    assert_eq!(environment().library, wanted);
+}
 
 #[test]
 fn ranks_that_may_not_use_wildcards_conform_too() {

@@ -2,9 +2,7 @@
 //! themselves are not judged, since a test has the machine never for itself.
 #![cfg(feature = "mpi")]
 
-mod common;
-
-use common::{Launch, World};
+use crate::common::{Launch, World};
 
 /// Calibrates on a launch, with short measurements; the text of the model.
 fn calibrated(world: &World, launch: Launch, more: &[&str]) -> String {

@@ -2,10 +2,8 @@
 //! and do what the same program in Rust does.
 #![cfg(feature = "mpi")]
 
-mod common;
-
-use common::launch::named_for;
-use common::{BINARY, Launch, World};
+use crate::common::launch::named_for;
+use crate::common::{BINARY, Launch, World};
 use myriarch::fabric::environment;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -48,7 +46,8 @@ impl Installed<'_> {
             Some(name) => name,
         };
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "myriarch", "--package", "myriarch-c", "--lib"]);
+        // All packages, as the script of the tests names them: of some alone, other features would be built anew.
+        cargo.args(["build", "--quiet", "--workspace", "--lib"]);
         cargo.args(["--example", "search", "--profile", profile]).current_dir(env!("CARGO_MANIFEST_DIR"));
         cargo.arg("--target-dir").arg(built_into.parent().expect("profiles lie in a folder"));
         built(cargo);

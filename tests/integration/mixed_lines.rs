@@ -4,10 +4,8 @@
 //! `MYRIARCH_TEST_LINES` lines on every launch (200), `MYRIARCH_TEST_LINES_LONG` on two of them (1,000);
 //! `MYRIARCH_TEST_SEED` chooses others.
 
-mod common;
-
-use common::json::stream;
-use common::{Launch, MARK, Random, World, outputs, setting, summary};
+use crate::common::json::stream;
+use crate::common::{Launch, MARK, Random, World, outputs, setting, summary};
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;

@@ -14,17 +14,15 @@ pub struct Launch {
     pub name: &'static str,
     /// Ranks that mpiexec starts; 0 where there is no mpiexec.
     mpi_ranks: u32,
-    /// Flags of mpiexec for a job that outlives a rank.
-    survives: bool,
     options: &'static [&'static str],
 }
 
 const fn threads(name: &'static str, options: &'static [&'static str]) -> Launch {
-    Launch { name, mpi_ranks: 0, survives: false, options }
+    Launch { name, mpi_ranks: 0, options }
 }
 
 const fn mpi(name: &'static str, mpi_ranks: u32, options: &'static [&'static str]) -> Launch {
-    Launch { name, mpi_ranks, survives: false, options }
+    Launch { name, mpi_ranks, options }
 }
 
 impl Launch {
@@ -74,11 +72,6 @@ impl Launch {
     /// Threads, and MPI where there is MPI: for what does not depend on the number of ranks.
     pub fn each_kind() -> Vec<Launch> {
         Self::possible(&[Self::ALONE, Self::MPI_4])
-    }
-
-    /// The same launch, of which the others survive when a rank dies.
-    pub fn surviving(self) -> Launch {
-        Launch { survives: true, ..self }
     }
 
     /// Whether mpiexec starts it.
@@ -133,17 +126,8 @@ impl Launch {
     fn mpiexec(self, program: &Path) -> Command {
         let library = environment().library;
         let mut command = mpiexec_of(library);
-        match library {
-            MpiLibrary::OpenMpi => {
-                command.args(["--oversubscribe", "--bind-to", "none", "-q"]);
-                if self.survives {
-                    command.arg("--enable-recovery");
-                }
-            }
-            _ if self.survives => {
-                command.arg("-disable-auto-cleanup");
-            }
-            _ => (),
+        if library == MpiLibrary::OpenMpi {
+            command.args(["--oversubscribe", "--bind-to", "none", "-q"]);
         }
         command.args(["-n", &self.mpi_ranks.to_string()]).arg(program);
         command

@@ -1,8 +1,6 @@
 //! The conformance suite on ranks that are threads of this process.
 
-mod fabric_support;
-
-use fabric_support::{DEADLINE, SCENARIOS, Scenario, connect, finish};
+use crate::fabric_support::{DEADLINE, SCENARIOS, Scenario, connect, finish};
 use myriarch::fabric::{Fabric, FabricError, Listen, ThreadFabric};
 use myriarch::task::Rank;
 use std::sync::mpsc;

@@ -1,10 +1,8 @@
 //! `--print` and those who read it: one who does not read holds up nothing but the printing, and one who goes away
 //! costs nothing but it.
 
-mod common;
-
-use common::launch::started_by;
-use common::{Launch, Running, World, eventually, outputs, summary};
+use crate::common::launch::started_by;
+use crate::common::{Launch, Running, World, eventually, outputs, summary};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;

@@ -17,6 +17,7 @@ pub struct Process {
     /// Its rank, where a launcher gave it one.
     pub rank: Option<u32>,
     /// Its command line, for messages.
+    #[expect(dead_code, reason = "it is shown with the rest")]
     pub line: String,
 }
 
@@ -29,14 +30,6 @@ impl Process {
     /// Sends a signal; a process that has just ended does not mind.
     pub fn signal(&self, name: &str) {
         assert!(signal(self.pid, name), "there is no kill");
-    }
-
-    /// Processor time that it and the children that it has waited for have used, in seconds.
-    pub fn cpu_seconds(&self) -> f64 {
-        let ticks = stat_fields(self.pid)
-            .map_or(0, |fields| fields[11..15].iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum());
-        // USER_HZ is 100 on every Linux.
-        ticks as f64 / 100.0
     }
 }
 

@@ -1,8 +1,6 @@
 //! Failures are told at once, grouped at the end, and can be mended and run again in the same folder.
 
-mod common;
-
-use common::{Launch, World, eventually, json, outputs, summary, tasks};
+use crate::common::{Launch, World, eventually, json, outputs, summary, tasks};
 use std::os::unix::fs::PermissionsExt;
 
 const LINES: u64 = 400;

@@ -3,15 +3,15 @@
 //! its launch, or its deadline, is killed and fails the test. Knows the binary only, no module of the library but the
 //! name of the MPI.
 
-// Each test program uses a part of it.
-#![allow(dead_code, unused_imports)]
+// Without MPI, a part of it is for nobody.
+#![cfg_attr(not(feature = "mpi"), allow(dead_code))]
 
 pub mod json;
 pub mod launch;
 pub mod processes;
 pub mod random;
 
-pub use json::{base64, outputs, rows, summary, tasks};
+pub use json::{outputs, rows, summary, tasks};
 pub use launch::Launch;
 pub use random::Random;
 
@@ -22,7 +22,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The binary under test.
@@ -51,26 +50,21 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Launches take turns: eight ranks on two cores are enough.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
 /// A folder for one test, in which everything runs, and all processes started there.
 pub struct World {
     folder: tempfile::TempDir,
     mark: String,
     launches: AtomicU32,
     shared_memory_before: Vec<PathBuf>,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl World {
-    /// An empty one. Not before other tests of this program are done with theirs.
+    /// An empty one.
     pub fn new() -> World {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::Builder::new().prefix("myriarch-test-").tempdir().unwrap();
         let mark = folder.path().file_name().unwrap().to_str().unwrap().to_owned();
         let shared_memory_before = processes::shared_memory();
-        World { folder, mark, launches: AtomicU32::new(0), shared_memory_before, _turn: turn }
+        World { folder, mark, launches: AtomicU32::new(0), shared_memory_before }
     }
 
     /// A name in the folder.

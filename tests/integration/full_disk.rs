@@ -4,10 +4,8 @@
 //! The limit of a file's size stands for a quota, and works everywhere. A file system that is really full is a small
 //! one in memory, mounted where only the run sees it; where the machine does not allow that, those tests say so.
 
-mod common;
-
-use common::launch::started_by;
-use common::{BINARY, Launch, World, outputs, rows, summary, tasks};
+use crate::common::launch::started_by;
+use crate::common::{BINARY, Launch, World, outputs, rows, summary, tasks};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Command;

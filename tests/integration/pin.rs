@@ -1,8 +1,6 @@
 //! What tasks are bound to, by their own word. Where there is one core only, some of it shows nothing, and says so.
 
-mod common;
-
-use common::{Launch, World, outputs};
+use crate::common::{Launch, World, outputs};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Cores = BTreeSet<u32>;
