@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 pub mod echo;
-#[path = "../../tests/common/random.rs"]
+#[path = "../../tests/integration/common/random.rs"]
 mod random;
 
 pub use random::Random;
