@@ -21,9 +21,6 @@ use sums::Sums;
 #[error("{0}")]
 pub struct Violation(pub String);
 
-/// By so much grows what a child may hold with each report of attempts that ended.
-const GROWTH: u64 = 8;
-
 /// Messages on their way to children.
 pub(super) type ToChildren = Vec<(Rank, Down)>;
 
@@ -59,7 +56,7 @@ struct Child {
     /// When attempts of it last ended, as far as the parent has heard, or else when it got its first work.
     heard_us: Micros,
     /// When it last spoke.
-    told_us: Micros,
+    spoke_us: Micros,
     /// Cores asked back, while the answer is out.
     recall: Option<u64>,
     /// The family's progress when it was last asked, how often since, and when: asked again ever more rarely while there is
@@ -99,11 +96,13 @@ impl Child {
         self.held.amount().without(self.untold)
     }
 
-    /// Cores of work that it likely has left, if for so long since it spoke last its cores ran tasks of the mean duration.
+    /// Cores of work that it likely has left, if for so long since it spoke last its cores ran tasks of the mean duration, of
+    /// those that it had then.
     fn likely_left(&self, since_us: Micros, mean_us: Option<f64>) -> f64 {
         let (left, cores) = (self.left().cores as f64, self.cores() as f64);
         let ended = mean_us.map_or(0.0, |mean| since_us as f64 / mean.max(0.01) * cores);
-        (left - ended).max(left.min(cores))
+        let since = (self.unseen.iter().map(|unseen| unseen.cores).sum::<u64>() as f64).min(left);
+        ((left - since - ended).max(0.0) + since).max(left.min(cores))
     }
 
     /// Cores without work, as far as the parent knows.
@@ -130,8 +129,7 @@ impl Child {
     }
 }
 
-/// Children of which it is not known that a hand-out to them is not worth a message: what was heard of the others since they
-/// were last looked at changes nothing for them.
+/// Children that may be worth a hand-out. All others were looked at and are not, and nothing was heard of them since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     Nobody,
@@ -198,7 +196,7 @@ impl Family {
             hands: 0,
             unseen: VecDeque::new(),
             heard_us: 0,
-            told_us: 0,
+            spoke_us: 0,
             recall: None,
             asked_at: 0,
             asked_times: 0,
@@ -370,13 +368,13 @@ impl Family {
             let told = std::mem::take(&mut section.runs);
             section.runs.reserve_exact(told.len());
             for EndedRun { range, class } in told {
-                let mut left = range.len();
+                let mut unknown = range.len();
                 child.held.take(section.bundle, range, |part| {
-                    left -= part.range.len();
+                    unknown -= part.range.len();
                     ended += part.amount();
                     section.runs.push(EndedRun { range: part.range, class });
                 });
-                strays += left;
+                strays += unknown;
             }
         }
         report.sections.retain(|section| !section.runs.is_empty());
@@ -395,17 +393,17 @@ impl Family {
         let given_back = std::mem::take(&mut report.returned);
         for given in given_back {
             // What the parent noted counts, not what the child says of the tasks' attempts.
-            let mut left = given.range.len();
+            let mut unknown = given.range.len();
             child.held.take(given.work.bundle, given.range, |part| {
-                left -= part.range.len();
+                unknown -= part.range.len();
                 report.returned.push(part);
             });
-            strays += left;
+            strays += unknown;
         }
         let unseen = child.hands.wrapping_sub(report.hands) as usize;
         let seen = child.unseen.drain(..child.unseen.len().saturating_sub(unseen));
         let known = seen.fold(child.unstarted, |known, seen| known.and(seen));
-        child.told_us = now;
+        child.spoke_us = now;
         (child.unstarted, child.untold) = (report.unstarted, report.untold.at_most(child.held.amount()));
         if report.unstarted.cores > known.cores {
             // No hand-out explains it: what the child had begun to run waits again, and may be asked for.
@@ -417,7 +415,7 @@ impl Family {
             self.progress += 1;
             self.least_idle = u64::MAX;
             self.durations.add(report.attempt_cores, report.busy_core_us);
-            child.limit = child.limit.saturating_mul(GROWTH);
+            child.limit = child.limit.saturating_mul(self.policy.growth);
         }
         if let Some(capacity) = report.capacity {
             self.set_capacity(rank, Some(capacity));
@@ -555,8 +553,24 @@ impl Family {
             sums += Sums::of(child);
             sums
         });
-        if (sums, self.add_capacities()) != (self.sums, self.capacity) {
+        if sums != self.sums {
             return Err(Violation(format!("the sums are {:?} and should be {sums:?}", self.sums)));
+        }
+        let capacity = self.add_capacities();
+        if capacity != self.capacity {
+            return Err(Violation(format!("all can run {capacity:?} together, and not {:?}", self.capacity)));
+        }
+        // Who is idle is always worth a hand-out.
+        let idle = |looked: Option<Rank>| {
+            self.children.iter().find(|(rank, child)| Some(**rank) != looked && child.idle_cores() > 0)
+        };
+        let forgotten = match self.look {
+            Look::Nobody => idle(None),
+            Look::One(rank) => idle(Some(rank)),
+            Look::Everybody => None,
+        };
+        if let Some((rank, _)) = forgotten {
+            return Err(Violation(format!("rank {rank} is idle, and nobody looks after it")));
         }
         if self.all_answered != self.have_all_answered() {
             return Err(Violation("it is not known which children have answered".to_owned()));

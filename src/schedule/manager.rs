@@ -359,7 +359,7 @@ impl Manager {
     }
 
     fn supply(&mut self, now: Micros, down: &mut ToChildren) {
-        if self.unfed_tasks > 0 && self.family.lacks_work(now) {
+        if self.unfed_tasks > 0 && self.family.lacks_work(now, self.unfed_tasks) {
             self.feed(self.family.wanted());
         }
         self.family.supply(now, self.unfed_tasks, self.may_run(), down);

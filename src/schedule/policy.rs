@@ -12,6 +12,8 @@ pub struct Policy {
     /// What one report costs its parent, generously, times how idle the parent is to be: the pace grows by this for
     /// each sibling. Microseconds.
     pub pace_per_child_us: u64,
+    /// So many times as much a child may hold after each report of attempts that ended, until it has what is wanted.
+    pub growth: u64,
     /// Runs of ended tasks that a child may tell in the time of a pace: so many more of them wait so much longer, and join with
     /// their neighbours meanwhile. They take the parent some 10 µs of the 200 that a child has of its time.
     pub runs_at_pace: u64,
@@ -29,6 +31,7 @@ impl Default for Policy {
             pace_min_us: 10_000,
             pace_max_us: 50_000,
             pace_per_child_us: 200,
+            growth: 8,
             runs_at_pace: 32,
             round_trip_us: 2_000,
             ahead_limit: 200,

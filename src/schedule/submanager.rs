@@ -275,7 +275,7 @@ impl SubManager {
 
     fn load(&self) -> Load {
         let held_cores = self.family.pool.amount().cores + self.family.held().cores;
-        Load { held_cores, idle_cores: self.family.idle_cores(), awaits_untold: self.family.untold().tasks > 0 }
+        Load { held_cores, idle_cores: self.family.idle_cores() }
     }
 
     /// The epoch of the link to its parent: what came before it is forgotten.

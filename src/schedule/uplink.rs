@@ -13,8 +13,6 @@ pub(super) struct Load {
     /// Cores of work that it holds.
     pub(super) held_cores: u64,
     pub(super) idle_cores: u64,
-    /// Its own children have more to tell of what ended.
-    pub(super) awaits_untold: bool,
 }
 
 /// The child's end of a link.
@@ -87,14 +85,13 @@ impl Uplink {
 
     /// Tasks that ended below, so much of work: they may wait until there are neighbours to join with.
     pub(super) fn ended_below(&mut self, sections: Vec<Section>, work: Amount) {
-        const FEW: usize = 256;
         for section in sections {
             self.runs += section.runs.len();
             self.report.add_section(section);
         }
         self.ended += work;
         // Each is sorted a few times at the most, however many come.
-        if self.runs > 2 * self.joined.max(FEW) {
+        if self.runs > 2 * self.joined.max(self.runs_at_pace as usize) {
             self.join();
         }
     }
@@ -129,11 +126,12 @@ impl Uplink {
 
     /// From when on what ended goes along.
     fn ended_due_at(&self, load: Load) -> Micros {
-        // Where children tell the rest soon, what ended joins with it.
-        if self.full || (load.held_cores == 0 && !load.awaits_untold) {
+        if self.full || load.held_cores == 0 {
             return 0;
         }
-        self.told_us + (self.pace_us * self.runs as u64 / self.runs_at_pace.max(1)).min(HELD_BACK_US)
+        // Where cores are idle somebody may wait for just these, to know what comes next.
+        let most = if load.idle_cores > 0 { self.pace_us } else { HELD_BACK_US };
+        self.told_us + (self.pace_us * self.runs as u64 / self.runs_at_pace.max(1)).min(most)
     }
 
     /// When to look again, if there is anything to tell.
@@ -201,7 +199,7 @@ mod tests {
     }
 
     fn holding(held_cores: u64) -> Load {
-        Load { held_cores, idle_cores: 0, awaits_untold: false }
+        Load { held_cores, idle_cores: 0 }
     }
 
     fn take(uplink: &mut Uplink, now: Micros, load: Load) -> Option<Report> {

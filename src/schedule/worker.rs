@@ -463,11 +463,7 @@ impl Worker {
     }
 
     fn load(&self) -> Load {
-        Load {
-            held_cores: self.held_cores(),
-            idle_cores: u64::from(self.total.cores) - self.running_cores,
-            awaits_untold: false,
-        }
+        Load { held_cores: self.held_cores(), idle_cores: u64::from(self.total.cores) - self.running_cores }
     }
 
     /// When `step` should be called next, if nothing else happens.

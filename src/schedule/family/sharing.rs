@@ -76,18 +76,19 @@ impl Family {
         self.children.keys().map(|rank| self.credit(*rank).cores).sum()
     }
 
-    /// Whether some child is to be handed work now, if there is any. Costs the same however many children there are, as long
-    /// as they have enough or news are gathered.
-    pub(in crate::schedule) fn lacks_work(&mut self, now: Micros) -> bool {
+    /// Whether some child may be handed work now, if there is any; `unfed` tasks wait besides the pool. Notes what it finds: it
+    /// costs the same however many children there are, as long as they have enough or news are gathered.
+    pub(in crate::schedule) fn lacks_work(&mut self, now: Micros, unfed: u64) -> bool {
         if self.closed {
             return false;
         }
+        let lacks_for_gpus = self.sums.idle_gpus > 0 && (unfed > 0 || self.pool.amount().gpus > 0);
         if let Some(shares_at) = self.shares_at_us {
-            return now >= shares_at || self.sums.idle_cores > 0 || self.sums.idle_gpus > 0;
+            return now >= shares_at || self.sums.idle_cores > 0 || lacks_for_gpus;
         }
         match self.look {
             // Work for GPUs may have come.
-            Look::Nobody => self.sums.idle_gpus > 0,
+            Look::Nobody => lacks_for_gpus,
             Look::Everybody => true,
             Look::One(rank) => {
                 let mean_us = self.durations.mean_us();
@@ -95,7 +96,7 @@ impl Family {
                     (Some(mean), Some(known)) => (mean - known).abs() > known / 8.0,
                     _ => mean_us.is_some(),
                 };
-                let lacks = has_changed || self.sums.idle_gpus > 0 || self.is_worth_a_message(rank);
+                let lacks = has_changed || lacks_for_gpus || self.is_worth_a_message(rank);
                 self.look = if lacks { Look::Everybody } else { Look::Nobody };
                 lacks
             }
@@ -105,10 +106,11 @@ impl Family {
     /// Hands work to the children that may have more, the emptiest first. `unfed` is how many tasks wait besides the pool,
     /// `most` how many more may be out at once.
     pub(in crate::schedule) fn supply(&mut self, now: Micros, unfed: u64, mut most: u64, out: &mut ToChildren) {
-        if self.pool.is_empty() || most == 0 || !self.lacks_work(now) {
-            if self.pool.is_empty() || most == 0 {
-                self.shares_at_us = None;
-            }
+        if self.pool.is_empty() || most == 0 {
+            self.shares_at_us = None;
+            return;
+        }
+        if !self.lacks_work(now, unfed) {
             return;
         }
         let mut order: Vec<(u64, Rank)> = Vec::new();
@@ -195,7 +197,7 @@ impl Family {
     fn likely_left(&self, now: Micros, child: &Child) -> f64 {
         let gather_us = Policy::gather_us(self.pace_us) as f64;
         let short_us = self.durations.mean_us().filter(|mean| *mean <= gather_us);
-        child.likely_left(now.saturating_sub(child.told_us).min(2 * self.pace_us), short_us)
+        child.likely_left(now.saturating_sub(child.spoke_us).min(2 * self.pace_us), short_us)
     }
 
     /// Hands one child its share; returns the number of tasks.
@@ -211,9 +213,9 @@ impl Family {
         let (cores, gpus) = if shares.gathers && (idle == 0 || shares.level.is_finite()) {
             (idle, idle_gpus)
         } else {
-            let part_of_half = part(shares.waits.div_ceil(2), child.cores(), self.sums.cores);
+            let part_of_half = part(shares.waits.div_ceil(2), child.cores(), u64::from(self.capacity.total.cores));
             let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
-            let gpus = part(shares.gpus, child.gpus(), self.sums.gpus).saturating_sub(held.gpus);
+            let gpus = part(shares.gpus, child.gpus(), u64::from(self.capacity.total.gpus)).saturating_sub(held.gpus);
             (
                 shares.filling(child.cores(), self.likely_left(now, child)).min(part_of_half.max(one_ahead)).max(idle),
                 gpus.max(idle_gpus),

@@ -1,4 +1,4 @@
-//! What a parent adds up over its children, kept as they change: a message costs it the same however many there are.
+//! What a parent adds up over its children, kept as they change, so that a message that leads to nothing costs it the same however many there are.
 
 use super::Child;
 use crate::schedule::message::{Amount, Unstarted};
@@ -7,9 +7,6 @@ use std::ops::{AddAssign, SubAssign};
 /// What one child, or all together, have and hold, as far as the parent knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
-    /// What those that are there can run at once.
-    pub(super) cores: u64,
-    pub(super) gpus: u64,
     /// Work that they hold and have not ended.
     pub(super) left: Amount,
     /// Work that they have ended and will tell of later.
@@ -31,12 +28,10 @@ impl Sums {
     /// What this child counts for.
     pub(super) fn of(child: &Child) -> Self {
         let left = child.left();
-        let (cores, gpus) = (child.cores(), child.gpus());
+        let cores = child.cores();
         let (idle_cores, idle_gpus) = (child.idle_cores(), child.idle_gpus());
         let is_idle = u64::from(idle_cores > 0);
         Sums {
-            cores,
-            gpus,
             left,
             untold: child.untold,
             unstarted: child.unstarted(),
@@ -52,8 +47,6 @@ impl Sums {
 
 impl AddAssign for Sums {
     fn add_assign(&mut self, more: Sums) {
-        self.cores += more.cores;
-        self.gpus += more.gpus;
         self.left += more.left;
         self.untold += more.untold;
         self.unstarted.cores += more.unstarted.cores;
@@ -69,8 +62,6 @@ impl AddAssign for Sums {
 
 impl SubAssign for Sums {
     fn sub_assign(&mut self, less: Sums) {
-        self.cores -= less.cores;
-        self.gpus -= less.gpus;
         self.left -= less.left;
         self.untold -= less.untold;
         self.unstarted.cores -= less.unstarted.cores;
