@@ -1,4 +1,5 @@
-//! What a parent adds up over its children, kept as they change, so that a message that leads to nothing costs it the same however many there are.
+//! What a parent adds up over its children, kept as they change, so that a message that leads to nothing costs it the same
+//! however many there are.
 
 use super::Child;
 use crate::schedule::message::{Amount, Unstarted};
