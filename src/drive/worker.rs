@@ -202,7 +202,7 @@ impl WorkerRole {
             (true, Some(at)) => {
                 let run = self.unfetched.swap_remove(at);
                 self.machine.on_batch_cut(slot, run.range);
-                self.batches.push(Batch { slot, attempt: 1, ok: Vec::new(), failed: Vec::new(), rest: None });
+                self.batches.push(Batch::new(slot, 1));
             }
             (false, Some(at)) => {
                 self.unfetched.swap_remove(at);
@@ -282,7 +282,11 @@ impl WorkerRole {
             ok: batch.ok.iter().map(|run| run.range).collect(),
             failed: batch.failed.iter().map(|failed| (failed.index, failed.status.clone())).collect(),
         };
-        let Some(verdicts) = self.machine.on_batch_ended(now, batch.slot, &end) else { return };
+        let verdicts = match batch.is_over {
+            true => self.machine.on_batch_ended(now, batch.slot, &end),
+            false => self.machine.on_batch_part(batch.slot, &end),
+        };
+        let Some(verdicts) = verdicts else { return };
         let recording = self.runner.recording;
         for run in &batch.ok {
             let mut first = self.outcome(run.range.start, Status::Ok, batch.attempt);

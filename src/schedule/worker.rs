@@ -63,14 +63,20 @@ pub enum Verdict {
     NotFinal,
 }
 
-/// How a batch ended: tasks that are functions, called in a row on one slot. Each task of the batch that was not cut off is
-/// in one of these.
+/// How a batch ended, or a part of it: tasks that are functions, called in a row on one slot. Each task of it that was not
+/// cut off is in one of these.
 #[derive(Debug, Default)]
 pub struct BatchEnd {
     /// Tasks that ended well, in order.
     pub ok: Vec<IndexRange>,
     /// Tasks that failed, in order.
     pub failed: Vec<(u64, Status)>,
+}
+
+impl BatchEnd {
+    fn tasks(&self) -> u64 {
+        self.ok.iter().map(|range| range.len()).sum::<u64>() + self.failed.len() as u64
+    }
 }
 
 /// The time that a batch of functions should take, microseconds: long enough that what lies between two batches costs
@@ -105,6 +111,8 @@ struct Running {
     range: IndexRange,
     slots: Vec<u32>,
     started_us: Micros,
+    /// Tasks of a batch that ended before it and were told: they are in `range` no more.
+    told: u64,
     /// Asked to end.
     killed: bool,
     /// Of an older epoch: nobody wants to know.
@@ -307,17 +315,34 @@ impl Worker {
         if running.orphan {
             return None;
         }
-        let ended = end.ok.iter().map(|range| range.len()).sum::<u64>() + end.failed.len() as u64;
+        let ended = running.told + end.tasks();
         self.count_attempts(&running, ended, now);
         if ended > 0 {
             self.batch.adapt(ended, now - running.started_us);
         }
+        Some(self.judge_all(running.work, end))
+    }
+
+    /// The first tasks of the batch on this slot (its first, if it has several) have ended; the batch goes on. Verdicts as of
+    /// [`on_batch_ended`](Self::on_batch_ended).
+    ///
+    /// # Panics
+    /// When nothing runs there.
+    pub fn on_batch_part(&mut self, slot: u32, part: &BatchEnd) -> Option<Vec<Verdict>> {
+        let running =
+            self.running[slot as usize].as_mut().expect("a part is of a batch on the slot where it was started");
+        let (tasks, work) = (part.tasks(), running.work);
+        // What it took is counted when the batch is over: how long these took of it nobody knows.
+        running.told += tasks;
+        running.range.start += tasks;
+        (!running.orphan).then(|| self.judge_all(work, part))
+    }
+
+    fn judge_all(&mut self, work: Work, end: &BatchEnd) -> Vec<Verdict> {
         for range in &end.ok {
-            self.uplink.report.ended(running.work.bundle, *range, Status::Ok.class());
+            self.uplink.report.ended(work.bundle, *range, Status::Ok.class());
         }
-        let verdicts =
-            end.failed.iter().map(|(index, status)| self.judge(running.work, *index, status, false)).collect();
-        Some(verdicts)
+        end.failed.iter().map(|(index, status)| self.judge(work, *index, status, false)).collect()
     }
 
     /// What a batch had not started was taken from it: it goes back to the head of the queue, or to the parent.
@@ -452,7 +477,8 @@ impl Worker {
         self.queued -= WorkRange { work, range }.amount();
         self.running_cores += u64::from(need.cores);
         self.free_gpus -= need.gpus;
-        let started = Running { work, range, slots: slots.clone(), started_us: now, killed: false, orphan: false };
+        let started =
+            Running { work, range, slots: slots.clone(), started_us: now, told: 0, killed: false, orphan: false };
         self.running[slots[0] as usize] = Some(started);
         out.push(WorkerAction::Start(TaskRun { work, range, slots }));
         true

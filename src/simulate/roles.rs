@@ -349,6 +349,7 @@ impl Cluster<'_> {
                             Ok(())
                         });
                         self.events.push(ends.max(turn.at), Event::Ended { rank, slot, run });
+                        self.look_at(rank, turn.at);
                     }
                 }
                 WorkerAction::ToParent(word) => {

@@ -16,6 +16,8 @@ pub(super) struct Run {
     pub(super) number: u64,
     /// What of it was not cut off.
     pub(super) range: IndexRange,
+    /// All before this one were told before its end.
+    told: u64,
     attempt: u32,
     /// Ranks lost with its tasks so far.
     crashes: u32,
@@ -35,6 +37,8 @@ pub(super) struct Slots {
     runs: Vec<Option<Run>>,
     /// Slots whose run has ended since the rank looked last.
     ended: Vec<u32>,
+    /// What had ended of batches that were cut since then: the slot, the attempt, which tasks.
+    parts: Vec<(u32, u32, IndexRange)>,
     /// When the spawner has started what it was told to.
     spawner_free: Nanos,
     /// How long a process goes on that is told to end.
@@ -59,7 +63,16 @@ pub(super) struct StartCosts {
 impl Slots {
     pub(super) fn new(machine: Worker, slots: u32, dies_ns: Nanos) -> Self {
         let runs = (0..slots).map(|_| None).collect();
-        Self { machine, runs, ended: Vec::new(), spawner_free: 0, dies_ns, is_restless: false, busy: 0 }
+        Self {
+            machine,
+            runs,
+            ended: Vec::new(),
+            parts: Vec::new(),
+            spawner_free: 0,
+            dies_ns,
+            is_restless: false,
+            busy: 0,
+        }
     }
 
     /// The only slot's run, where there is one slot.
@@ -101,6 +114,7 @@ impl Slots {
         *slot = Some(Run {
             number,
             range: run.range,
+            told: run.range.start,
             attempt,
             crashes,
             calls,
@@ -132,7 +146,8 @@ impl Slots {
         Some((run.ends, IndexRange::new(run.range.end, run.range.end)))
     }
 
-    /// Takes from a batch what it has not started by now. When what is left of it ends, and what was taken.
+    /// Takes from a batch what it has not started by now. When what is left of it ends, and what was taken. The rank hears of
+    /// what has ended when it looks.
     pub(super) fn cut(
         &mut self,
         now: Nanos,
@@ -150,6 +165,10 @@ impl Slots {
         let rest = IndexRange::new(next, run.range.end);
         run.range.end = next;
         run.ends = at;
+        let ended = IndexRange::new(run.told, (next - 1).max(run.told));
+        run.told = ended.end;
+        self.parts.push((slot, run.attempt, ended));
+        self.is_restless = true;
         if !rest.is_empty() {
             self.machine.on_batch_cut(slot, rest);
         }
@@ -191,26 +210,19 @@ impl Slots {
     ) -> (usize, u64) {
         let ended = std::mem::take(&mut self.ended);
         let mut count = 0;
+        for (slot, attempt, range) in std::mem::take(&mut self.parts) {
+            count += range.len();
+            let part = end_of(tasks, range, (attempt, rank), ran_well.as_deref_mut());
+            self.machine.on_batch_part(slot, &part);
+        }
         for slot in &ended {
             let run = self.runs[*slot as usize].take().expect("what has ended was running");
             self.busy += run.ends.saturating_sub(run.since);
-            count += run.range.len();
+            let untold = IndexRange::new(run.told, run.range.end);
+            count += untold.len();
             let status = |index| tasks.status(index, run.attempt, rank);
             if run.calls {
-                let mut end = BatchEnd::default();
-                if tasks.may_fail() {
-                    for index in run.range.start..run.range.end {
-                        match status(index) {
-                            Status::Ok => end.ok.push(IndexRange::one(index)),
-                            failed => end.failed.push((index, failed)),
-                        }
-                    }
-                } else if !run.range.is_empty() {
-                    end.ok.push(run.range);
-                }
-                if let Some(well) = &mut ran_well {
-                    end.ok.iter().for_each(|range| well.insert(*range));
-                }
+                let end = end_of(tasks, untold, (run.attempt, rank), ran_well.as_deref_mut());
                 self.machine.on_batch_ended(now_us, *slot, &end);
             } else {
                 // One that is told to end may say that it ended well.
@@ -233,4 +245,28 @@ impl Slots {
         }
         (ended.len(), count)
     }
+}
+
+/// How these tasks of a batch ended. Those that ended well are noted in `ran_well`.
+fn end_of(
+    tasks: &dyn Tasks,
+    range: IndexRange,
+    (attempt, rank): (u32, Rank),
+    ran_well: Option<&mut RangeSet>,
+) -> BatchEnd {
+    let mut end = BatchEnd::default();
+    if tasks.may_fail() {
+        for index in range.start..range.end {
+            match tasks.status(index, attempt, rank) {
+                Status::Ok => end.ok.push(IndexRange::one(index)),
+                failed => end.failed.push((index, failed)),
+            }
+        }
+    } else if !range.is_empty() {
+        end.ok.push(range);
+    }
+    if let Some(well) = ran_well {
+        end.ok.iter().for_each(|range| well.insert(*range));
+    }
+    end
 }

@@ -1,10 +1,10 @@
 //! A slot's thread where functions run in call processes: a batch as a row of orders, and what becomes of it when a process
 //! dies.
 
-use super::super::slots::{BATCH_BYTES, Batch, BatchOrder, Recording, unix_us, within};
+use super::super::slots::{BATCH_BYTES, Batch, BatchOrder, Recording, within};
 use super::area::Area;
 use super::lead::Lead;
-use super::leavings::{Began, Leavings};
+use super::leavings::{Leavings, Reading};
 use super::process::{CallProcess, Kill, OrderEnd};
 use super::wire::{OrderWriter, Setup};
 use crate::execute::slot::status_of;
@@ -116,9 +116,9 @@ impl Driver {
         }
     }
 
-    pub(in super::super) fn call_all(&mut self, order: &BatchOrder) -> Batch {
-        let batch = Batch { slot: self.number, attempt: order.attempt, ok: Vec::new(), failed: Vec::new(), rest: None };
-        let mut left = Leavings::new(batch, self.setup.recording == Recording::All);
+    /// Runs a batch. What has ended when it is cut goes to `tell`.
+    pub(in super::super) fn call_all(&mut self, order: &BatchOrder, tell: &mut dyn FnMut(Batch)) -> Batch {
+        let mut left = Leavings::new(Batch::new(self.number, order.attempt), self.setup.recording == Recording::All);
         self.single_until = 0;
         while left.kept_bytes <= BATCH_BYTES
             && !self.isolation.is_broken()
@@ -126,7 +126,7 @@ impl Driver {
         {
             if self.has_process().is_ok() {
                 self.write_order(order, next, end);
-                self.run_order(order, next, &mut left);
+                self.run_order(order, next, &mut left, tell);
             } else {
                 self.note_loss();
             }
@@ -173,15 +173,22 @@ impl Driver {
     }
 
     /// Runs the order that was written, whose first task has this offset in the batch.
-    fn run_order(&mut self, order: &BatchOrder, first: u32, left: &mut Leavings) {
+    fn run_order(&mut self, order: &BatchOrder, first: u32, left: &mut Leavings, tell: &mut dyn FnMut(Batch)) {
         let Some(process) = &mut self.process else { return };
         let area = process.area.clone();
         if !self.lead.begin_order(&area, self.writer.tasks()) {
             return;
         }
-        let began = Began { unix_us: unix_us(), clock: Instant::now() };
-        let mut overdue = Overdue { limit: order.calls.bundle.timeout(), claimed: 0, since: began.clock, at: None };
+        let index = order.range.start + u64::from(first);
+        let first_of = |tasks: u32| IndexRange::new(index, index + u64::from(tasks));
+        let mut reading = Reading::begin();
+        let mut overdue = Overdue { limit: order.calls.bundle.timeout(), claimed: 0, since: reading.clock, at: None };
         let end = process.exchange(self.orders, self.writer.finish(), || {
+            if let Some(ours) = self.lead.asked_to_tell() {
+                let ended = area.ended(&mut self.results).min(ours);
+                left.take(&self.results, first_of(ended), &mut reading);
+                left.part().into_iter().for_each(&mut *tell);
+            }
             let (late, limit) = overdue.look(&area);
             (self.lead.asked_to_kill().or(late), limit)
         });
@@ -190,9 +197,8 @@ impl Driver {
         }
         let ours = self.lead.end_order();
         let ended = area.ended(&mut self.results);
-        let index = order.range.start + u64::from(first);
         let counted = ended.min(ours);
-        let taken = left.take(&self.results, IndexRange::new(index, index + u64::from(counted)), &began);
+        let taken = left.take(&self.results, first_of(counted), &mut reading);
         // It ends an order early where there is no more room, and else never.
         let early = end == OrderEnd::Done && taken < ours && Area::has_room(self.results.len());
         let damaged = taken < counted || ended > ours || early || end == OrderEnd::Damaged;
@@ -218,7 +224,7 @@ impl Driver {
         }
         let mut accounted = taken;
         if let Some((status, text)) = blame {
-            left.fail(index + u64::from(taken), status, text, &area, &began);
+            left.fail(index + u64::from(taken), status, text, &area, &reading);
             accounted += 1;
         }
         self.lead.take_back(ours - accounted);

@@ -16,6 +16,8 @@ struct Feed {
     /// The order under way: where it is claimed from, and how many of the tasks before `next` are in it.
     order: Option<(Arc<Area>, u32)>,
     kill: Option<Kill>,
+    /// What has ended is to be told now.
+    tell: bool,
 }
 
 /// A slot's owner's hold on its batch.
@@ -30,12 +32,13 @@ impl Lead {
 
     /// Begins a batch of so many tasks.
     pub(in super::super) fn open(&self, tasks: u32) {
-        *self.feed() = Feed { next: 0, end: tasks, order: None, kill: None };
+        *self.feed() = Feed { next: 0, end: tasks, order: None, kill: None, tell: false };
     }
 
-    /// Takes all that is not started.
+    /// Takes all that is not started. What has ended is told soon, also where the call that runs does not end.
     pub(in super::super) fn cut(&self) -> Option<(u32, u32)> {
         let mut feed = self.feed();
+        feed.tell = true;
         let Feed { next, end, order, .. } = &mut *feed;
         if let Some((area, tasks)) = order
             && let Some((claimed, of)) = area.window().cut()
@@ -60,6 +63,13 @@ impl Lead {
 
     pub(super) fn asked_to_kill(&self) -> Option<Kill> {
         self.feed().kill
+    }
+
+    /// Whether what has ended is to be told at once, and how many tasks of the order under way are the thread's.
+    pub(super) fn asked_to_tell(&self) -> Option<u32> {
+        let mut feed = self.feed();
+        let tasks = feed.order.as_ref().map_or(0, |(_, tasks)| *tasks);
+        std::mem::take(&mut feed.tell).then_some(tasks)
     }
 
     /// What is in no order yet, unless the batch is to end.

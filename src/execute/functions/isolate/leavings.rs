@@ -1,15 +1,25 @@
 //! What the tasks of a batch left behind, read from the memory that a call process shares with its rank.
 
-use super::super::slots::{Batch, FailedCall, OkCalls};
+use super::super::slots::{Batch, FailedCall, OkCalls, unix_us};
 use super::area::Area;
 use super::wire::Record;
 use crate::task::{IndexRange, PackedCalls, Status};
 use std::time::Instant;
 
-/// When an order began.
-pub(super) struct Began {
+/// When an order began, and how much of its results was taken up.
+pub(super) struct Reading {
     pub(super) unix_us: u64,
     pub(super) clock: Instant,
+    tasks: u32,
+    bytes: usize,
+    ns: u64,
+}
+
+impl Reading {
+    /// Of an order that begins now.
+    pub(super) fn begin() -> Reading {
+        Reading { unix_us: unix_us(), clock: Instant::now(), tasks: 0, bytes: 0, ns: 0 }
+    }
 }
 
 /// What a batch leaves behind.
@@ -28,6 +38,17 @@ impl Leavings {
         Leavings { batch, open: None, kept_bytes: 0, records }
     }
 
+    /// What was taken up by now, if there is any: the batch goes on.
+    pub(super) fn part(&mut self) -> Option<Batch> {
+        self.batch.ok.extend(self.open.take());
+        if self.batch.ok.is_empty() && self.batch.failed.is_empty() {
+            return None;
+        }
+        self.kept_bytes = 0;
+        let next = Batch::new(self.batch.slot, self.batch.attempt);
+        Some(Batch { is_over: false, ..std::mem::replace(&mut self.batch, next) })
+    }
+
     /// The batch, which has ended but for this rest.
     pub(super) fn finish(mut self, rest: Option<IndexRange>) -> Batch {
         self.batch.ok.extend(self.open);
@@ -35,46 +56,49 @@ impl Leavings {
         self.batch
     }
 
-    /// Takes up the results of these tasks. Returns how many could be read: all, unless the results are damaged.
-    pub(super) fn take(&mut self, mut results: &[u8], range: IndexRange, began: &Began) -> u32 {
-        let (mut index, mut clock_ns) = (range.start, 0);
-        let read = |index: u64| (index - range.start) as u32;
-        while index < range.end {
-            if !self.records && results.is_empty() {
-                self.ok(IndexRange::new(index, range.end), began.unix_us);
-                return read(range.end);
+    /// Takes up the results of these tasks, the first of an order, but for what was taken up before: `results` are those of
+    /// the order from its beginning. Returns how many could be read by now: all, unless the results are damaged.
+    pub(super) fn take(&mut self, results: &[u8], range: IndexRange, reading: &mut Reading) -> u32 {
+        let mut left = results.get(reading.bytes..).unwrap_or_default();
+        loop {
+            let index = range.start + u64::from(reading.tasks);
+            if index >= range.end {
+                break;
             }
-            let Ok(Record { duration_ns, value, failure }) = Record::take(&mut results) else { break };
-            let Some(failure) = failure else {
-                if !self.records {
+            if !self.records && left.is_empty() {
+                self.ok(IndexRange::new(index, range.end), reading.unix_us);
+                reading.tasks = range.len() as u32;
+                break;
+            }
+            let Ok(Record { duration_ns, value, failure }) = Record::take(&mut left) else { break };
+            if let Some(failure) = failure {
+                let failed = range.start + u64::from(failure.place);
+                if failed < index || failed >= range.end || (self.records && failed != index) {
                     break;
                 }
-                self.ok(IndexRange::one(index), began.unix_us + clock_ns / 1000);
+                self.ok(IndexRange::new(index, failed), reading.unix_us);
+                self.failed(FailedCall {
+                    index: failed,
+                    status: failure.status,
+                    started_unix_us: reading.unix_us.saturating_add(failure.start_ns / 1000),
+                    duration_us: duration_ns / 1000,
+                    value: value.to_vec(),
+                });
+                reading.tasks = failure.place + 1;
+            } else if self.records {
+                self.ok(IndexRange::one(index), reading.unix_us + reading.ns / 1000);
                 if let Some(open) = &mut self.open {
                     open.calls.push(duration_ns, value);
                 }
                 self.kept_bytes += value.len();
-                clock_ns += duration_ns;
-                index += 1;
-                continue;
-            };
-            let failed = range.start + u64::from(failure.place);
-            if failed < index || failed >= range.end || (self.records && failed != index) {
+                reading.tasks += 1;
+            } else {
                 break;
             }
-            self.ok(IndexRange::new(index, failed), began.unix_us);
-            let started_unix_us = began.unix_us.saturating_add(failure.start_ns / 1000);
-            self.failed(FailedCall {
-                index: failed,
-                status: failure.status,
-                started_unix_us,
-                duration_us: duration_ns / 1000,
-                value: value.to_vec(),
-            });
-            clock_ns += duration_ns;
-            index = failed + 1;
+            reading.ns += duration_ns;
+            reading.bytes = results.len() - left.len();
         }
-        read(index)
+        reading.tasks
     }
 
     /// These tasks ended well.
@@ -97,7 +121,7 @@ impl Leavings {
     }
 
     /// This task failed and could not say so itself.
-    pub(super) fn fail(&mut self, index: u64, status: Status, text: &str, area: &Area, began: &Began) {
+    pub(super) fn fail(&mut self, index: u64, status: Status, text: &str, area: &Area, began: &Reading) {
         let took_us = began.clock.elapsed().as_micros() as u64;
         let start_us = (area.last_start() / 1000).min(took_us);
         self.failed(FailedCall {
@@ -118,12 +142,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn leavings(records: bool) -> Leavings {
-        let batch = Batch { slot: 0, attempt: 1, ok: Vec::new(), failed: Vec::new(), rest: None };
-        Leavings::new(batch, records)
+        Leavings::new(Batch::new(0, 1), records)
     }
 
-    fn began() -> Began {
-        Began { unix_us: 1_000_000, clock: Instant::now() }
+    fn began() -> Reading {
+        Reading { unix_us: 1_000_000, ..Reading::begin() }
     }
 
     fn ended_well(value: &[u8]) -> Vec<u8> {
@@ -148,8 +171,8 @@ mod tests {
     fn tasks_are_recorded_in_order_with_their_values_and_starts() {
         let results = [ended_well(b"a"), ended_well(b""), failed(2), ended_well(b"d")].concat();
         let mut left = leavings(true);
-        assert_eq!(left.take(&results, IndexRange::new(10, 14), &began()), 4);
-        assert_eq!(left.take(&ended_well(b"e"), IndexRange::new(14, 15), &began()), 1);
+        assert_eq!(left.take(&results, IndexRange::new(10, 14), &mut began()), 4);
+        assert_eq!(left.take(&ended_well(b"e"), IndexRange::new(14, 15), &mut began()), 1);
         let batch = left.finish(None);
         assert_eq!(indexes(&batch), (vec![10, 11, 13, 14], vec![12]));
         assert_eq!(batch.ok.len(), 2, "one run before the failure, and one behind it");
@@ -161,10 +184,46 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_up_and_told_before_the_end_of_an_order_is_not_taken_again() {
+        for records in [true, false] {
+            let results = match records {
+                true => [ended_well(b"a"), failed(1), ended_well(b"c"), ended_well(b"d"), failed(4)].concat(),
+                false => [failed(1), failed(4)].concat(),
+            };
+            let whole = |tasks: u64| IndexRange::new(10, 10 + tasks);
+            let (mut left, mut reading) = (leavings(records), began());
+            assert!(left.part().is_none(), "nothing has ended");
+            // What is there when two, three and all five have ended.
+            let [two, three] = match records {
+                true => [2, 3].map(|tasks| {
+                    let mut rest = &results[..];
+                    (0..tasks).for_each(|_| drop(Record::take(&mut rest).unwrap()));
+                    results.len() - rest.len()
+                }),
+                false => [failed(1).len(); 2],
+            };
+            let mut seen = Vec::new();
+            for (bytes, tasks, ok, failed) in
+                [(two, 2, vec![10], vec![11]), (three, 3, vec![12], vec![]), (results.len(), 5, vec![13], vec![14])]
+            {
+                assert_eq!(u64::from(left.take(&results[..bytes], whole(tasks), &mut reading)), tasks);
+                let part = left.part().expect("something has ended");
+                assert!(!part.is_over);
+                assert_eq!(indexes(&part), (ok, failed));
+                seen.extend(part.ok.iter().map(|run| run.started_unix_us));
+            }
+            let starts = if records { [1_000_000, 1_000_004, 1_000_006] } else { [1_000_000; 3] };
+            assert_eq!(seen, starts);
+            let last = left.finish(None);
+            assert!(last.is_over && indexes(&last) == (vec![], vec![]));
+        }
+    }
+
+    #[test]
     fn where_only_failures_are_recorded_the_others_ended_well() {
         let results = [failed(0), failed(3)].concat();
         let mut left = leavings(false);
-        assert_eq!(left.take(&results, IndexRange::new(10, 15), &began()), 5);
+        assert_eq!(left.take(&results, IndexRange::new(10, 15), &mut began()), 5);
         assert_eq!(indexes(&left.finish(None)), (vec![11, 12, 14], vec![10, 13]));
     }
 
@@ -181,7 +240,7 @@ mod tests {
             (false, failed(5), 0),
         ] {
             let mut left = leavings(records);
-            assert_eq!(left.take(&results, IndexRange::new(10, 15), &began()), read, "{results:?}");
+            assert_eq!(left.take(&results, IndexRange::new(10, 15), &mut began()), read, "{results:?}");
             let (ok, failed) = indexes(&left.finish(None));
             assert_eq!((ok.len() + failed.len()) as u32, read);
         }
@@ -195,7 +254,7 @@ mod tests {
             tasks in 0..50u64,
         ) {
             let mut left = leavings(records);
-            let read = left.take(&results, IndexRange::new(7, 7 + tasks), &began());
+            let read = left.take(&results, IndexRange::new(7, 7 + tasks), &mut began());
             let (mut all, failed) = indexes(&left.finish(None));
             all.extend(failed);
             all.sort_unstable();
