@@ -31,7 +31,7 @@ impl Default for Policy {
             pace_min_us: 10_000,
             pace_max_us: 50_000,
             pace_per_child_us: 200,
-            growth: 2,
+            growth: 8,
             runs_at_pace: 32,
             round_trip_us: 2_000,
             ahead_limit: 200,

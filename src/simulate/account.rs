@@ -20,7 +20,7 @@ struct Link {
     /// How many of those tasks it said have ended, and their cores.
     untold: (u64, u64),
     /// What it may be handed to begin with, by the most cores that it said it has, and how often it may have been allowed
-    /// twice as much since.
+    /// eight times as much since.
     cores: u64,
     growths: u32,
     recalled: bool,
@@ -206,7 +206,7 @@ impl Account {
                     }
                 }
                 let cores = link.out.iter().map(&cores_of).sum::<u64>().saturating_sub(link.untold.1);
-                let most = link.cores.saturating_mul(1 << link.growths.min(40)).saturating_add(widest - 1);
+                let most = link.cores.saturating_mul(1 << (3 * link.growths).min(40)).saturating_add(widest - 1);
                 rule(cores <= most, || format!("{to} holds {cores} cores of work, where {most} are its credit"))?;
                 let out: u64 = self.links.values().map(|link| link.out.len() - link.untold.0).sum();
                 let most = root.and_then(|settings| settings.max_running).unwrap_or(u64::MAX);
