@@ -50,6 +50,8 @@ struct Child {
     /// Work not started, as it last said, and work that has ended and that it will tell of later.
     unstarted: Unstarted,
     untold: Amount,
+    /// Cores of work that had likely ended below it when it last spoke, and of which it could not know yet.
+    likely_ended: u64,
     /// Hand-outs so far under this epoch, and the latest of them that it had not seen when it last spoke.
     hands: u32,
     unseen: VecDeque<Unstarted>,
@@ -73,7 +75,7 @@ struct Child {
 impl Child {
     /// What was noted of the epoch that ends.
     fn forget(&mut self) {
-        (self.unstarted, self.untold) = (Unstarted::default(), Amount::default());
+        (self.unstarted, self.untold, self.likely_ended) = (Unstarted::default(), Amount::default(), 0);
         (self.hands, self.limit, self.recall) = (0, 0, None);
         self.unseen.clear();
     }
@@ -102,6 +104,7 @@ impl Child {
         let (left, cores) = (self.left().cores as f64, self.cores() as f64);
         let ended = mean_us.map_or(0.0, |mean| since_us as f64 / mean.max(0.01) * cores);
         let since = (self.unseen.iter().map(|unseen| unseen.cores).sum::<u64>() as f64).min(left);
+        let ended = ended + self.likely_ended as f64;
         ((left - since - ended).max(0.0) + since).max(left.min(cores))
     }
 
@@ -193,6 +196,7 @@ impl Family {
             limit: 0,
             unstarted: Unstarted::default(),
             untold: Amount::default(),
+            likely_ended: 0,
             hands: 0,
             unseen: VecDeque::new(),
             heard_us: 0,
@@ -405,6 +409,7 @@ impl Family {
         let known = seen.fold(child.unstarted, |known, seen| known.and(seen));
         child.spoke_us = now;
         (child.unstarted, child.untold) = (report.unstarted, report.untold.at_most(child.held.amount()));
+        child.likely_ended = report.likely_ended;
         if report.unstarted.cores > known.cores {
             // No hand-out explains it: what the child had begun to run waits again, and may be asked for.
             self.progress += 1;

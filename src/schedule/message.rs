@@ -289,6 +289,8 @@ pub struct Report {
     pub unstarted: Unstarted,
     /// What has ended of which a later report tells: the child holds so much less than the parent knows.
     pub untold: Amount,
+    /// Cores of work, of what is left then, that has likely ended by now below the child: an estimate, for fair shares alone.
+    pub likely_ended: u64,
     /// Hand-outs that the child has seen under this epoch: those after them are not in what it says.
     pub hands: u32,
     /// Failures since the last report, grouped.

@@ -247,7 +247,12 @@ impl SubManager {
             let load = self.load();
             self.uplink.supplied(load.held_cores);
             let unstarted = self.family.unstarted().and(self.family.pool.amount().into());
-            out.extend(self.uplink.take(now, load, unstarted, self.family.untold()).map(SubAction::ToParent));
+            if let Some(mut report) = self.uplink.take(now, load, unstarted, self.family.untold()) {
+                if let Up::Report { report, .. } = &mut report {
+                    report.likely_ended = self.family.likely_ended(now);
+                }
+                out.push(SubAction::ToParent(report));
+            }
         }
         if self.ending && !self.done && self.family.all_gone() {
             self.done = true;

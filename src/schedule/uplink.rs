@@ -34,6 +34,8 @@ pub(super) struct Uplink {
     /// Since when there is something to tell, where news come from several children.
     news_us: Option<Micros>,
     gathers: bool,
+    /// Since when cores have been idle.
+    idle_us: Option<Micros>,
     /// Cores of work held when last supplied or reported: at half of it the parent should know.
     mark: u64,
     /// The parent waits for this report.
@@ -129,9 +131,14 @@ impl Uplink {
         if self.full || load.held_cores == 0 {
             return 0;
         }
-        // Where cores are idle somebody may wait for just these, to know what comes next.
-        let most = if load.idle_cores > 0 { self.pace_us } else { HELD_BACK_US };
-        self.told_us + (self.pace_us * self.runs as u64 / self.runs_at_pace.max(1)).min(most)
+        let wait = self.pace_us * self.runs as u64 / self.runs_at_pace.max(1);
+        let due = self.told_us + wait.min(HELD_BACK_US.max(wait / 16));
+        // Where cores are idle somebody may wait for just these, to know what comes next. Not at once: near the end all
+        // that is under way ends soon, and joins.
+        match self.idle_us.filter(|_| load.idle_cores > 0) {
+            Some(idle_us) => due.min(self.told_us.max(idle_us) + wait.min((4 * self.pace_us).max(wait / 16))),
+            None => due,
+        }
     }
 
     /// When to look again, if there is anything to tell.
@@ -149,6 +156,7 @@ impl Uplink {
 
     /// The report, if it is due. `unstarted` waits; `untold` is what the child's own children have ended and not told.
     pub(super) fn take(&mut self, now: Micros, load: Load, unstarted: Unstarted, untold: Amount) -> Option<Up> {
+        self.idle_us = if load.idle_cores > 0 { self.idle_us.or(Some(now)) } else { None };
         if self.gathers && self.news_us.is_none() && (self.stirred || self.report.has_news_besides_ended()) {
             self.news_us = Some(now);
         }
@@ -248,9 +256,35 @@ mod tests {
         end(&mut uplink, (0..40).map(|at| 2 * at));
         uplink.flush();
         assert_eq!(take(&mut uplink, 1, holding(99)).expect("it is full").sections.len(), 1);
-        end(&mut uplink, (0..100_000).map(|at| 1000 + 2 * at));
+        end(&mut uplink, (0..1000).map(|at| 1000 + 2 * at));
         assert!(take(&mut uplink, PACE + 1, holding(99)).expect("the pace is over").sections.is_empty());
         assert_eq!(uplink.next_tick(holding(99)), Some(1 + HELD_BACK_US));
+    }
+
+    #[test]
+    fn so_many_runs_that_they_would_keep_the_parent_busy_wait_for_longer() {
+        let mut uplink = uplink();
+        end(&mut uplink, (0..100_000).map(|at| 2 * at));
+        assert!(take(&mut uplink, PACE, holding(99)).expect("the pace is over").sections.is_empty());
+        assert_eq!(uplink.next_tick(holding(99)), Some(PACE * 100_000 / 4 / 16));
+    }
+
+    #[test]
+    fn where_cores_are_idle_what_ended_waits_from_then_on_for_some_paces_at_most() {
+        let idle = Load { held_cores: 99, idle_cores: 1 };
+        let (few, many) = (6, 200);
+        for (runs, paces) in [(few, 1), (many, 4)] {
+            let mut uplink = uplink();
+            end(&mut uplink, (0..runs).map(|at| 2 * at));
+            assert!(take(&mut uplink, PACE, holding(99)).expect("the pace is over").sections.is_empty());
+            let since = PACE + 3;
+            assert!(take(&mut uplink, since, idle).is_none(), "nothing is new but that cores are idle");
+            let due = uplink.next_tick(idle).expect("something is to be told");
+            let all_of_few = PACE * runs / 4;
+            assert_eq!(due, if paces == 1 { all_of_few } else { since + 4 * PACE });
+            assert!(take(&mut uplink, due - 1, idle).is_none());
+            assert_eq!(take(&mut uplink, due, idle).expect("it is due").sections.len(), 1);
+        }
     }
 
     #[test]

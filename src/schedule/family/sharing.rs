@@ -22,8 +22,10 @@ struct Shares {
     level: f64,
     /// What was left over of the children before, since tasks are whole.
     rest: f64,
-    /// Cores of work that wait.
+    /// Cores of work that wait; and of those and what is likely left with all children, for each of their cores, where that
+    /// is estimated.
     waits: u64,
+    fair: Option<f64>,
     /// GPUs of all work that waits or is held.
     gpus: u64,
 }
@@ -146,7 +148,11 @@ impl Family {
         let (waiting, held) = before;
         let waits = waiting.cores.saturating_add(unfed);
         let gpus = waiting.gpus.saturating_add(unfed).saturating_add(held.gpus);
-        let mut shares = Shares { gathers, level: self.level(now, waits), rest: 0.0, waits, gpus };
+        let fair = self.short_us().map(|_| {
+            let left: f64 = self.children.values().map(|child| self.likely_left(now, child)).sum();
+            (waits as f64 + left) / f64::from(self.capacity.total.cores.max(1))
+        });
+        let mut shares = Shares { gathers, level: self.level(now, waits), rest: 0.0, waits, fair, gpus };
         let mut handed = 0;
         for (_, rank) in order {
             if most == 0 || self.pool.is_empty() {
@@ -195,9 +201,19 @@ impl Family {
     /// would seem to have the least. Tasks that take longer than news are gathered are known one by one, and silence for
     /// longer than is usual tells nothing.
     fn likely_left(&self, now: Micros, child: &Child) -> f64 {
+        child.likely_left(now.saturating_sub(child.spoke_us).min(2 * self.pace_us), self.short_us())
+    }
+
+    /// The mean duration, where it is that of short tasks.
+    fn short_us(&self) -> Option<f64> {
         let gather_us = Policy::gather_us(self.pace_us) as f64;
-        let short_us = self.durations.mean_us().filter(|mean| *mean <= gather_us);
-        child.likely_left(now.saturating_sub(child.spoke_us).min(2 * self.pace_us), short_us)
+        self.durations.mean_us().filter(|mean| *mean <= gather_us)
+    }
+
+    /// Cores of work that children have likely ended and have not told of.
+    pub(in crate::schedule) fn likely_ended(&self, now: Micros) -> u64 {
+        let ended = |child: &Child| child.left().cores as f64 - self.likely_left(now, child);
+        self.children.values().map(ended).sum::<f64>().max(0.0) as u64
     }
 
     /// Hands one child its share; returns the number of tasks.
@@ -213,13 +229,14 @@ impl Family {
         let (cores, gpus) = if shares.gathers && (idle == 0 || shares.level.is_finite()) {
             (idle, idle_gpus)
         } else {
-            let part_of_half = part(shares.waits.div_ceil(2), child.cores(), u64::from(self.capacity.total.cores));
+            let likely_left = self.likely_left(now, child);
+            let half = match shares.fair {
+                Some(fair) => ((fair * child.cores() as f64 - likely_left).max(0.0) / 2.0).ceil() as u64,
+                None => part(shares.waits.div_ceil(2), child.cores(), u64::from(self.capacity.total.cores)),
+            };
             let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
             let gpus = part(shares.gpus, child.gpus(), u64::from(self.capacity.total.gpus)).saturating_sub(held.gpus);
-            (
-                shares.filling(child.cores(), self.likely_left(now, child)).min(part_of_half.max(one_ahead)).max(idle),
-                gpus.max(idle_gpus),
-            )
+            (shares.filling(child.cores(), likely_left).min(half.max(one_ahead)).max(idle), gpus.max(idle_gpus))
         };
         // GPUs that are idle need cores for what runs on them.
         let waiting = self.pool.amount();
