@@ -102,7 +102,7 @@ type Plot = fn(&Data) -> Option<(String, Scene)>;
 
 fn measured_where(records: &[Record]) -> String {
     let measured = records.iter().filter(|record| record.section != "simulated");
-    let Some(record) = measured.clone().next().or(records.first()) else { return String::new() };
+    let Some(record) = measured.clone().next() else { return "Nothing was measured.".to_owned() };
     let day = record.date.split(' ').next().unwrap_or_default();
     let (cores, cpu) = (record.machine.cores, &record.machine.cpu);
     let plural = if cores == 1 { "" } else { "s" };
@@ -257,6 +257,16 @@ pub mod tests {
             assert!(svg.contains("simulated, here.toml"), "{name}");
             assert_eq!(svg.contains("128"), name == "strong-large", "{name}: up to which number of workers");
         }
+    }
+
+    #[test]
+    fn a_folder_of_simulations_names_no_machine_on_which_they_were_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut record = Record { section: "simulated".into(), ..record() };
+        record.measurements.retain(|m| m.origin == Origin::Simulated && m.figure == Figure::Weak);
+        assert_eq!(draw_all(&[record], folder.path()).unwrap().len(), 1);
+        let svg = std::fs::read_to_string(folder.path().join("weak.svg")).unwrap();
+        assert!(svg.contains("Nothing was measured.") && !svg.contains("Measured on"));
     }
 
     #[test]
