@@ -12,7 +12,10 @@ myriarch=$target_dir/release/myriarch
 pi=$target_dir/release/examples/pi
 
 echo "Estimating pi: $RUNS runs of $SAMPLES random points each, on $RANKS ranks of MPI ($MPI)."
-launch=("${mpiexec[@]}" -n "$RANKS" "$myriarch" run --array "0-$((RUNS - 1))" --progress bar --
+# The launcher takes the ranks' output through pipes: whether there is a screen is known here alone.
+progress=lines
+if [ -t 2 ]; then progress=bar; fi
+launch=("${mpiexec[@]}" -n "$RANKS" "$myriarch" run --array "0-$((RUNS - 1))" --progress "$progress" --
     "$pi" --seed '{}' --samples "$SAMPLES")
 printf '$ %s\n\n' "${launch[*]}"
 status=0

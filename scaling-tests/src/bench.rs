@@ -78,6 +78,7 @@ impl Bench {
             false => self.options.nodes.iter().map(on_nodes).collect(),
         };
         layouts.sort_by_key(|layout| layout.ranks);
+        layouts.dedup();
         if self.options.quick {
             layouts.truncate(2);
         }
@@ -101,12 +102,12 @@ impl Bench {
     }
 
     fn ranks_per_node(&self) -> u64 {
-        self.options.ranks_per_node.unwrap_or_else(machine::cores)
+        self.options.ranks_per_node()
     }
 
     /// Most rounds of a point.
     pub fn rounds(&self) -> u64 {
-        if self.options.quick { 1 } else { self.options.rounds }
+        self.options.rounds()
     }
 
     /// Measures a point again and again: up to the rounds asked for, or until it has taken long.
@@ -224,6 +225,7 @@ impl Bench {
             date: machine::now(),
             load_before: load,
             machine: self.machine.clone(),
+            options: Some(section.options(&self.options)?),
             versions: BTreeMap::new(),
             ..Record::default()
         };

@@ -329,6 +329,11 @@ pub fn grouped(value: f64) -> String {
     if value < 0.0 { format!("-{text}") } else { text }
 }
 
+/// `1 worker`, `1,024 workers`
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number as f64), if number == 1 { "" } else { "s" })
+}
+
 /// A count or a rate at an axis: 1,000, 100,000, 1 million.
 pub fn count_name(value: f64) -> String {
     match value {
@@ -361,6 +366,7 @@ mod tests {
     #[test]
     fn numbers_and_times_read_as_people_write_them() {
         assert_eq!([1.0, 999.0, 1_000.0, 262_144.0].map(grouped), ["1", "999", "1,000", "262,144"]);
+        assert_eq!([1, 0, 1_024].map(|n| counted(n, "worker")), ["1 worker", "0 workers", "1,024 workers"]);
         assert_eq!([10.0, 1e5, 1e7].map(count_name), ["10", "100,000", "10 million"]);
         assert_eq!([1e-8, 1e-4, 1e-3, 0.1, 1e4].map(seconds_name), ["10 ns", "100 µs", "1 ms", "100 ms", "10,000 s"]);
     }

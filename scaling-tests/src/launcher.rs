@@ -45,8 +45,7 @@ pub struct Launcher {
 impl Launcher {
     /// `program` may bring options of its own; `threads` is no program, but ranks as threads of one process.
     pub fn new(program: &str, arguments: &[String]) -> Result<Launcher> {
-        let mut words: Vec<String> = program.split_whitespace().map(str::to_owned).collect();
-        words.extend(arguments.iter().flat_map(|words| words.split_whitespace()).map(str::to_owned));
+        let words = words_of(program, arguments);
         let Some(first) = words.first() else { bail!("--launcher is empty: say mpiexec, srun or threads") };
         if first == "threads" {
             return Ok(Launcher { kind: Kind::Threads, words: Vec::new(), version: "ranks are threads".into() });
@@ -96,6 +95,17 @@ impl Launcher {
             _ => self.words.iter().map(|word| without_folders(word)).collect::<Vec<_>>().join(" "),
         }
     }
+}
+
+/// A launcher with its options, as words.
+fn words_of(program: &str, arguments: &[String]) -> Vec<String> {
+    let all = std::iter::once(program).chain(arguments.iter().map(String::as_str));
+    all.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+/// The same for a file that others read.
+pub fn shown_words(program: &str, arguments: &[String]) -> String {
+    words_of(program, arguments).iter().map(|word| without_folders(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Which launcher says this of itself, and the line that names its version.
@@ -263,7 +273,15 @@ mod tests {
         let error = runner.run(&["sh", "-c", "sleep 61.7 & echo $! >child; wait"].map(str::to_owned)).unwrap_err();
         assert!(format!("{error:#}").contains("deadline"), "{error:#}");
         let child = std::fs::read_to_string(folder.path().join("child")).unwrap();
-        let command = std::fs::read_to_string(format!("/proc/{}/cmdline", child.trim())).unwrap_or_default();
-        assert!(!command.contains("61.7"), "what it had started has ended too");
+        let runs = || {
+            let command = std::fs::read_to_string(format!("/proc/{}/cmdline", child.trim())).unwrap_or_default();
+            command.contains("61.7")
+        };
+        // It was told to end; on a busy machine it takes a while to be gone.
+        let start = Instant::now();
+        while runs() && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!runs(), "what it had started has ended too");
     }
 }

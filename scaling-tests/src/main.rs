@@ -4,6 +4,7 @@
 mod bench;
 mod chart;
 mod figures;
+mod kept;
 mod launcher;
 mod machine;
 mod measurement;
@@ -14,10 +15,11 @@ mod table;
 
 use anyhow::{Context, Result, bail};
 use bench::Bench;
+use chart::counted;
 use clap::Parser;
+use kept::Plan;
 use measurement::Record;
 use options::{Cli, Command, RunOptions};
-use sections::Section;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -41,15 +43,16 @@ fn main() -> ExitCode {
 fn run(options: RunOptions) -> Result<()> {
     let out = options.out_folder();
     std::fs::create_dir_all(&out).with_context(|| format!("{} cannot be made", out.display()))?;
-    let wanted = options.sections();
-    let kept = |section: &Section| !options.again && Record::path(&out, section.name()).exists();
-    for section in wanted.iter().copied().filter(kept) {
+    let Plan { kept, missing } = kept::plan(&out, &options, &machine::look(&options.machine_kind()))?;
+    for section in kept {
         eprintln!("{}: kept as it is in {} (--again measures anew)", section.name(), out.display());
     }
-    let missing: Vec<Section> = wanted.iter().copied().filter(|section| !kept(section)).collect();
     let mut failed = Vec::new();
     if !missing.is_empty() {
         let mut bench = Bench::new(options, &out)?;
+        for section in &missing {
+            section.check(&bench)?;
+        }
         let seconds: f64 = missing.iter().map(|section| section.about_seconds(&bench)).sum();
         let names: Vec<&str> = missing.iter().map(|section| section.name()).collect();
         eprintln!("{}: about {} in all, into {}", names.join(", "), duration(seconds), out.display());
@@ -63,9 +66,9 @@ fn run(options: RunOptions) -> Result<()> {
                     record.write(&out)?;
                     let seconds = start.elapsed().as_secs_f64();
                     eprintln!(
-                        "{count} {}: {} figures in {}",
+                        "{count} {}: {} in {}",
                         section.name(),
-                        record.measurements.len(),
+                        counted(record.measurements.len() as u64, "figure"),
                         duration(seconds)
                     );
                 }
@@ -76,7 +79,8 @@ fn run(options: RunOptions) -> Result<()> {
             }
         }
     }
-    if Record::read_all(&out).is_ok() {
+    // Where all have failed there may be nothing to draw.
+    if failed.is_empty() || !Record::read_but(&out, &[])?.is_empty() {
         draw(&out)?;
     }
     if !failed.is_empty() {
@@ -92,7 +96,8 @@ fn draw(folder: &Path) -> Result<()> {
     let pictures = figures::draw_all(&records, folder)?;
     std::fs::write(&table, table::render(&records, &pictures))
         .with_context(|| format!("{} cannot be written", table.display()))?;
-    eprintln!("{} and {} plots, each as SVG and PNG", table.display(), pictures.len());
+    let plots = counted(pictures.len() as u64, "plot");
+    eprintln!("{} and {plots}, each as SVG and PNG", table.display());
     Ok(())
 }
 

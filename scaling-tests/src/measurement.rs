@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where a figure comes from. Tables and plots always say it.
@@ -14,8 +15,10 @@ pub enum Origin {
     Measured,
     /// What `myriarch simulate` says.
     Simulated,
-    /// What others wrote, or what follows from a rate that they wrote; the source stands beside it.
+    /// What others wrote; the source stands beside it.
     Published,
+    /// What follows from a rate or from logs that others published; how stands beside it.
+    Derived,
 }
 
 impl Origin {
@@ -25,7 +28,13 @@ impl Origin {
             Origin::Measured => "measured",
             Origin::Simulated => "simulated",
             Origin::Published => "published",
+            Origin::Derived => "derived from published",
         }
+    }
+
+    /// By others, and not by this program.
+    pub fn is_of_others(self) -> bool {
+        matches!(self, Origin::Published | Origin::Derived)
     }
 }
 
@@ -95,6 +104,9 @@ pub struct Measurement {
     /// What the command said, of the last round.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub raw: Value,
+    /// Of a record that was made with `--quick`: [`Record::figures`] says it.
+    #[serde(skip)]
+    pub quick: bool,
 }
 
 impl Measurement {
@@ -117,6 +129,7 @@ impl Measurement {
             command: String::new(),
             source: String::new(),
             raw: Value::Null,
+            quick: false,
         }
     }
 
@@ -159,6 +172,9 @@ pub struct Machine {
     pub revision: String,
 }
 
+/// Options that count in a section, by name without dashes: what they said, or what holds without them.
+pub type Options = BTreeMap<String, String>;
+
 /// A system that was not measured, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeftOut {
@@ -185,9 +201,12 @@ pub struct Record {
     pub load_after: Vec<f64>,
     /// Where and with what.
     pub machine: Machine,
+    /// With which options. None where the file does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Options>,
     /// Versions of other systems, by name.
     #[serde(default)]
-    pub versions: std::collections::BTreeMap<String, String>,
+    pub versions: BTreeMap<String, String>,
     /// What was not measured.
     #[serde(default)]
     pub left_out: Vec<LeftOut>,
@@ -196,6 +215,16 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether it was made with `--quick`, as far as it says.
+    pub fn is_quick(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.contains_key("quick"))
+    }
+
+    /// The figures, which say whether they are of a quick look.
+    pub fn figures(&self) -> impl Iterator<Item = Measurement> + '_ {
+        self.measurements.iter().map(|m| Measurement { quick: self.is_quick(), ..m.clone() })
+    }
+
     /// The file of a section.
     pub fn path(folder: &Path, section: &str) -> PathBuf {
         folder.join(format!("{section}.json"))
@@ -214,18 +243,28 @@ impl Record {
     /// Reads a file that [`Record::write`] wrote.
     pub fn read(path: &Path) -> Result<Record> {
         let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is not a file of this program", path.display()))
+        serde_json::from_str(&text).with_context(|| {
+            let path = path.display();
+            format!("{path} is broken, or not of this program (remove it, or measure that section anew with --again)")
+        })
     }
 
-    /// All records of a folder, in the order in which they began.
+    /// All records of a folder, in the order in which they began; there is one at least.
     pub fn read_all(folder: &Path) -> Result<Vec<Record>> {
+        let records = Record::read_but(folder, &[])?;
+        if records.is_empty() {
+            bail!("{} holds no results: no file ends with .json", folder.display());
+        }
+        Ok(records)
+    }
+
+    /// The records of a folder without those of some sections, whose files may be broken.
+    pub fn read_but(folder: &Path, without: &[&str]) -> Result<Vec<Record>> {
         let entries = std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
         let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.retain(|path| without.iter().all(|section| *path != Record::path(folder, section)));
         paths.sort();
-        if paths.is_empty() {
-            bail!("{} holds no results: no file ends with .json", folder.display());
-        }
         let mut records = paths.iter().map(|path| Record::read(path)).collect::<Result<Vec<_>>>()?;
         records.sort_by(|a, b| a.date.cmp(&b.date));
         Ok(records)
@@ -261,7 +300,12 @@ mod tests {
         let published = published();
         assert!(published.len() > 10);
         for measurement in published {
-            assert_eq!(measurement.origin, Origin::Published);
+            let derived = measurement.source.starts_with("derived: ");
+            assert_eq!(
+                measurement.origin,
+                if derived { Origin::Derived } else { Origin::Published },
+                "{measurement:?}"
+            );
             assert!(measurement.source.len() > 10, "{measurement:?}");
             assert!(measurement.value > 0.0, "{measurement:?}");
         }
@@ -282,6 +326,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("other.json"), "[1]").unwrap();
         let error = format!("{:#}", Record::read_all(folder.path()).unwrap_err());
-        assert!(error.contains("other.json is not a file of this program"), "{error}");
+        assert!(error.contains("other.json is broken, or not of this program"), "{error}");
+        assert_eq!(Record::read_but(folder.path(), &["other"]).unwrap(), []);
+    }
+
+    #[test]
+    fn figures_of_a_quick_look_say_so() {
+        let measurement = Measurement::new(Figure::Weak, Origin::Measured, "Myriarch", vec![0.1]);
+        let mut record = Record { measurements: vec![measurement], ..Record::default() };
+        assert!(!record.is_quick() && record.figures().all(|m| !m.quick), "it does not say with which options");
+        record.options = Some(Options::from([("quick".to_owned(), "yes".to_owned())]));
+        assert!(record.is_quick() && record.figures().all(|m| m.quick));
     }
 }

@@ -60,9 +60,13 @@ fn a_quick_look_writes_json_table_and_plots_and_keeps_what_is_there() {
     for title in ["## Strong scaling", "## Weak scaling", "## Throughput", "## Latency", "## METG", "## Processes"] {
         assert!(page.contains(title), "{title} is not in\n{page}");
     }
+    assert!(
+        page.contains("**Quick look, figures that mean little: ") && page.contains("| measured, quick |"),
+        "{page}"
+    );
     for name in ["strong", "weak", "throughput", "latency", "metg", "processes", "simulated"] {
         let json = std::fs::read_to_string(results.join(format!("{name}.json"))).unwrap();
-        assert!(json.contains("\"kind\": \"test-machine\""), "{json}");
+        assert!(json.contains("\"kind\": \"test-machine\"") && json.contains("\"quick\": \"yes\""), "{json}");
         let own = folder.path().to_str().unwrap();
         assert!(
             !json.contains(own) && !json.contains(env!("CARGO_MANIFEST_DIR")),
@@ -71,7 +75,7 @@ fn a_quick_look_writes_json_table_and_plots_and_keeps_what_is_there() {
     }
     for name in ["strong", "weak", "throughput", "latency", "metg", "processes"] {
         assert!(std::fs::read(results.join(format!("{name}.png"))).unwrap().starts_with(b"\x89PNG"), "{name}");
-        assert!(std::fs::read_to_string(results.join(format!("{name}.svg"))).unwrap().contains("measured"), "{name}");
+        assert!(std::fs::read_to_string(results.join(format!("{name}.svg"))).unwrap().contains("QUICK LOOK"), "{name}");
     }
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".scaling")), "scratch is left: {left:?}");
@@ -82,6 +86,13 @@ fn a_quick_look_writes_json_table_and_plots_and_keeps_what_is_there() {
     assert!(again.status.success() && said(&again).contains("weak: kept"), "{}", said(&again));
     assert!(results.join("latency.json").exists(), "what was missing is measured");
     assert_eq!(modified(&results.join("weak.json")), before);
+
+    std::fs::write(results.join("latency.json"), "{").unwrap();
+    for broken in [&arguments[..], &["plot", "results"]] {
+        let said_of = scaling_tests(folder.path(), broken);
+        assert!(!said_of.status.success() && said(&said_of).contains("latency.json is broken"), "{}", said(&said_of));
+    }
+    std::fs::remove_file(results.join("latency.json")).unwrap();
 
     std::fs::remove_file(results.join("weak.svg")).unwrap();
     let plot = scaling_tests(folder.path(), &["plot", "results"]);
@@ -102,13 +113,37 @@ fn systems_that_cannot_be_had_are_left_out_with_the_reason() {
     let page = std::fs::read_to_string(folder.path().join("results/README.md")).unwrap();
     for line in [
         "- parsl: no network for parsl",
-        "| measured | xargs |",
-        "| measured | Myriarch, whole command |",
+        "| measured, quick | xargs |",
+        "| measured, quick | Myriarch, whole command |",
         "xargs 4.9.0",
     ] {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
-    assert!(!page.contains("| measured | Parsl"), "{page}");
+    assert!(!page.contains("measured, quick | Parsl"), "{page}");
+}
+
+#[test]
+fn simulations_take_the_model_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let myriarch = myriarch();
+    let local = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/simulate/models/local.toml");
+    std::fs::copy(local, folder.path().join("here.toml")).unwrap();
+    let simulated = |more: &[&str]| {
+        let words = ["--only", "simulated", "--launcher", "threads", "--out", "results", "--myriarch"];
+        scaling_tests(folder.path(), &[&words[..], &[myriarch.to_str().unwrap()], more].concat())
+    };
+    let output = simulated(&["--quick", "--model", "here.toml"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let json = std::fs::read_to_string(folder.path().join("results/simulated.json")).unwrap();
+    assert!(json.contains("\"machine\": \"here.toml\"") && !json.contains("\"machine\": \"local\""), "{json}");
+    assert!(json.contains("simulate --model here.toml ") && !json.contains(folder.path().to_str().unwrap()), "{json}");
+
+    let other = simulated(&["--quick", "--model", "gemini"]);
+    let expected = "simulated.json was made with other options: --model here.toml (";
+    assert!(!other.status.success() && said(&other).contains(expected), "{}", said(&other));
+    let nothing = simulated(&["--quick", "--again", "--model", "nope"]);
+    assert!(!nothing.status.success() && said(&nothing).contains("--model nope: "), "{}", said(&nothing));
+    assert!(said(&nothing).contains("gemini, infiniband, local, slingshot"), "{}", said(&nothing));
 }
 
 #[test]

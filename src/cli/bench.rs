@@ -9,6 +9,7 @@ mod session;
 
 use crate::execute::{Spawner, bench};
 use crate::fabric::StartError;
+use crate::observe::text::of;
 use anyhow::Context;
 use clap::Subcommand;
 
@@ -75,10 +76,12 @@ fn spawn(slots: u32, seconds: f64, bare: bool) -> anyhow::Result<i32> {
     // Forked while this process has one thread.
     let spawner = Spawner::prepare().context("cannot prepare a spawner")?;
     let ceiling = bench::spawn_ceiling(slots, seconds).context("the bare loops failed")?;
-    println!("{slots} bare loops of posix_spawn and waitpid of /bin/true: {ceiling:.0} /s");
+    let loops = of(slots.into(), "bare loop");
+    println!("{loops} of posix_spawn and waitpid of /bin/true: {ceiling:.0} /s");
     if !bare {
         let rate = bench::executor_rate(spawner, &vec![None; slots as usize], seconds)?;
-        println!("the executor of one rank with {slots} slots: {rate:.0} /s, {:.2} of the bare loops", rate / ceiling);
+        let slots = of(slots.into(), "slot");
+        println!("the executor of one rank with {slots}: {rate:.0} /s, {:.2} of the bare loops", rate / ceiling);
     }
     Ok(super::EXIT_OK)
 }

@@ -4,7 +4,7 @@ mod star;
 mod trials;
 
 use super::EXIT_OK;
-use crate::observe::text::{count, rate};
+use crate::observe::text::{count, of, rate};
 use crate::schedule::Policy;
 use crate::simulate::{Drawn, Durations, Figures, Layout, Model, Simulation, list_scheduling_makespan_ns, simulate};
 use crate::task::{Resources, Shape};
@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["processes", "dedicated_manager", "fan_out", "faults"])]
     star: bool,
     /// Tasks a second that the hub of the star can do [default: what a rank of the model takes for its messages]
-    #[arg(long, value_name = "N", requires = "star", value_parser = star::parse_rate)]
+    #[arg(long, value_name = "N", requires = "star", conflicts_with = "faults", value_parser = star::parse_rate)]
     hub_rate: Option<f64>,
     /// Of the durations that are drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -101,6 +101,8 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
     let name = args.model.clone().unwrap_or_else(|| "local".to_owned());
     let model = match Model::names().contains(&name.as_str()) {
         true => Model::named(&name)?,
+        // What has no folder and no ending is meant as a name, unless there is such a file.
+        false if !name.contains(['/', '.']) && !Path::new(&name).exists() => Model::named(&name)?,
         false => Model::read(Path::new(&name))?,
     };
     let layout = Layout {
@@ -150,10 +152,12 @@ fn tell(report: &Report) {
     let Layout { nodes, ranks_per_node, slots, .. } = layout;
     println!("simulated, model {}, seed {}:", report.model, report.seed);
     println!(
-        "  {} tasks of {} on {} slots ({nodes} nodes × {ranks_per_node} ranks × {slots})",
-        count(figures.tasks),
+        "  {} of {} on {} ({} × {} × {slots})",
+        of(figures.tasks, "task"),
         report.duration,
-        count(figures.slots)
+        of(figures.slots, "slot"),
+        of(u64::from(*nodes), "node"),
+        of(u64::from(*ranks_per_node), "rank")
     );
     println!(
         "  makespan     {:.6} s; list scheduling at no cost {:.6} s",
@@ -179,17 +183,17 @@ fn tell(report: &Report) {
         );
     }
     println!(
-        "  rank 0 received {} messages; the busiest rank is {}, {:.2} % of the time",
-        count(figures.manager_messages),
+        "  rank 0 received {}; the busiest rank is {}, {:.2} % of the time",
+        of(figures.manager_messages, "message"),
         figures.busiest_rank,
         100.0 * figures.busiest_rank_busy
     );
     println!(
-        "  files        {} made, {} appends, {} bytes",
+        "  files        {} made, {}, {}",
         count(figures.file_creates),
-        count(figures.file_writes),
-        count(figures.file_bytes)
+        of(figures.file_writes, "append"),
+        of(figures.file_bytes, "byte")
     );
-    let (events, seconds) = (count(figures.events), report.simulated_in_seconds);
-    println!("  {events} events simulated in {seconds:.1} s; trace {}", figures.trace);
+    let (events, seconds) = (of(figures.events, "event"), report.simulated_in_seconds);
+    println!("  {events} simulated in {seconds:.1} s; trace {}", figures.trace);
 }

@@ -300,6 +300,17 @@ fn commands_that_look_at_a_run_say_what_is_not_there() {
 }
 
 #[test]
+fn what_cannot_be_simulated_is_refused_with_what_can() {
+    let world = World::new();
+    let known = "there is no model \"nope\": it is one of gemini, infiniband, local, slingshot, or a file";
+    world.alone(&["simulate", "--model", "nope"]).with(2).says_once(known);
+    world.alone(&["simulate", "--faults", "1", "--model", "nope"]).with(2).says_once(known);
+    world.alone(&["simulate", "--model", "nope.toml"]).with(2).says_once("nope.toml: No such file or directory");
+    world.alone(&["simulate", "--faults", "1", "--hub-rate", "415"]).with(2).says_once("cannot be used with");
+    assert!(world.listing().is_empty(), "{:?}", world.listing());
+}
+
+#[test]
 fn a_command_that_does_not_exist_is_a_failed_task_not_a_failed_run() {
     let world = World::new();
     for launch in Launch::each_kind() {

@@ -53,6 +53,10 @@ fn without_a_file_the_model_is_printed() {
     let world = World::new();
     let ended = world.run(Launch::MPI_2, &["bench", "calibrate", "--seconds", "0.02"]).with(0);
     assert!(ended.text().contains("\n[rank]\nhandle_ns = { value = "), "{}", ended.text());
+    for what in ["messages between ranks of a node", "tasks one at a time", "calls of functions", "processes", "files"]
+    {
+        ended.says_once(&format!("myriarch: measuring {what}"));
+    }
 }
 
 #[test]
@@ -68,6 +72,9 @@ fn what_cannot_be_measured_or_written_is_told_once_and_nothing_is_left() {
     refused(Launch::MPI_1, &[], "there is one rank, and two are needed");
     refused(Launch::MPI_2, &["--out", "none/here.toml"], "cannot write none/here.toml: No such file or directory");
     refused(Launch::MPI_2, &["--dir", "none"], "cannot make a folder in none: No such file or directory");
+    refused(Launch::MPI_2, &["--dir", "none", "--out", "here.toml"], "cannot make a folder in none");
+    refused(Launch::MPI_4, &["--ranks-per-node", "3"], "--ranks-per-node 3: 4 ranks are no such nodes without a rest");
+    refused(Launch::MPI_2, &["--ranks-per-node", "4"], "--ranks-per-node 4: there are no more than 2 ranks");
     refused(Launch::MPI_2, &["--seconds", "0"], "\"0\" is no number of seconds above 0");
     assert!(world.listing().is_empty(), "{:?}", world.listing());
 }

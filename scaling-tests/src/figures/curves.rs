@@ -1,7 +1,7 @@
 //! Throughput by the size of bundles, and efficiency by the length of tasks.
 
-use super::{BLUE, DARK, Data, GREEN, GREY, ORANGE, RED, look, places, published_look, short_us, values, without_line};
-use crate::chart::{Axis, Legend, LineChart, Look, Series, count_name, grouped, us_name};
+use super::{BLUE, DARK, Data, GREEN, GREY, ORANGE, RED, derived_look, look, places, short_us, values, without_line};
+use crate::chart::{Axis, Legend, LineChart, Series, count_name, counted, grouped, us_name};
 use crate::measurement::{Figure, Measurement, Origin};
 use crate::scene::{Place, Scene};
 
@@ -21,13 +21,12 @@ pub fn throughput(data: &Data) -> Option<(String, Scene)> {
     for (index, &count) in workers.iter().enumerate() {
         let look = look(colors[index % colors.len()], Origin::Measured, "");
         series.push(Series { look, points: by_tasks(&mut measured.clone().filter(|m| m.workers == Some(count))) });
-        legend.push(Legend::Entry(look, format!("measured, {count} workers")));
+        legend.push(Legend::Entry(look, format!("measured, {}", counted(count, "worker"))));
     }
-    let simulated = by_tasks(&mut data.simulated(Figure::Throughput, "local"));
-    if !simulated.is_empty() {
-        let look = look(BLUE, Origin::Simulated, "local");
-        series.push(Series { look, points: simulated });
-        legend.push(Legend::Entry(look, "simulated, local, 2 workers".to_owned()));
+    for model in data.models(Figure::Throughput) {
+        let look = look(BLUE, Origin::Simulated, model);
+        series.push(Series { look, points: by_tasks(&mut data.simulated(Figure::Throughput, model)) });
+        legend.push(Legend::Entry(look, format!("simulated, {model}, 2 workers")));
     }
     let peers = data.of(Figure::Peers, Origin::Measured).filter(|m| m.task_us == Some(0.0) && m.system != "Myriarch");
     let mut systems: Vec<&str> = peers.clone().map(|m| m.system.as_str()).collect();
@@ -43,19 +42,21 @@ pub fn throughput(data: &Data) -> Option<(String, Scene)> {
         legend.push(Legend::Entry(look, format!("measured, {}", system.replace(", chunks of", ", chunks"))));
     }
     let (least, most) = (1.0, places(&series).fold(10.0, f64::max));
-    legend.push(Legend::Heading("Largest published rates".to_owned()));
-    for rate in data.of(Figure::Throughput, Origin::Published) {
-        let look = Look { mark: None, ..published_look(&rate.system) };
+    legend.push(Legend::Heading("Largest rates of others".to_owned()));
+    for rate in data.of_others(Figure::Throughput) {
+        let look = derived_look(&rate.system);
         series.push(Series { look, points: vec![(least, rate.value), (most, rate.value)] });
-        legend.push(Legend::Entry(look, format!("published, {}: {}", rate.system, grouped(rate.value))));
+        let text = format!("{}, {}: {}", rate.origin.name(), rate.system, grouped(rate.value));
+        legend.push(Legend::Entry(look, text));
     }
     let title = "Throughput: tasks that do nothing, in bundles of growing size".to_owned();
     let chart = LineChart {
         title: title.clone(),
         subtitle: format!(
-            "{} Up to {most_workers} workers; others on this machine with as many workers as cores. Published: Parsl in HPDC'19 \
-             (arXiv 1905.02158) on a small cluster, HyperQueue in its thesis without running anything.",
-            data.measured
+            "{} Up to {}; others on this machine with as many workers as cores. Published: Parsl in HPDC'19 (arXiv 1905.02158) on \
+             a small cluster. Derived from published: HyperQueue's time for a task when nothing is run, in its thesis.",
+            data.measured,
+            counted(most_workers, "worker")
         ),
         x: Axis::decades("tasks in the bundle", places(&series), count_name),
         y: Axis::decades("tasks per second", values(&series), count_name),
@@ -79,34 +80,40 @@ pub fn efficiency(data: &Data) -> Option<(String, Scene)> {
     for (index, &count) in workers.iter().enumerate() {
         let look = look([BLUE, GREEN, RED, ORANGE][index % 4], Origin::Measured, "");
         series.push(Series { look, points: curve(&mut measured.clone().filter(|m| m.workers == Some(count))) });
-        legend.push(Legend::Entry(look, format!("measured, {count} workers")));
+        legend.push(Legend::Entry(look, format!("measured, {}", counted(count, "worker"))));
     }
-    for (model, color) in [("local", BLUE), ("slingshot", GREEN)] {
-        let of_model = data.simulated(Figure::Efficiency, model);
-        let Some(count) = of_model.clone().find_map(|m| m.workers) else { continue };
-        let look = look(color, Origin::Simulated, model);
-        series.push(Series { look, points: curve(&mut of_model.clone()) });
-        legend.push(Legend::Entry(look, format!("simulated, {model}, {} workers", grouped(count as f64))));
+    let mut simulated: Vec<(&str, u64)> = Vec::new();
+    for model in data.models(Figure::Efficiency) {
+        let mut workers: Vec<u64> = data.simulated(Figure::Efficiency, model).filter_map(|m| m.workers).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        simulated.extend(workers.into_iter().map(|workers| (model, workers)));
+    }
+    for (index, (model, count)) in simulated.into_iter().enumerate() {
+        let look = look([BLUE, GREEN, RED, ORANGE][index % 4], Origin::Simulated, model);
+        let mut of_curve = data.simulated(Figure::Efficiency, model).filter(|m| m.workers == Some(count));
+        series.push(Series { look, points: curve(&mut of_curve) });
+        legend.push(Legend::Entry(look, format!("simulated, {model}, {}", counted(count, "worker"))));
     }
     if series.is_empty() {
         return None;
     }
-    legend.push(Legend::Heading("METG(50 %) of others".to_owned()));
-    for (index, other) in data.of(Figure::Metg, Origin::Published).enumerate() {
-        let look = without_line(look([DARK, GREY, ORANGE, RED, BLUE][index % 5], Origin::Published, ""));
+    legend.push(Legend::Heading("Derived from published: METG(50 %)".to_owned()));
+    for (index, other) in data.of_others(Figure::Metg).enumerate() {
+        let look = without_line(look([DARK, GREY, ORANGE, RED, BLUE][index % 5], other.origin, ""));
         series.push(Series { look, points: vec![(other.value, 0.5)] });
-        legend.push(Legend::Entry(look, format!("published, {}: {}", other.system, short_us(other.value))));
+        legend.push(Legend::Entry(look, format!("{}: {}", other.system, short_us(other.value))));
     }
-    let found = data
-        .of(Figure::Metg, Origin::Measured)
-        .map(|m| format!("METG(50 %) measured on {} workers: {}.", m.workers.unwrap_or(0), short_us(m.value)));
+    let found = data.of(Figure::Metg, Origin::Measured).map(|m| {
+        format!("METG(50 %) measured on {}: {}.", counted(m.workers.unwrap_or(0), "worker"), short_us(m.value))
+    });
     let found: Vec<String> = found.collect();
     let title = "Efficiency of ever shorter tasks".to_owned();
     let chart = LineChart {
         title: title.clone(),
         subtitle: format!(
-            "{} {} Granularity is wall time × cores ÷ tasks, the manager's core included. Published: raw logs of Task Bench, no \
-             dependencies, one node of 32 cores.",
+            "{} {} Granularity is wall time × cores ÷ tasks, the manager's core included. Measured in memory, simulated with \
+             outcomes in files. Derived from published: raw logs of Task Bench, no dependencies, one node of 32 cores.",
             data.measured,
             found.join(" ")
         ),

@@ -1,7 +1,7 @@
 //! Latency, processes and several systems with the same tasks: a row for each.
 
 use super::{BLUE, Data, GREY, ORANGE, look, short_us, without_line};
-use crate::chart::{Axis, DotChart, Legend, Row, count_name, grouped, us_name};
+use crate::chart::{Axis, DotChart, Legend, Row, count_name, counted, grouped, us_name};
 use crate::measurement::{Figure, Measurement, Origin};
 use crate::scene::{Mark, Scene};
 use plotters::style::RGBColor;
@@ -17,7 +17,7 @@ fn row(m: &Measurement, label: String, text: String, color: RGBColor) -> Row {
 /// Ours and those of others.
 fn color_of_system(m: &Measurement) -> RGBColor {
     match m.origin {
-        Origin::Published => GREY,
+        Origin::Published | Origin::Derived => GREY,
         _ if m.system.starts_with("Myriarch") => BLUE,
         _ => ORANGE,
     }
@@ -33,7 +33,7 @@ fn dots_legend(rows: &[Row]) -> Vec<Legend> {
         legend.push(entry(BLUE, Origin::Measured, "", "measured, Myriarch"));
         legend.push(entry(ORANGE, Origin::Measured, "", "measured, others (lines: least to most of the rounds)"));
     }
-    if used(Mark::Triangle) || used(Mark::Square) {
+    if used(Mark::Triangle) || used(Mark::Square) || used(Mark::Diamond) {
         legend.push(entry(BLUE, Origin::Simulated, "local", "simulated"));
     }
     if used(Mark::Cross) {
@@ -54,7 +54,7 @@ fn dots(title: &str, subtitle: String, label: &str, name: fn(f64) -> String, row
 pub fn latency(data: &Data) -> Option<(String, Scene)> {
     let measured = data.of(Figure::Latency, Origin::Measured);
     measured.clone().next()?;
-    let published = data.of(Figure::Latency, Origin::Published);
+    let published = data.of_others(Figure::Latency);
     let mut all: Vec<&Measurement> =
         measured.chain(published).chain(data.of(Figure::Latency, Origin::Simulated)).collect();
     all.sort_by(|a, b| a.value.total_cmp(&b.value));
@@ -62,7 +62,7 @@ pub fn latency(data: &Data) -> Option<(String, Scene)> {
         Origin::Measured if m.timed.contains("its program") => format!("{}, beside others", m.system),
         Origin::Measured => m.system.clone(),
         Origin::Simulated => format!("{}, a run of one task, simulated ({})", m.system, m.machine),
-        Origin::Published => format!("{}, published", m.system),
+        Origin::Published | Origin::Derived => format!("{}, {}", m.system, m.origin.name()),
     };
     let rows = all.into_iter().map(|m| row(m, label(m), short_us(m.value), color_of_system(m))).collect();
     let subtitle = format!(
@@ -99,10 +99,10 @@ pub fn peers(data: &Data) -> Option<(String, Scene)> {
     let order = |m: &Measurement| m.task_us.unwrap_or(0.0);
     all.sort_by(|a, b| order(a).total_cmp(&order(b)).then(a.tasks.cmp(&b.tasks)).then(b.value.total_cmp(&a.value)));
     let label = |m: &Measurement| {
-        let tasks = grouped(m.tasks.unwrap_or(0) as f64);
+        let tasks = counted(m.tasks.unwrap_or(0), "task");
         match m.task_us {
-            Some(us) if us > 0.0 => format!("{}: {tasks} tasks of {}", m.system, us_name(us)),
-            _ => format!("{}: {tasks} tasks that do nothing", m.system),
+            Some(us) if us > 0.0 => format!("{}: {tasks} of {}", m.system, us_name(us)),
+            _ => format!("{}: {tasks} that do nothing", m.system),
         }
     };
     let rows =

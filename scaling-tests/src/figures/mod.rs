@@ -35,10 +35,10 @@ pub struct Picture {
     pub title: String,
 }
 
-/// What all plots choose from.
+/// What a plot chooses from.
 struct Data {
     all: Vec<Measurement>,
-    /// `measured on 2 cores of …, 2026-11-22`
+    /// `Measured on a machine with 2 cores (…), 2026-11-22.`, and before it whether there is anything of a quick look.
     measured: String,
 }
 
@@ -50,45 +50,69 @@ impl Data {
     fn simulated<'a>(&'a self, figure: Figure, model: &'a str) -> impl Iterator<Item = &'a Measurement> + Clone {
         self.of(figure, Origin::Simulated).filter(move |m| m.machine == model)
     }
+
+    /// What others published, and what was derived from it.
+    fn of_others(&self, figure: Figure) -> impl Iterator<Item = &Measurement> + Clone {
+        self.all.iter().filter(move |m| m.figure == figure && m.origin.is_of_others())
+    }
+
+    /// The models of a figure: those that are built in first, from small machines to large ones.
+    fn models(&self, figure: Figure) -> Vec<&str> {
+        let mut models: Vec<&str> = self.of(figure, Origin::Simulated).map(|m| m.machine.as_str()).collect();
+        let order = |model: &str| {
+            let known = ["local", "slingshot", "gemini"];
+            known.iter().position(|&known| known == model).unwrap_or(known.len())
+        };
+        models.sort_by_key(|&model| (order(model), model));
+        models.dedup();
+        models
+    }
 }
 
 /// Draws every plot for which there is something measured or simulated.
 pub fn draw_all(records: &[Record], folder: &Path) -> Result<Vec<Picture>> {
-    let mut all: Vec<Measurement> = records.iter().flat_map(|record| record.measurements.clone()).collect();
+    let mut all: Vec<Measurement> = records.iter().flat_map(Record::figures).collect();
     all.extend(published());
-    let data = Data { all, measured: measured_where(records) };
+    let where_measured = measured_where(records);
     let mut pictures = Vec::new();
-    let mut draw = |name: &'static str, drawn: Option<(String, Scene)>| -> Result<()> {
-        if let Some((title, scene)) = drawn {
+    let mut draw = |name: &'static str, figures: &[Figure], plot: Plot| -> Result<()> {
+        let of_plot = || all.iter().filter(|m| figures.contains(&m.figure));
+        let quick = if of_plot().any(|m| m.quick) { "QUICK LOOK: figures that mean little. " } else { "" };
+        let data = Data { all: of_plot().cloned().collect(), measured: format!("{quick}{where_measured}") };
+        if let Some((title, scene)) = plot(&data) {
             scene.write_svg(&folder.join(format!("{name}.svg")))?;
             scene.write_png(&folder.join(format!("{name}.png")))?;
             pictures.push(Picture { name, title });
         }
         Ok(())
     };
-    draw("strong", scaling::strong_here(&data))?;
-    draw("strong-large", scaling::strong_large(&data))?;
-    draw("weak", scaling::weak(&data))?;
-    draw("throughput", curves::throughput(&data))?;
-    draw("latency", dots::latency(&data))?;
-    draw("metg", curves::efficiency(&data))?;
-    draw("processes", dots::processes(&data))?;
-    draw("peers", dots::peers(&data))?;
+    draw("strong", &[Figure::Strong], scaling::strong_here)?;
+    draw("strong-large", &[Figure::Strong], scaling::strong_large)?;
+    draw("weak", &[Figure::Weak], scaling::weak)?;
+    draw("throughput", &[Figure::Throughput, Figure::Peers], curves::throughput)?;
+    draw("latency", &[Figure::Latency], dots::latency)?;
+    draw("metg", &[Figure::Efficiency, Figure::Metg], curves::efficiency)?;
+    draw("processes", &[Figure::Processes], dots::processes)?;
+    draw("peers", &[Figure::Peers], dots::peers)?;
     Ok(pictures)
 }
 
+/// A plot with its title; none where there is nothing measured or simulated for it.
+type Plot = fn(&Data) -> Option<(String, Scene)>;
+
 fn measured_where(records: &[Record]) -> String {
     let measured = records.iter().filter(|record| record.section != "simulated");
-    let Some(record) = measured.clone().next().or(records.first()) else { return String::new() };
+    let Some(record) = measured.clone().next() else { return "Nothing was measured.".to_owned() };
     let day = record.date.split(' ').next().unwrap_or_default();
     let (cores, cpu) = (record.machine.cores, &record.machine.cpu);
+    let plural = if cores == 1 { "" } else { "s" };
     // What else ran there is said where it is too much to be overlooked.
     let load = measured.filter_map(|record| record.load_before.first().copied()).fold(0.0, f64::max);
     let disturbed = match load > 0.5 * cores as f64 {
         true => format!(" while it had other work too (load average up to {load:.1})"),
         false => String::new(),
     };
-    format!("Measured on a machine with {cores} cores ({cpu}), {day}{disturbed}.")
+    format!("Measured on a machine with {cores} core{plural} ({cpu}), {day}{disturbed}.")
 }
 
 /// How the figures of an origin look: marks and strokes tell them apart without colors too.
@@ -98,7 +122,7 @@ fn look(color: RGBColor, origin: Origin, model: &str) -> Look {
         (Origin::Simulated, "local") => (Mark::Triangle, Stroke::Dashed(7.0, 4.0)),
         (Origin::Simulated, "slingshot") => (Mark::Square, Stroke::Dashed(10.0, 4.0)),
         (Origin::Simulated, _) => (Mark::Diamond, Stroke::Dashed(4.0, 4.0)),
-        (Origin::Published, _) => (Mark::Cross, Stroke::Dashed(2.0, 4.0)),
+        (Origin::Published | Origin::Derived, _) => (Mark::Cross, Stroke::Dashed(2.0, 4.0)),
     };
     Look { color, mark: Some(mark), stroke: Some(stroke) }
 }
@@ -117,6 +141,11 @@ fn published_look(system: &str) -> Look {
         "Parsl EXEX" => look(DARK, Origin::Published, ""),
         _ => look(ORANGE, Origin::Published, ""),
     }
+}
+
+/// What follows from what others published is a line without marks.
+fn derived_look(system: &str) -> Look {
+    Look { mark: None, ..published_look(system) }
 }
 
 fn values(series: &[Series]) -> impl Iterator<Item = f64> + Clone + '_ {
@@ -195,6 +224,49 @@ pub mod tests {
         for label in ["workers", "first hand-out to last record", "tasks of 10 ms", "Parsl EXEX", "262,144"] {
             assert!(weak.contains(label), "{label}");
         }
+    }
+
+    #[test]
+    fn plots_with_figures_of_a_quick_look_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut quick, mut real) = (record(), record());
+        quick.options = Some([("quick".to_owned(), "yes".to_owned())].into());
+        quick.measurements.retain(|m| m.figure == Figure::Weak);
+        real.measurements.retain(|m| m.figure == Figure::Processes);
+        draw_all(&[quick, real], folder.path()).unwrap();
+        let svg = |name: &str| std::fs::read_to_string(folder.path().join(format!("{name}.svg"))).unwrap();
+        assert!(svg("weak").contains("QUICK LOOK"));
+        assert!(!svg("processes").contains("QUICK LOOK"));
+    }
+
+    #[test]
+    fn one_model_for_small_and_large_machines_gets_into_the_plots_of_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut record = record();
+        record.measurements.retain(|m| m.figure == Figure::Strong);
+        record.measurements.iter_mut().for_each(|m| m.machine = m.machine.replace("local", "here.toml"));
+        let large = |nodes: u64| {
+            let m = measurement(Figure::Strong, Origin::Simulated, 32 * nodes, 10_000.0, 1.0 / nodes as f64);
+            Measurement { machine: "here.toml".into(), nodes: Some(nodes), tasks: Some(50_000), ..m }
+        };
+        record.measurements.extend([large(1), large(4)]);
+        let pictures = draw_all(&[record], folder.path()).unwrap();
+        assert_eq!(pictures.iter().map(|picture| picture.name).collect::<Vec<_>>(), ["strong", "strong-large"]);
+        for name in ["strong", "strong-large"] {
+            let svg = std::fs::read_to_string(folder.path().join(format!("{name}.svg"))).unwrap();
+            assert!(svg.contains("simulated, here.toml"), "{name}");
+            assert_eq!(svg.contains("128"), name == "strong-large", "{name}: up to which number of workers");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_simulations_names_no_machine_on_which_they_were_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut record = Record { section: "simulated".into(), ..record() };
+        record.measurements.retain(|m| m.origin == Origin::Simulated && m.figure == Figure::Weak);
+        assert_eq!(draw_all(&[record], folder.path()).unwrap().len(), 1);
+        let svg = std::fs::read_to_string(folder.path().join("weak.svg")).unwrap();
+        assert!(svg.contains("Nothing was measured.") && !svg.contains("Measured on"));
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Strong and weak scaling: seconds by workers, a colour for each length of tasks.
 
-use super::{BLUE, DARK, Data, GREEN, ORANGE, PALE, PARSL, RED, look, places, published_look, values};
+use super::{
+    BLUE, DARK, Data, GREEN, ORANGE, PALE, PARSL, RED, derived_look, look, places, published_look, values, without_line,
+};
 use crate::chart::{Axis, Legend, LineChart, Look, Series, grouped, seconds_name, us_name};
 use crate::measurement::{Figure, Measurement, Origin};
 use crate::scene::{Place, Scene, Stroke};
+use crate::sections::simulated::RANKS_PER_NODE;
+use crate::sections::strong;
 use plotters::style::RGBColor;
 
 /// Colors by the length of tasks.
@@ -39,10 +43,22 @@ fn by_workers<'a>(measurements: impl Iterator<Item = &'a Measurement>) -> Vec<Pl
 }
 
 /// What the marks mean, of those that are used.
-fn origins(entries: &[(Origin, &str, &str)]) -> Vec<Legend> {
-    let entry =
-        |&(origin, model, text): &(Origin, &str, &str)| Legend::Entry(look(DARK, origin, model), text.to_owned());
-    std::iter::once(Legend::Heading("Where points come from".to_owned())).chain(entries.iter().map(entry)).collect()
+fn origins(measured: bool, models: &[&str]) -> Vec<Legend> {
+    let here = measured.then(|| Legend::Entry(look(DARK, Origin::Measured, ""), "measured".to_owned()));
+    let entry = |model: &&str| Legend::Entry(look(DARK, Origin::Simulated, model), format!("simulated, {model}"));
+    let heading = Legend::Heading("Where points come from".to_owned());
+    std::iter::once(heading).chain(here).chain(models.iter().map(entry)).collect()
+}
+
+/// A simulation of what was measured too: as many tasks of this length on as many workers.
+fn is_simulated_here(m: &Measurement, data: &Data) -> bool {
+    let setup = |m: &Measurement| (m.workers, m.tasks, m.task_us.map(f64::to_bits));
+    data.of(m.figure, Origin::Measured).any(|measured| setup(measured) == setup(m))
+}
+
+/// A simulation of the paper's tasks on nodes of a large machine.
+fn is_large(m: &&Measurement) -> bool {
+    m.tasks == Some(strong::TASKS) && m.workers == m.nodes.map(|nodes| nodes * RANKS_PER_NODE)
 }
 
 /// What the colors mean.
@@ -69,7 +85,6 @@ pub fn strong_here(data: &Data) -> Option<(String, Scene)> {
     if lengths.is_empty() {
         return None;
     }
-    let simulated = data.simulated(Figure::Strong, "local");
     let ideal = |&us: &f64| {
         let of = measured.clone().filter(|m| m.task_us == Some(us));
         let mut points: Vec<Place> = of.filter_map(|m| Some((m.workers? as f64, m.ideal_seconds()?))).collect();
@@ -78,14 +93,15 @@ pub fn strong_here(data: &Data) -> Option<(String, Scene)> {
         Series { look: Look { color: PALE, mark: None, stroke: Some(Stroke::Solid) }, points }
     };
     let mut series: Vec<Series> = lengths.iter().map(ideal).collect();
-    series.extend(by_length(simulated.clone(), Origin::Simulated, "local"));
+    let mut models = data.models(Figure::Strong);
+    models.retain(|model| data.simulated(Figure::Strong, model).any(|m| is_simulated_here(m, data)));
+    for model in &models {
+        let simulated = data.simulated(Figure::Strong, model).filter(|m| is_simulated_here(m, data));
+        series.extend(by_length(simulated, Origin::Simulated, model));
+    }
     series.extend(by_length(measured.clone(), Origin::Measured, ""));
     let mut legend = tasks_legend(&lengths);
-    let mut from = vec![(Origin::Measured, "", "measured")];
-    if simulated.clone().next().is_some() {
-        from.push((Origin::Simulated, "local", "simulated, local"));
-    }
-    legend.extend(origins(&from));
+    legend.extend(origins(true, &models));
     let pale = Look { color: PALE, mark: None, stroke: Some(Stroke::Solid) };
     legend.push(Legend::Entry(pale, "no overhead at all".to_owned()));
     let counts = lengths.iter().filter_map(|&us| {
@@ -106,26 +122,24 @@ pub fn strong_here(data: &Data) -> Option<(String, Scene)> {
 }
 
 pub fn strong_large(data: &Data) -> Option<(String, Scene)> {
-    let models = ["slingshot", "gemini"];
+    let mut models = data.models(Figure::Strong);
+    models.retain(|model| data.simulated(Figure::Strong, model).any(|m| is_large(&m)));
     let mut series = Vec::new();
-    for model in models {
-        series.extend(by_length(data.simulated(Figure::Strong, model), Origin::Simulated, model));
+    for model in &models {
+        series.extend(by_length(data.simulated(Figure::Strong, model).filter(is_large), Origin::Simulated, model));
     }
     if series.is_empty() {
         return None;
     }
-    series.extend(published_lines(data, Figure::Strong));
-    let mut legend = tasks_legend(&lengths(data.simulated(Figure::Strong, "slingshot")));
-    legend.extend(origins(&[
-        (Origin::Simulated, "slingshot", "simulated, slingshot"),
-        (Origin::Simulated, "gemini", "simulated, gemini"),
-    ]));
-    legend.extend(published_legend());
+    series.extend(derived_lines(data, Figure::Strong));
+    let mut legend = tasks_legend(&lengths(data.of(Figure::Strong, Origin::Simulated).filter(is_large)));
+    legend.extend(origins(false, &models));
+    legend.extend(derived_legend());
     let title = "Strong scaling on large machines, simulated: 50,000 tasks".to_owned();
     let chart = LineChart {
         title: title.clone(),
-        subtitle: "32 workers a node. Published: tasks that do nothing, 50,000 divided by the largest rate that was published \
-                   (HPDC'19, arXiv 1905.02158); it cannot be faster."
+        subtitle: "32 workers a node. Derived from published: tasks that do nothing, 50,000 divided by the largest rate that was \
+                   published (HPDC'19, arXiv 1905.02158); it cannot be faster."
             .to_owned(),
         x: Axis::powers("workers", places(&series)),
         y: Axis::decades("first hand-out to last record", values(&series), seconds_name),
@@ -135,51 +149,57 @@ pub fn strong_large(data: &Data) -> Option<(String, Scene)> {
     Some((title, chart.scene()))
 }
 
-/// The lines of EXEX and HTEX.
-fn published_lines(data: &Data, figure: Figure) -> Vec<Series> {
+/// The lines of EXEX and HTEX, which follow from their rates.
+fn derived_lines(data: &Data, figure: Figure) -> Vec<Series> {
     let one = |system: &&str| {
-        let points = by_workers(data.of(figure, Origin::Published).filter(|m| m.system == *system));
-        Series { look: published_look(system), points }
+        let points = by_workers(data.of(figure, Origin::Derived).filter(|m| m.system == *system));
+        Series { look: derived_look(system), points }
     };
     PARSL.iter().map(one).collect()
 }
 
-fn published_legend() -> Vec<Legend> {
-    let entry = |system: &&str| Legend::Entry(published_look(system), format!("published, {system}"));
-    PARSL.iter().map(entry).collect()
+fn derived_legend() -> Vec<Legend> {
+    let heading = Legend::Heading("Derived from published".to_owned());
+    let entry = |system: &&str| Legend::Entry(derived_look(system), (*system).to_owned());
+    std::iter::once(heading).chain(PARSL.iter().map(entry)).collect()
+}
+
+/// What stands in publications, and its legend.
+fn published_points(data: &Data, figure: Figure) -> (Vec<Series>, Vec<Legend>) {
+    let one = |m: &Measurement| {
+        let look = without_line(published_look(&m.system));
+        let series = Series { look, points: by_workers(std::iter::once(m)) };
+        (series, Legend::Entry(look, format!("published, {}, {}", m.system, m.machine)))
+    };
+    data.of(figure, Origin::Published).map(one).unzip()
 }
 
 pub fn weak(data: &Data) -> Option<(String, Scene)> {
     let measured = data.of(Figure::Weak, Origin::Measured);
-    let mut from = Vec::new();
+    let models = data.models(Figure::Weak);
     let mut series = Vec::new();
-    for (model, text) in
-        [("local", "simulated, local"), ("slingshot", "simulated, slingshot"), ("gemini", "simulated, gemini")]
-    {
-        let of_model = by_length(data.simulated(Figure::Weak, model), Origin::Simulated, model);
-        if !of_model.is_empty() {
-            from.push((Origin::Simulated, model, text));
-            series.extend(of_model);
-        }
+    for model in &models {
+        series.extend(by_length(data.simulated(Figure::Weak, model), Origin::Simulated, model));
     }
     series.extend(by_length(measured.clone(), Origin::Measured, ""));
-    if measured.clone().next().is_some() {
-        from.insert(0, (Origin::Measured, "", "measured"));
-    }
+    let is_measured = measured.clone().next().is_some();
     if series.is_empty() {
         return None;
     }
     let all = measured.chain(data.of(Figure::Weak, Origin::Simulated));
     let mut legend = tasks_legend(&lengths(all));
-    series.extend(published_lines(data, Figure::Weak));
-    legend.extend(origins(&from));
-    legend.extend(published_legend());
+    let (points, of_points) = published_points(data, Figure::Weak);
+    series.extend(derived_lines(data, Figure::Weak));
+    series.extend(points);
+    legend.extend(origins(is_measured, &models));
+    legend.extend(of_points);
+    legend.extend(derived_legend());
     let title = "Weak scaling: ten tasks for each worker".to_owned();
     let chart = LineChart {
         title: title.clone(),
         subtitle: format!(
-            "{} Published: tasks that do nothing; EXEX at 262,144 workers as published (Blue Waters), all else ten tasks a \
-             worker by the largest published rate (HPDC'19, arXiv 1905.02158); it cannot be faster.",
+            "{} Published: EXEX with tasks that do nothing (HPDC'19, arXiv 1905.02158). Derived from published: ten such tasks a \
+             worker by the largest published rate (the same paper); it cannot be faster.",
             data.measured
         ),
         x: Axis::powers("workers", places(&series)),

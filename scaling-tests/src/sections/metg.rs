@@ -3,6 +3,7 @@
 
 use super::Section;
 use crate::bench::Bench;
+use crate::chart::counted;
 use crate::measurement::{Figure, Measurement, Origin, Record, median};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -55,7 +56,7 @@ pub fn measure(bench: &Bench) -> Result<Record> {
                 let said = bench.runner.run(&command)?;
                 let curve: Curve = serde_json::from_str(said.stdout.trim()).context("bench metg: no such JSON")?;
                 let metg = curve.metg_50_us.map_or("none".to_owned(), |metg| format!("{metg:.3} µs"));
-                bench.say(Section::Metg, &format!("METG(50 %) on {} ranks: {metg}", layout.ranks));
+                bench.say(Section::Metg, &format!("METG(50 %) on {}: {metg}", counted(layout.ranks, "rank")));
                 curves.push(curve);
             }
             let mut measurements = read(&curves);

@@ -15,13 +15,15 @@ mod latency;
 mod metg;
 mod peers;
 mod processes;
-mod simulated;
-mod strong;
+pub mod simulated;
+pub mod strong;
 mod throughput;
 mod weak;
 
 use crate::bench::Bench;
-use crate::measurement::Record;
+use crate::launcher::shown_words;
+use crate::measurement::{Options, Record};
+use crate::options::RunOptions;
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -89,6 +91,46 @@ impl Section {
             Section::Processes => processes::about_seconds(bench),
             Section::Simulated => simulated::about_seconds(bench),
             Section::Peers => peers::about_seconds(bench),
+        }
+    }
+
+    /// The options that its figures depend on.
+    pub fn options(self, run: &RunOptions) -> Result<Options> {
+        let list = |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        let mut options = Options::new();
+        let mut add = |name: &str, value: String| drop(options.insert(name.to_owned(), value));
+        if run.quick {
+            add("quick", "yes".to_owned());
+        }
+        let is_simulated = self == Section::Simulated;
+        if !is_simulated {
+            add("rounds", run.rounds().to_string());
+            add("launcher", shown_words(&run.launcher, &run.launcher_args));
+        }
+        // Other systems run on one machine.
+        if !run.nodes.is_empty() && self != Section::Peers {
+            add("nodes", list(&run.nodes));
+            add("ranks-per-node", run.ranks_per_node().to_string());
+        } else if matches!(self, Section::Strong | Section::Weak | Section::Simulated) {
+            add("workers", list(&run.workers));
+        }
+        if matches!(self, Section::Strong | Section::Simulated) {
+            add("seconds", run.strong_seconds().to_string());
+        }
+        if is_simulated && run.full {
+            add("full", "yes".to_owned());
+        }
+        if let (true, Some(model)) = (is_simulated, &run.model) {
+            add("model", simulated::identity(model)?);
+        }
+        Ok(options)
+    }
+
+    /// What can be known to be wrong before anything is measured.
+    pub fn check(self, bench: &Bench) -> Result<()> {
+        match self {
+            Section::Simulated => simulated::check(bench),
+            _ => Ok(()),
         }
     }
 

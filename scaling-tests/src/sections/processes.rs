@@ -18,7 +18,7 @@ fn read(stdout: &str) -> Result<(f64, f64)> {
         let line = stdout.lines().find(|line| line.contains(key));
         line.and_then(rate).with_context(|| format!("bench spawn did not say the rate of the {key}"))
     };
-    Ok((find("bare loops of")?, find("executor")?))
+    Ok((find("of posix_spawn")?, find("executor")?))
 }
 
 /// Measures it.
@@ -70,6 +70,9 @@ mod tests {
         let text = "2 bare loops of posix_spawn and waitpid of /bin/true: 1325 /s\n\
                     the executor of one rank with 2 slots: 1759 /s, 1.33 of the bare loops\n";
         assert_eq!(read(text).unwrap(), (1325.0, 1759.0));
+        let one = "1 bare loop of posix_spawn and waitpid of /bin/true: 1325 /s\n\
+                   the executor of one rank with 1 slot: 1759 /s, 1.33 of the bare loops\n";
+        assert_eq!(read(one).unwrap(), (1325.0, 1759.0));
         assert!(read("2 bare loops of posix_spawn and waitpid of /bin/true: 1325 /s\n").is_err());
     }
 }

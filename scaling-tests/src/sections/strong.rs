@@ -5,6 +5,7 @@
 
 use super::{LENGTHS_US, Section};
 use crate::bench::{Bench, length};
+use crate::chart::counted;
 use crate::measurement::{Figure, Record};
 use anyhow::Result;
 
@@ -16,8 +17,7 @@ pub fn tasks(bench: &Bench, task_us: f64) -> u64 {
     let layouts = bench.layouts();
     let fewest = layouts.first().map_or(1, |layout| layout.ranks);
     let most = layouts.last().map_or(1, |layout| layout.ranks);
-    let seconds = if bench.options.quick { 0.2 } else { bench.options.seconds };
-    scaled(task_us, seconds, fewest, most)
+    scaled(task_us, bench.options.strong_seconds(), fewest, most)
 }
 
 fn scaled(task_us: f64, seconds: f64, fewest: u64, most: u64) -> u64 {
@@ -51,14 +51,15 @@ pub fn measure(bench: &Bench) -> Result<Record> {
         "The same tasks on more and more workers, a rank with one slot each. The paper's {TASKS} tasks were scaled down so that \
          the fewest workers take {} s, with two tasks at least for each of the most workers: {}. Tasks call builtin:sleep, so \
          that workers may outnumber cores; those of no length call builtin:noop.",
-        bench.options.seconds,
+        bench.options.strong_seconds(),
         counts.join(", ")
     );
     bench.record(Section::Strong, &about, |record| {
         for &us in lengths(bench) {
             for layout in bench.layouts() {
                 let measurement = bench.functions(Figure::Strong, layout, tasks(bench, us), us)?;
-                let text = format!("{} on {} workers: {:.4} s", length(us), layout.ranks, measurement.value);
+                let workers = counted(layout.ranks, "worker");
+                let text = format!("{} on {workers}: {:.4} s", length(us), measurement.value);
                 bench.say(Section::Strong, &text);
                 record.measurements.push(measurement);
             }

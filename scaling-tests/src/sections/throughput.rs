@@ -2,6 +2,7 @@
 
 use super::Section;
 use crate::bench::Bench;
+use crate::chart::counted;
 use crate::measurement::{Figure, Measurement, Record};
 use anyhow::Result;
 
@@ -30,7 +31,10 @@ pub fn measure(bench: &Bench) -> Result<Record> {
         for layout in bench.layouts_of_cores() {
             for tasks in sizes(bench.options.quick) {
                 let measurement = rate(bench.functions(Figure::Throughput, layout, tasks, 0.0)?);
-                bench.say(Section::Throughput, &format!("{tasks} tasks: {:.0} a second", measurement.value));
+                bench.say(
+                    Section::Throughput,
+                    &format!("{}: {:.0} a second", counted(tasks, "task"), measurement.value),
+                );
                 record.measurements.push(measurement);
             }
         }

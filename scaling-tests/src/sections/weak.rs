@@ -2,6 +2,7 @@
 
 use super::{LENGTHS_US, Section};
 use crate::bench::{Bench, length};
+use crate::chart::counted;
 use crate::measurement::{Figure, Record};
 use anyhow::Result;
 
@@ -30,7 +31,8 @@ pub fn measure(bench: &Bench) -> Result<Record> {
         for &us in lengths(bench) {
             for layout in bench.layouts() {
                 let measurement = bench.functions(Figure::Weak, layout, TASKS_PER_WORKER * layout.ranks, us)?;
-                let text = format!("{} on {} workers: {:.4} s", length(us), layout.ranks, measurement.value);
+                let workers = counted(layout.ranks, "worker");
+                let text = format!("{} on {workers}: {:.4} s", length(us), measurement.value);
                 bench.say(Section::Weak, &text);
                 record.measurements.push(measurement);
             }

@@ -22,6 +22,7 @@ use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE};
 use crate::drive::RankReport;
 use crate::execute::Spawner;
 use crate::fabric::{self, Fabric, HostIdentity, MpiFabric};
+use crate::observe::text::of;
 use crate::schedule::{decode, encode};
 use crate::task::Rank;
 use anyhow::{Context, bail};
@@ -30,9 +31,9 @@ use links::LinkTimes;
 use model::{Files, Found, RankTimes};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -43,7 +44,7 @@ pub(super) struct Args {
     /// Seconds for each of up to nine measurements, about
     #[arg(long, value_name = "S", default_value = "1", value_parser = parse_seconds)]
     seconds: Duration,
-    /// Ranks that count as one node [default: those that share memory]
+    /// Ranks that count as one node, a part of all without a rest [default: those that share memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     ranks_per_node: Option<u32>,
     /// Files are made in a new folder there [default: the folder for temporary files]
@@ -101,11 +102,11 @@ pub(super) fn main(args: &Args) -> anyhow::Result<i32> {
 
 /// Agrees on a plan and follows it. All ranks learn why there is none.
 fn measure(mut all: MpiFabric, spawner: Spawner, report: &RankReport, args: &Args) -> anyhow::Result<i32> {
-    let hosts = all.gather(encode(&report.host))?;
-    let is_first = hosts.is_some();
+    let reports = all.gather(encode(report))?;
+    let is_first = reports.is_some();
     let (mut folder, mut refusal) = (None, None);
-    let told = hosts.map(|hosts| {
-        let planned = plan(&hosts, args).map_err(|error| refusal = Some(error)).ok();
+    let told = reports.map(|reports| {
+        let planned = plan(&reports, args).map_err(|error| refusal = Some(error)).ok();
         let (plan, made) = planned.unzip();
         folder = made;
         encode(&plan)
@@ -134,11 +135,12 @@ fn measure(mut all: MpiFabric, spawner: Spawner, report: &RankReport, args: &Arg
     Ok(EXIT_OK)
 }
 
-/// What rank 0 decides, and the folder that it has made.
-fn plan(hosts: &[Vec<u8>], args: &Args) -> anyhow::Result<(Plan, Folder)> {
-    let hosts: Vec<HostIdentity> = hosts.iter().map(|host| decode(host)).collect::<Result<_, _>>()?;
+/// What rank 0 decides, and the folder that it has made. All that is given is looked at before anything is made.
+fn plan(reports: &[Vec<u8>], args: &Args) -> anyhow::Result<(Plan, Folder)> {
+    let reports: Vec<RankReport> = reports.iter().map(|report| decode(report)).collect::<Result<_, _>>()?;
+    check_ranks_per_node(args.ranks_per_node, reports.len() as u32)?;
     let part = |rank: usize| args.ranks_per_node.map_or(0, |width| rank / width as usize);
-    let nodes: Vec<_> = hosts.iter().enumerate().map(|(rank, host)| (host, part(rank))).collect();
+    let nodes: Vec<_> = reports.iter().enumerate().map(|(rank, report)| (&report.host, part(rank))).collect();
     let rank_where = |near: bool| {
         let place = nodes.iter().skip(1).position(|node| (node == &nodes[0]) == near);
         place.map(|place| Rank(place as u32 + 1))
@@ -147,15 +149,63 @@ fn plan(hosts: &[Vec<u8>], args: &Args) -> anyhow::Result<(Plan, Folder)> {
     if near.is_none() && far.is_none() {
         bail!("there is one rank, and two are needed: mpiexec -n 2 myriarch bench calibrate");
     }
-    if let Some(path) = &args.out {
-        // What is there stays until there is something better.
-        let opened = OpenOptions::new().append(true).create(true).open(path);
-        opened.with_context(|| format!("cannot write {}", path.display()))?;
-    }
     let place = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let folder = Folder::make(&place).with_context(|| format!("cannot make a folder in {}", place.display()))?;
+    if let Some(path) = &args.out {
+        try_to_write(path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let nodes: BTreeSet<_> = nodes.into_iter().collect();
+    for crowd in crowds(&reports) {
+        eprintln!("myriarch: {crowd}");
+    }
     Ok((Plan { near, far, nodes: nodes.len() as u32, folder: folder.path().to_owned() }, folder))
+}
+
+fn check_ranks_per_node(width: Option<u32>, ranks: u32) -> anyhow::Result<()> {
+    match width {
+        Some(width) if width > ranks => {
+            bail!("--ranks-per-node {width}: there are no more than {}", of(ranks.into(), "rank"))
+        }
+        Some(width) if !ranks.is_multiple_of(width) => {
+            bail!("--ranks-per-node {width}: {} are no such nodes without a rest", of(ranks.into(), "rank"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is there stays until there is something better, and what is not there is made when there is something to write.
+fn try_to_write(path: &Path) -> io::Result<()> {
+    let is_new = !path.exists();
+    OpenOptions::new().append(true).create(true).open(path)?;
+    if is_new { fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Machines with more ranks than cores, in words.
+fn crowds(reports: &[RankReport]) -> Vec<String> {
+    let hosts: BTreeSet<&HostIdentity> = reports.iter().map(|report| &report.host).collect();
+    let crowd = |host: &HostIdentity| {
+        let on_host = || reports.iter().filter(|report| report.host == *host);
+        let ranks = on_host().count() as u64;
+        // A launcher may have given each rank a part of them.
+        let cores: BTreeSet<u32> = on_host().flat_map(|report| report.cores.mask.iter().copied()).collect();
+        let cores = cores.len() as u64;
+        (cores > 0 && ranks > cores).then(|| {
+            format!(
+                "{} on {}: figures are then those of waiting for a core, and not those of the machine. Start as many ranks as \
+                 there are cores, or fewer",
+                of(ranks, "rank"),
+                of(cores, "core")
+            )
+        })
+    };
+    hosts.into_iter().filter_map(crowd).collect()
+}
+
+/// Says what is measured now, where it is this rank's to say: for as long as --seconds there is nothing else to see.
+fn say(is_mine: bool, what: &str) {
+    if is_mine {
+        eprintln!("myriarch: measuring {what}");
+    }
 }
 
 fn follow(
@@ -174,23 +224,32 @@ fn follow(
     let link = |fabric: Option<MpiFabric>| -> anyhow::Result<Option<LinkTimes>> {
         Ok(fabric.map(|fabric| links::measure(Box::new(fabric), length)).transpose()?.flatten())
     };
-    let (near, far) = (link(near)?, link(far)?);
+    let is_first = me == Rank::MANAGER;
+    say(is_first && near.is_some(), "messages between ranks of a node");
+    let near = link(near)?;
+    say(is_first && far.is_some(), "messages between ranks of two nodes");
+    let far = link(far)?;
     let (mut told, mut times) = (Told::default(), RankTimes::default());
     if let (Some(one_by_one), Some(functions), Some(processes)) = (one_by_one, functions, processes) {
         const WARM_UP: u64 = 20;
+        say(is_first, "tasks one at a time");
         let play = |session: &_| work::latency(session, length);
         let (latency, work) = work::with_two(Box::new(one_by_one), None, report, WARM_UP, play)?;
         told.per_message_ns = undisturbed(work.by_message);
+        say(is_first, "calls of functions");
         let play = |session: &_| Ok((work::call(session, length)?, work::batch_gap(session, 2 * length)?));
         let (functions, _) = work::with_two(Box::new(functions), None, report, 0, play)?;
+        say(is_first, "processes");
         let play = |session: &_| work::processes(session, length);
         let (processes, work) = work::with_two(Box::new(processes), Some(spawner), report, 0, play)?;
         told.for_processes_ns = work.outside.as_nanos() as f64;
         if let (Some(latency), Some((call, gap)), Some((process, count))) = (latency, functions, processes) {
+            say(is_first, "the work for each range of a report");
             let (range, manager_message) = (work::range(length / 2)?, told.per_message_ns);
             times = RankTimes { latency, manager_message, range, call, gap, process, processes: count, ..times };
         }
     }
+    say(is_first, "files");
     let file_times = files_of(all, plan, &mut told, length)?;
     let Some(told) = all.gather(encode(&told))? else { return Ok(None) };
     let told: Vec<Told> = told.iter().map(|told| decode(told)).collect::<Result<_, _>>()?;
@@ -246,4 +305,46 @@ fn sampled<E>(length: Duration, mut sample: impl FnMut() -> Result<f64, E>) -> R
     }
     samples.drain(..samples.len() / 10);
     Ok(undisturbed(samples))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execute::RankCores;
+
+    fn report(host: &str, cores: &[u32]) -> RankReport {
+        let host = HostIdentity { name: host.to_owned(), boot_id: String::new() };
+        RankReport { host, cores: RankCores { mask: cores.to_vec(), ..RankCores::default() } }
+    }
+
+    #[test]
+    fn nodes_are_a_part_of_all_ranks_without_a_rest() {
+        for (width, ranks) in [(None, 3), (Some(1), 4), (Some(2), 4), (Some(4), 4)] {
+            assert!(check_ranks_per_node(width, ranks).is_ok(), "{width:?} of {ranks}");
+        }
+        let refused = |width, ranks| check_ranks_per_node(Some(width), ranks).expect_err("nonsense").to_string();
+        assert_eq!(refused(3, 4), "--ranks-per-node 3: 4 ranks are no such nodes without a rest");
+        assert_eq!(refused(8, 4), "--ranks-per-node 8: there are no more than 4 ranks");
+    }
+
+    #[test]
+    fn a_machine_with_more_ranks_than_cores_is_told_and_no_other() {
+        assert!(crowds(&[report("a", &[0, 1]), report("a", &[0, 1])]).is_empty());
+        assert!(crowds(&[report("a", &[0]), report("a", &[1]), report("b", &[0])]).is_empty(), "each has its own");
+        let crowded = crowds(&[report("a", &[0, 1]), report("b", &[0]), report("b", &[0])]);
+        assert_eq!(crowded.len(), 1, "{crowded:?}");
+        assert!(crowded[0].starts_with("2 ranks on 1 core: figures are then those of waiting"), "{crowded:?}");
+    }
+
+    #[test]
+    fn trying_to_write_makes_no_file_and_leaves_the_one_that_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("here.toml");
+        try_to_write(&path).expect("it can be made");
+        assert!(!path.exists());
+        fs::write(&path, "x").expect("it is made");
+        try_to_write(&path).expect("it can be written");
+        assert_eq!(fs::read_to_string(&path).expect("it is there"), "x");
+        assert!(try_to_write(&folder.path().join("none/here.toml")).is_err());
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::session::with_session;
 use crate::drive::{Session, SessionSettings};
+use crate::observe::text::of;
 use crate::task::Shape;
 use serde::Serialize;
 use std::time::Instant;
@@ -94,7 +95,10 @@ fn histogram(sorted_us: &[f64]) -> Vec<(f64, u64)> {
 fn tell(figures: &Figures) {
     let Figures { tasks, payload_bytes, ranks, .. } = figures;
     println!(
-        "{tasks} tasks one at a time, {payload_bytes} bytes there and back, {ranks} ranks; nothing kept but in memory"
+        "{} one at a time, {} there and back, {}; nothing kept but in memory",
+        of(*tasks, "task"),
+        of((*payload_bytes).into(), "byte"),
+        of((*ranks).into(), "rank")
     );
     println!(
         "  median {:.2} µs, 10 % below {:.2}, 90 % below {:.2}, 99 % below {:.2}, longest {:.0}",

@@ -5,6 +5,7 @@
 use super::session::with_session;
 use crate::drive::{Session, SessionSettings};
 use crate::execute::functions::Recording;
+use crate::observe::text::of;
 use crate::task::{Shape, array_of_calls};
 use serde::Serialize;
 use std::time::Instant;
@@ -80,11 +81,9 @@ fn measure(session: &Session, args: &Args) -> anyhow::Result<()> {
         let point = point(session, task_us, tasks_of(task_us), cores)?;
         if !args.json {
             if curve.is_empty() {
-                let (ranks, slots) = (session.ranks(), session.slots());
-                println!(
-                    "{ranks} ranks, {slots} slots, {cores} cores, the manager's included; recorded in memory: {:?}",
-                    args.record
-                );
+                let (ranks, slots) = (of(session.ranks().into(), "rank"), of(session.slots(), "slot"));
+                let (cores, recorded) = (of(cores, "core"), in_words(args.record));
+                println!("{ranks}, {slots}, {cores}, the manager's included; recorded in memory: {recorded}");
                 println!(
                     "  {:>10} {:>10} {:>9} {:>14} {:>10}",
                     "task", "tasks", "seconds", "granularity", "efficiency"
@@ -110,6 +109,14 @@ fn measure(session: &Session, args: &Args) -> anyhow::Result<()> {
         None => println!("METG(50 %) lies outside of the curve: give a --shortest below it, or a --longest above it"),
     }
     Ok(())
+}
+
+fn in_words(recording: Recording) -> &'static str {
+    match recording {
+        Recording::All => "all",
+        Recording::Failures => "failures",
+        Recording::None => "none",
+    }
 }
 
 fn point(session: &Session, task_us: f64, tasks: u64, cores: u64) -> anyhow::Result<Point> {

@@ -4,6 +4,7 @@
 use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE};
 use crate::drive::{DriveError, NullFigures, NullRun, run_null};
 use crate::fabric::{self, Fabric, ThreadFabric};
+use crate::observe::text::of;
 use crate::task::{Source, TemplateOptions, write_bundle};
 use anyhow::Context;
 use serde::Serialize;
@@ -150,10 +151,11 @@ fn tell(found: &NullFigures, json: bool) -> anyhow::Result<()> {
 
 fn write_text(out: &mut impl Write, figures: &Figures) -> std::io::Result<()> {
     let Figures { tasks, ranks, nodes, levels, slots, seconds, .. } = figures;
-    let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let (ranks, nodes) = (counted(u64::from(*ranks), "rank"), counted(u64::from(*nodes), "node"));
-    let levels = counted(u64::from(*levels), "level");
-    writeln!(out, "{tasks} tasks that cost nothing, on {slots} slots of {ranks} on {nodes}, {levels} of links")?;
+    let (ranks, nodes, levels) =
+        (of((*ranks).into(), "rank"), of((*nodes).into(), "node"), of((*levels).into(), "level"));
+    let (tasks, slots) = (of(*tasks, "task"), of(*slots, "slot"));
+    let cost = if figures.tasks == 1 { "costs" } else { "cost" };
+    writeln!(out, "{tasks} that {cost} nothing, on {slots} of {ranks} on {nodes}, {levels} of links")?;
     writeln!(out, "  {:.0} tasks/s ({seconds:.3} s)", figures.tasks_per_second)?;
     writeln!(
         out,

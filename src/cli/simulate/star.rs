@@ -2,7 +2,7 @@
 
 use super::{Args, list_scheduling_seconds};
 use crate::cli::EXIT_OK;
-use crate::observe::text::{count, rate};
+use crate::observe::text::{count, of, rate};
 use crate::simulate::{Drawn, Layout, Numbers, Star, StarFigures, simulate_star};
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args, model: &str, numbers: Numbers, layout: &Layout, d
 fn tell(report: &Report) {
     let StarFigures { tasks, slots, .. } = report.figures;
     println!("simulated, model {}, seed {}: a flat star, not Myriarch", report.model, report.seed);
-    println!("  {} tasks of {} on {} workers", count(tasks), report.duration, count(slots));
+    println!("  {} of {} on {}", of(tasks, "task"), report.duration, of(slots, "worker"));
     match report.hub_rate {
         Some(rate) => println!("  hub          {rate} tasks/s at most, as given"),
         None => println!("  hub          as fast as a rank of the model"),
@@ -84,13 +84,13 @@ fn tell(report: &Report) {
     println!("  rate         {}", rate(figures.tasks_per_second));
     println!("  utilisation  {:.2} %", 100.0 * figures.utilisation);
     println!(
-        "  the hub received {} messages, was at work {:.2} % of the time; {} waited at the most, {:.6} s the longest",
-        count(figures.manager_messages),
+        "  the hub received {}, was at work {:.2} % of the time; {} waited at the most, {:.6} s the longest",
+        of(figures.manager_messages, "message"),
         100.0 * figures.hub_busy,
         count(figures.queue_peak as u64),
         figures.longest_wait_seconds
     );
-    println!("  {} events simulated in {:.1} s", count(figures.events), report.simulated_in_seconds);
+    println!("  {} simulated in {:.1} s", of(figures.events, "event"), report.simulated_in_seconds);
 }
 
 #[cfg(test)]
@@ -119,7 +119,13 @@ mod tests {
     #[test]
     fn a_star_has_no_tree_and_only_a_star_has_a_hub() {
         assert!(parsed("simulate --star --hub-rate 415 --nodes 3").expect("these are its options").star);
-        for wrong in ["--hub-rate 415", "--star --fan-out 3", "--star --processes", "--star --faults 1"] {
+        for wrong in [
+            "--hub-rate 415",
+            "--star --fan-out 3",
+            "--star --processes",
+            "--star --faults 1",
+            "--faults 1 --hub-rate 5",
+        ] {
             assert!(parsed(&format!("simulate {wrong}")).is_err(), "{wrong}");
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Args;
 use crate::cli::{EXIT_FAILED, EXIT_OK};
-use crate::observe::text::count;
+use crate::observe::text::of;
 use crate::simulate::{Durations, Failed, Given, Passed, Trial};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -83,7 +83,9 @@ fn one(args: &Args, trial: Trial) -> anyhow::Result<i32> {
         }
         let Passed { ok, failed, cancelled, happened, events, seconds, trace, .. } = passed;
         println!(
-            "  {ok} ok, {failed} failed, {cancelled} cancelled; {happened} faults, {events} events, {seconds:.6} s"
+            "  {ok} ok, {failed} failed, {cancelled} cancelled; {}, {}, {seconds:.6} s",
+            of(happened, "fault"),
+            of(events, "event")
         );
         println!("  trace {trace}");
     }
@@ -137,10 +139,10 @@ fn many(args: &Args, given: &Given, seeds: Range<u64>) -> anyhow::Result<i32> {
     }
     let Summary { first, seeds, faults, events, virtual_seconds, simulated_in_seconds, .. } = summary;
     println!(
-        "simulated: {} seeds from {first} on, {} faults, {} events, {virtual_seconds:.0} s of virtual time, in {simulated_in_seconds:.1} s",
-        count(seeds),
-        count(faults),
-        count(events),
+        "simulated: {} from {first} on, {}, {}, {virtual_seconds:.0} s of virtual time, in {simulated_in_seconds:.1} s",
+        of(seeds, "seed"),
+        of(faults, "fault"),
+        of(events, "event"),
     );
     if let (Some(failed), Some(replay)) = (&summary.failed, &summary.replay) {
         tell_failed(failed, replay);
@@ -152,17 +154,38 @@ fn tell_trial(trial: &Trial) {
     let Trial { seed, layout, model, tasks, duration, .. } = trial;
     println!("simulated with faults, seed {seed}, model {model}:");
     println!(
-        "  {tasks} tasks of {duration} on {} nodes × {} ranks × {} slots, fan-out {}",
-        layout.nodes, layout.ranks_per_node, layout.slots, layout.fan_out
+        "  {} of {duration} on {} × {} × {}, fan-out {}",
+        of(*tasks, "task"),
+        of(u64::from(layout.nodes), "node"),
+        of(u64::from(layout.ranks_per_node), "rank"),
+        of(u64::from(layout.slots), "slot"),
+        layout.fan_out
     );
     for shape in &trial.shapes {
         let what = if shape.calls { "functions" } else { "processes" };
-        println!("  {what} of {} cores and {} GPUs, {} retries", shape.cores, shape.gpus, shape.retries);
+        let (cores, gpus) = (of(u64::from(shape.cores), "core"), of(u64::from(shape.gpus), "GPU"));
+        let retries = match shape.retries {
+            0 => "no retries".to_owned(),
+            1 => "1 retry".to_owned(),
+            retries => format!("{retries} retries"),
+        };
+        println!("  {what} of {cores} and {gpus}, {retries}");
     }
-    println!(
-        "  of ten attempts {} fail; crash limit {}; slow ranks {:?}; bad node {:?}; at most {:?} at once",
-        trial.fails_of_ten, trial.crash_limit, trial.slow, trial.bad_node, trial.max_running
-    );
+    println!("  {}", troubles(trial));
+}
+
+/// What is wrong from the beginning.
+fn troubles(trial: &Trial) -> String {
+    let slow: Vec<String> = trial.slow.iter().map(|(rank, times)| format!("rank {rank} ({times} times)")).collect();
+    let slow = if slow.is_empty() { "no rank is slow".to_owned() } else { format!("slow: {}", slow.join(", ")) };
+    let bad = trial.bad_node.map_or("no node is bad".to_owned(), |node| format!("on node {node} every task fails"));
+    let most = trial.max_running.map_or("any number at once".to_owned(), |most| format!("at most {most} at once"));
+    let fail = if trial.fails_of_ten == 1 { "fails" } else { "fail" };
+    format!(
+        "{} of ten attempts {fail}; a task that took {} with it is lost; {slow}; {bad}; {most}",
+        trial.fails_of_ten,
+        of(u64::from(trial.crash_limit), "rank")
+    )
 }
 
 fn tell_failed(failed: &Failed, replay: &str) {
@@ -192,6 +215,7 @@ fn replay(args: &Args, seed: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Rank;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -211,6 +235,18 @@ mod tests {
         for wrong in ["", "x", "..", "7..", "9..9", "9..7", "-1", "18446744073709551615"] {
             assert!(parse_seeds(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_from_the_beginning_is_told_in_words() {
+        let mut trial = Trial::draw(5, &Given::default()).expect("nothing is given");
+        (trial.fails_of_ten, trial.crash_limit, trial.max_running) = (1, 3, Some(7));
+        (trial.slow, trial.bad_node) = (vec![(Rank(2), 5), (Rank(4), 9)], Some(0));
+        let words = "1 of ten attempts fails; a task that took 3 ranks with it is lost; slow: rank 2 (5 times), rank 4 (9 times); \
+                     on node 0 every task fails; at most 7 at once";
+        assert_eq!(troubles(&trial), words);
+        (trial.slow, trial.bad_node, trial.max_running) = (Vec::new(), None, None);
+        assert!(troubles(&trial).ends_with("; no rank is slow; no node is bad; any number at once"));
     }
 
     #[test]
