@@ -325,6 +325,14 @@ impl ManagerRole {
                     }
                     with_names(bundle, nodes, |names| self.observer.failures(&digest, names));
                 }
+                ManagerAction::Benched(node) => {
+                    let note = format!(
+                        "{} gets no more tasks: nearly all that it started failed, and elsewhere they do not",
+                        name_of(&self.nodes, node.0)
+                    );
+                    tracing::warn!("{note}");
+                    self.observer.note(&note);
+                }
                 ManagerAction::Done => self.done = true,
             }
         }

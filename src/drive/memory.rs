@@ -438,6 +438,9 @@ impl MemoryManager {
                     None => self.on_own(range, class, attempts),
                 },
                 ManagerAction::Failures(_) => {}
+                ManagerAction::Benched(node) => {
+                    tracing::warn!("node {} gets no more tasks: nearly all failed there, and not elsewhere", node.0);
+                }
                 ManagerAction::Done => self.done = true,
             }
         }

@@ -43,6 +43,8 @@ pub(super) struct Slots {
     pub(super) is_restless: bool,
     /// Slot-time of tasks that ended.
     pub(super) busy: Nanos,
+    /// Attempts that ended otherwise than well, not because they were told to end.
+    pub(super) failed: u64,
 }
 
 /// What starting takes.
@@ -59,7 +61,7 @@ pub(super) struct StartCosts {
 impl Slots {
     pub(super) fn new(machine: Worker, slots: u32, dies_ns: Nanos) -> Self {
         let runs = (0..slots).map(|_| None).collect();
-        Self { machine, runs, ended: Vec::new(), spawner_free: 0, dies_ns, is_restless: false, busy: 0 }
+        Self { machine, runs, ended: Vec::new(), spawner_free: 0, dies_ns, is_restless: false, busy: 0, failed: 0 }
     }
 
     /// The only slot's run, where there is one slot.
@@ -211,6 +213,7 @@ impl Slots {
                 if let Some(well) = &mut ran_well {
                     end.ok.iter().for_each(|range| well.insert(*range));
                 }
+                self.failed += end.failed.len() as u64;
                 self.machine.on_batch_ended(now_us, *slot, &end);
             } else {
                 // One that is told to end may say that it ended well.
@@ -228,6 +231,7 @@ impl Slots {
                 {
                     well.insert(run.range);
                 }
+                self.failed += u64::from(status != Status::Ok && !run.killed);
                 self.machine.on_ended(now_us, *slot, AttemptEnd { status: &status, killed: run.killed, crashed });
             }
         }
