@@ -525,7 +525,8 @@ impl ManagerRole {
             // The account is the later start's now.
             return RunEnd { status: crate::cli::EXIT_UNFINISHED, printer: self.printer, last_words: None };
         }
-        let summary = self.figures.summary(now, self.ledger.told(), self.bundle.len(), &self.machine);
+        let (told, tasks) = (self.ledger.told(), self.bundle.len());
+        let summary = self.figures.summary(now, told, tasks, &self.machine, &self.nodes);
         let last = self.progress_at(now, RunState::Ended);
         let dir = self.ledger.dir.clone();
         self.progress.finish(&last, &dir);
@@ -604,7 +605,7 @@ fn with_names(bundle: &Bundle, nodes: &[String], tell: impl FnOnce(&Names<'_>)) 
     });
 }
 
-fn name_of(nodes: &[String], node: u32) -> String {
+pub(super) fn name_of(nodes: &[String], node: u32) -> String {
     nodes.get(node as usize).cloned().unwrap_or_else(|| format!("node {node}"))
 }
 
