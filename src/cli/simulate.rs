@@ -6,7 +6,9 @@ mod trials;
 use super::EXIT_OK;
 use crate::observe::text::{count, of, rate};
 use crate::schedule::Policy;
-use crate::simulate::{Drawn, Durations, Figures, Layout, Model, Simulation, list_scheduling_makespan_ns, simulate};
+use crate::simulate::{
+    Drawn, Durations, Figures, Layout, Model, OnBadNodes, Simulation, list_scheduling_makespan_ns, simulate,
+};
 use crate::task::{Resources, Shape};
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -61,6 +63,12 @@ pub struct Args {
     /// Tasks a second that the hub of the star can do [default: what a rank of the model takes for its messages]
     #[arg(long, value_name = "N", requires = "star", conflicts_with = "faults", value_parser = star::parse_rate)]
     hub_rate: Option<f64>,
+    /// On this node every task fails after 1 ms, whatever it is; may be given again
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["star", "faults"])]
+    bad_node: Vec<u32>,
+    /// Further attempts that a failed task may have [default: 0; 3 with --bad-node]
+    #[arg(long, value_name = "N", conflicts_with_all = ["star", "faults"])]
+    retries: Option<u32>,
     /// Of the durations that are drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -115,7 +123,11 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
     let slots = layout.all_slots().filter(|slots| *slots > 0);
     let slots = slots.context("--nodes times --ranks-per-node times --slots: there are too many slots, or none")?;
     let tasks = args.tasks.unwrap_or(10 * slots);
-    let shape = Shape { resources: Resources::ONE_CORE, retries: 0, calls: !args.processes };
+    if let Some(node) = args.bad_node.iter().find(|node| **node >= layout.nodes) {
+        bail!("--bad-node {node}: the nodes are 0 to {}", layout.nodes - 1);
+    }
+    let retries = args.retries.unwrap_or(if args.bad_node.is_empty() { 0 } else { 3 });
+    let shape = Shape { resources: Resources::ONE_CORE, retries, calls: !args.processes };
     let durations = Durations::parse(args.duration.as_deref().unwrap_or("10ms"))?;
     let drawn = Drawn { tasks, shape, durations, seed: args.seed };
     if args.star {
@@ -123,7 +135,11 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
     }
     let began = Instant::now();
     let what = Simulation { layout, numbers: model.numbers(), policy: Policy::default(), until: UNTIL_NS };
-    let figures = simulate(&what, &drawn)?;
+    let figures = if args.bad_node.is_empty() {
+        simulate(&what, &drawn)?
+    } else {
+        simulate(&what, &OnBadNodes { drawn: drawn.clone(), layout, nodes: args.bad_node.clone() })?
+    };
     let simulated_in_seconds = began.elapsed().as_secs_f64();
     let report = Report {
         model: name,
@@ -164,6 +180,10 @@ fn tell(report: &Report) {
         figures.makespan_seconds, report.list_scheduling_seconds
     );
     println!("  rate         {}", rate(figures.tasks_per_second));
+    if figures.failed_attempts > 0 {
+        let (attempts, tasks) = (count(figures.failed_attempts), count(figures.failed_tasks));
+        println!("  failed       {attempts} attempts, {tasks} tasks; benched nodes: {:?}", figures.benched_nodes);
+    }
     println!("  utilisation  {:.2} %", 100.0 * figures.utilisation);
     println!(
         "  depth     ranks   busy: mean     most   down: messages        bytes   up: messages        bytes   queue"

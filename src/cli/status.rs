@@ -408,6 +408,7 @@ mod tests {
             start_seconds: 0.5,
             end_seconds: 0.1,
             manager_messages: 7,
+            benched: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The figures of a start, as `progress.json` and `summary.json` show them.
 
+use super::manager::name_of;
 use crate::ledger::{Counts, LongTask, Progress, RunState, Summary};
 use crate::schedule::Manager;
 use crate::task::EndedBy;
@@ -69,7 +70,7 @@ impl Figures {
     }
 
     /// For `summary.json`, at the end of the start.
-    pub(super) fn summary(&self, now: u64, told: Counts, tasks: u64, machine: &Manager) -> Summary {
+    pub(super) fn summary(&self, now: u64, told: Counts, tasks: u64, machine: &Manager, nodes: &[String]) -> Summary {
         let wall = self.wall_seconds(self.last_record_us);
         let unfinished = tasks - told.ended();
         Summary {
@@ -97,6 +98,7 @@ impl Figures {
             start_seconds: self.first_hand_us.map_or(0.0, |first| (self.before_us + first) as f64 / 1e6),
             end_seconds: now.saturating_sub(self.last_record_us) as f64 / 1e6,
             manager_messages: machine.messages(),
+            benched: machine.benched().iter().map(|node| name_of(nodes, node.0)).collect(),
         }
     }
 }

@@ -325,6 +325,14 @@ impl ManagerRole {
                     }
                     with_names(bundle, nodes, |names| self.observer.failures(&digest, names));
                 }
+                ManagerAction::Benched(node) => {
+                    let note = format!(
+                        "{} gets no more tasks: nearly all that it started failed, and elsewhere they do not",
+                        name_of(&self.nodes, node.0)
+                    );
+                    tracing::warn!("{note}");
+                    self.observer.note(&note);
+                }
                 ManagerAction::Done => self.done = true,
             }
         }
@@ -517,7 +525,8 @@ impl ManagerRole {
             // The account is the later start's now.
             return RunEnd { status: crate::cli::EXIT_UNFINISHED, printer: self.printer, last_words: None };
         }
-        let summary = self.figures.summary(now, self.ledger.told(), self.bundle.len(), &self.machine);
+        let (told, tasks) = (self.ledger.told(), self.bundle.len());
+        let summary = self.figures.summary(now, told, tasks, &self.machine, &self.nodes);
         let last = self.progress_at(now, RunState::Ended);
         let dir = self.ledger.dir.clone();
         self.progress.finish(&last, &dir);
@@ -596,7 +605,7 @@ fn with_names(bundle: &Bundle, nodes: &[String], tell: impl FnOnce(&Names<'_>)) 
     });
 }
 
-fn name_of(nodes: &[String], node: u32) -> String {
+pub(super) fn name_of(nodes: &[String], node: u32) -> String {
     nodes.get(node as usize).cloned().unwrap_or_else(|| format!("node {node}"))
 }
 

@@ -17,6 +17,7 @@ mod kept;
 use due::Due;
 pub(super) use kept::Kept;
 
+use super::manager::name_of;
 use super::parts::{PartPlace, Parts};
 use super::roles::{Outbox, Outgoing};
 use super::root::Root;
@@ -438,6 +439,12 @@ impl MemoryManager {
                     None => self.on_own(range, class, attempts),
                 },
                 ManagerAction::Failures(_) => {}
+                ManagerAction::Benched(node) => {
+                    let name = name_of(&self.nodes, node.0);
+                    tracing::warn!(
+                        "{name} gets no more tasks: nearly all that it started failed, and elsewhere they do not"
+                    );
+                }
                 ManagerAction::Done => self.done = true,
             }
         }

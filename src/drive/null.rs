@@ -186,7 +186,7 @@ impl NullManager {
                     self.figures.tasks += section.runs.iter().map(|run| run.range.len()).sum::<u64>();
                     self.last_report_us = now;
                 }
-                ManagerAction::RecordOwn { .. } | ManagerAction::Failures(_) => {}
+                ManagerAction::RecordOwn { .. } | ManagerAction::Failures(_) | ManagerAction::Benched(_) => {}
                 ManagerAction::Done => self.done = true,
             }
         }

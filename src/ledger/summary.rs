@@ -50,6 +50,9 @@ pub struct Summary {
     /// Messages that the manager received from its children.
     #[serde(default)]
     pub manager_messages: u64,
+    /// Nodes that got no more tasks in this start, since nearly everything failed there and not elsewhere.
+    #[serde(default)]
+    pub benched: Vec<String>,
 }
 
 impl Summary {
@@ -217,6 +220,7 @@ mod tests {
             start_seconds: 0.5,
             end_seconds: 0.1,
             manager_messages: 7,
+            benched: vec!["n1".to_owned()],
         };
         let folder = tempfile::tempdir().unwrap();
         let dir = RunDir::create(Some(&folder.path().join("run"))).unwrap();
@@ -225,7 +229,8 @@ mod tests {
         assert_eq!(Summary::read(&dir).unwrap(), Some(summary));
         let value: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.summary()).unwrap()).unwrap();
         assert_eq!((&value["ended_by"], &value["exit_status"]), (&"max-fails".into(), &3.into()));
-        assert_eq!(value.as_object().unwrap().len(), 16);
+        assert_eq!(value.as_object().unwrap().len(), 17);
+        assert_eq!(value["benched"], serde_json::json!(["n1"]));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 }

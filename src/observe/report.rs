@@ -32,6 +32,7 @@ pub(super) fn end(summary: &Summary, digest: &FailureDigest, names: &Names<'_>, 
     groups.sort_by_key(|group| Reverse(group.count));
     let mut lines = vec![headline(summary)];
     failure_lines(summary, digest, &groups, names, &mut lines);
+    lines.extend(benched_line(summary));
     let dir_word = word(dir);
     let mut next = Vec::new();
     if summary.failed > 0 {
@@ -70,6 +71,19 @@ fn headline(summary: &Summary) -> String {
         line += &format!("; {}, {}, {busy:.0} % of slot time busy", precise(wall), rate(summary.tasks_per_second));
     }
     line
+}
+
+/// Which nodes got no more tasks.
+fn benched_line(summary: &Summary) -> Option<String> {
+    const NAMED: usize = 10;
+    let names = &summary.benched;
+    let (last, more) = match names.len() {
+        0 => return None,
+        1..=NAMED => (names.len(), String::new()),
+        all => (NAMED, format!(" and {} more", all - NAMED)),
+    };
+    let named = names[..last].join(", ");
+    Some(format!("  {} benched, where nearly all failed: {named}{more}", of(names.len() as u64, "node")))
 }
 
 /// Why tasks are left.

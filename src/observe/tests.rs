@@ -105,6 +105,7 @@ fn summary(ok: u64, failed: u64, ended_by: EndedBy) -> Summary {
         start_seconds: 0.3,
         end_seconds: 0.1,
         manager_messages: 20,
+        benched: Vec::new(),
     }
 }
 
@@ -262,6 +263,21 @@ fn the_end_groups_failures_largest_first_and_says_what_to_do() {
   outputs:      myriarch output runs/7
 "
     );
+}
+
+#[test]
+fn the_end_names_nodes_that_are_benched() {
+    let (mut observer, paper) = started();
+    let benched = |nodes: u32| Summary {
+        benched: (1..=nodes).map(|node| format!("n{node}")).collect(),
+        ..summary(1_000, 0, EndedBy::Complete)
+    };
+    observer.finish(&benched(1), Path::new("runs/7"), &NAMES);
+    assert!(paper.news().contains("\n  1 node benched, where nearly all failed: n1\n"));
+    observer.finish(&benched(12), Path::new("runs/7"), &NAMES);
+    assert!(paper.news().contains(
+        "\n  12 nodes benched, where nearly all failed: n1, n2, n3, n4, n5, n6, n7, n8, n9, n10 and 2 more\n"
+    ));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Manager and sub-manager are this, plus where their own work comes from. See `README.md`, "Demand and lookahead" and
 //! "Recall".
 
+mod benching;
 mod recall;
 mod sharing;
 mod sums;
@@ -12,7 +13,8 @@ use super::held::Held;
 use super::message::{Amount, Capacity, Down, FailedAttempt, Report, Unstarted, WorkRange};
 use super::policy::{Durations, Policy};
 use super::pool::Pool;
-use crate::task::{BundleId, EndedRun, IndexRange, Rank};
+use crate::task::{BundleId, EndedRun, IndexRange, NodeId, OutcomeClass, Rank, Resources};
+use benching::{Conduct, Tried};
 use std::collections::{BTreeMap, VecDeque};
 use sums::Sums;
 
@@ -68,6 +70,8 @@ struct Child {
     asked_us: Micros,
     /// How far it has come.
     stage: Stage,
+    /// How attempts end on it.
+    conduct: Conduct,
     /// What it counts for in the family's sums.
     counted: Sums,
 }
@@ -80,8 +84,16 @@ impl Child {
         self.unseen.clear();
     }
 
+    /// Cores for which it may have work.
     fn cores(&self) -> u64 {
-        self.capacity.map_or(0, |capacity| u64::from(capacity.total.cores))
+        self.conduct.usable(self.told_cores())
+    }
+
+    /// What it can run as far as it is trusted.
+    fn offered(&self) -> Option<Capacity> {
+        const NOTHING: Resources = Resources { cores: 0, gpus: 0 };
+        let told = self.capacity?;
+        Some(if self.conduct.is_trusted() { told } else { Capacity { total: NOTHING, widest: NOTHING, ..told } })
     }
 
     /// What it may hold before anything has ended: one task ahead of each slot where several workers draw on it.
@@ -90,7 +102,7 @@ impl Child {
     }
 
     fn gpus(&self) -> u64 {
-        self.capacity.map_or(0, |capacity| u64::from(capacity.total.gpus))
+        self.conduct.usable(self.capacity.map_or(0, |capacity| u64::from(capacity.total.gpus)))
     }
 
     /// What it holds and has not ended, as far as the parent knows.
@@ -180,6 +192,13 @@ pub(super) struct Family {
     progress: u64,
     /// The fewest idle cores since attempts last ended: fewer are progress too.
     least_idle: u64,
+    /// Children where nearly all fails, and what the attempts came to of those that are not suspected.
+    failing: usize,
+    tried_by_trusted: Tried,
+    /// Nodes that are benched, here or below, and of which the parent is yet to be told.
+    benched_untold: Vec<NodeId>,
+    /// Who is there has changed, or what they can run, since it was last judged who is suspected.
+    is_other: bool,
     /// More waits with some child than was known: the parent's parent should hear.
     stirred: bool,
     /// Protocol errors of children: reports of tasks that they did not hold.
@@ -206,6 +225,7 @@ impl Family {
             asked_times: 0,
             asked_us: 0,
             stage: Stage::Expected,
+            conduct: Conduct::default(),
             counted: Sums::default(),
         };
         let mut family = Self {
@@ -226,6 +246,10 @@ impl Family {
             ending: false,
             progress: 1,
             least_idle: u64::MAX,
+            failing: 0,
+            tried_by_trusted: Tried::default(),
+            benched_untold: Vec::new(),
+            is_other: false,
             stirred: false,
             strays: 0,
         };
@@ -255,6 +279,7 @@ impl Family {
         for child in self.children.values_mut() {
             child.held.take_all();
             child.forget();
+            child.conduct.forget();
             child.epoch += 1;
             (child.capacity, child.counted) = (None, Sums::default());
             // One that was lost before is welcomed too, but not waited for.
@@ -263,6 +288,8 @@ impl Family {
             }
         }
         self.capacity = self.add_capacities();
+        self.is_other = true;
+        self.tell_of_benched();
         self.all_answered = self.have_all_answered();
         self.open(out);
     }
@@ -283,7 +310,7 @@ impl Family {
 
     fn add_capacities(&self) -> Capacity {
         let mut sum = Capacity::NONE;
-        for (at, capacity) in self.children.values().filter_map(|child| child.capacity).enumerate() {
+        for (at, capacity) in self.children.values().filter_map(Child::offered).enumerate() {
             sum.total.cores += capacity.total.cores;
             sum.total.gpus += capacity.total.gpus;
             sum.widest.cores = sum.widest.cores.max(capacity.widest.cores);
@@ -300,6 +327,7 @@ impl Family {
     fn set_capacity(&mut self, rank: Rank, capacity: Option<Capacity>) {
         let child = self.children.get_mut(&rank).expect("the caller knows the child");
         child.capacity = capacity;
+        self.is_other = true;
         self.barren = None;
         self.capacity = self.add_capacities();
         self.recount(rank);
@@ -367,7 +395,7 @@ impl Family {
             return None;
         }
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
-        let (mut strays, mut ended) = (0, Amount::default());
+        let (mut strays, mut ended, mut tried) = (0, Amount::default(), Tried::default());
         for section in &mut report.sections {
             let told = std::mem::take(&mut section.runs);
             section.runs.reserve_exact(told.len());
@@ -376,6 +404,11 @@ impl Family {
                 child.held.take(section.bundle, range, |part| {
                     unknown -= part.range.len();
                     ended += part.amount();
+                    match class {
+                        OutcomeClass::Ok => tried.ok += part.range.len(),
+                        OutcomeClass::Failed => tried.failed += part.range.len(),
+                        OutcomeClass::Cancelled => {}
+                    }
                     section.runs.push(EndedRun { range: part.range, class });
                 });
                 strays += unknown;
@@ -392,6 +425,7 @@ impl Family {
                 |part| had = Some(part),
             );
             strays += u64::from(had.is_none());
+            tried.failed += u64::from(had.is_some() && !failed.crashed);
             had.inspect(|had| failed.task = *had).is_some()
         });
         let given_back = std::mem::take(&mut report.returned);
@@ -415,10 +449,20 @@ impl Family {
             self.progress += 1;
             self.stirred = true;
         }
+        if report.recall_answered {
+            child.recall = None;
+        }
+        self.on_tried(now, rank, tried, out);
+        let child = self.children.get_mut(&rank).expect("hears() knows the child");
+        if !child.conduct.tells_of_durations() {
+            report.attempt_cores = 0;
+        }
         if report.attempts > 0 {
             child.heard_us = now;
             self.progress += 1;
             self.least_idle = u64::MAX;
+        }
+        if report.attempt_cores > 0 {
             self.durations.add(report.attempt_cores, report.busy_core_us);
             child.limit = child.limit.saturating_mul(self.policy.growth);
         }
@@ -432,9 +476,6 @@ impl Family {
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
         // Growth stops at what is wanted now, so that one long task after many short ones does not leave it high.
         child.limit = child.limit.min(target.max(child.cores()));
-        if report.recall_answered {
-            child.recall = None;
-        }
         self.strays += strays;
         self.look = self.look.and(rank);
         self.recount(rank);
@@ -535,6 +576,7 @@ impl Family {
         child.stage = Stage::Lost;
         child.invited = false;
         child.forget();
+        child.conduct.forget();
         let held = child.held.take_all();
         self.set_capacity(rank, None);
         self.progress += 1;
@@ -580,6 +622,7 @@ impl Family {
         if self.all_answered != self.have_all_answered() {
             return Err(Violation("it is not known which children have answered".to_owned()));
         }
+        self.check_standing().map_err(Violation)?;
         self.pool.check().map_err(Violation)?;
         if self.strays > 0 {
             return Err(Violation(format!("{} tasks reported by a child that did not hold them", self.strays)));

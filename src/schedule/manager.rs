@@ -4,8 +4,10 @@ use super::Micros;
 use super::family::{Family, ToChildren, Violation};
 use super::message::{Down, FailedAttempt, Report, Section, Up, Work, WorkRange};
 use super::policy::Policy;
-use crate::task::{BundleId, EndedBy, EndedRun, FailureDigest, IndexRange, OutcomeClass, RangeSet, Rank, Shape};
-use std::collections::{BTreeMap, VecDeque};
+use crate::task::{
+    BundleId, EndedBy, EndedRun, FailureDigest, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Shape,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What the manager wants done.
@@ -28,6 +30,8 @@ pub enum ManagerAction {
     },
     /// Failures, to be shown.
     Failures(FailureDigest),
+    /// This node gets no more work: nearly everything fails there, and not elsewhere. Said once of each.
+    Benched(NodeId),
     /// Every child has ended; the role is over.
     Done,
 }
@@ -103,6 +107,8 @@ pub struct Manager {
     busy_core_us: u64,
     /// Messages received, for the cost report.
     messages: u64,
+    /// Nodes that got no more work.
+    benched: BTreeSet<NodeId>,
 }
 
 impl Manager {
@@ -118,6 +124,7 @@ impl Manager {
             drain_until: None,
             busy_core_us: 0,
             messages: 0,
+            benched: BTreeSet::new(),
         }
     }
 
@@ -190,7 +197,13 @@ impl Manager {
                     self.on_news(news, out);
                 }
             }
+            Up::Benched { epoch, node } => self.family.on_benched(from, epoch, node, &mut down),
             Up::Bye { epoch } => self.family.on_bye(from, epoch),
+        }
+        for node in self.family.take_benched() {
+            if self.benched.insert(node) {
+                out.push(ManagerAction::Benched(node));
+            }
         }
         Self::send(down, out);
         self.step(now, out);
@@ -327,6 +340,7 @@ impl Manager {
     /// Hands out, balances, and ends what has ended. To be called when a tick is due.
     pub fn step(&mut self, now: Micros, out: &mut Vec<ManagerAction>) {
         let mut down = ToChildren::new();
+        self.family.review(now, &mut down);
         if self.phase == Phase::Running {
             self.supply(now, &mut down);
             if self.unfed_tasks == 0 {
@@ -455,7 +469,7 @@ impl Manager {
         }
         // What nobody was offered yet goes first to those who are idle.
         let recall = self.family.next_recall().filter(|_| self.unfed_tasks == 0);
-        self.family.next_sharing().into_iter().chain(recall).min()
+        self.family.next_sharing().into_iter().chain(recall).chain(self.family.next_review()).min()
     }
 
     /// Whether the next task of each slot lies ready with the children: the end of one is no hurry then.
@@ -476,6 +490,11 @@ impl Manager {
     /// Slot-time of all attempts that were reported: cores × microseconds.
     pub fn busy_core_us(&self) -> u64 {
         self.busy_core_us
+    }
+
+    /// Nodes that got no more work since nearly everything failed there.
+    pub fn benched(&self) -> &BTreeSet<NodeId> {
+        &self.benched
     }
 
     /// Messages received from children.

@@ -239,6 +239,13 @@ pub enum Up {
         /// The news.
         report: Report,
     },
+    /// A node below gets no more work: nearly everything fails there, and not elsewhere.
+    Benched {
+        /// The link's epoch.
+        epoch: u32,
+        /// The node.
+        node: NodeId,
+    },
     /// The last word: everything below has ended.
     Bye {
         /// The link's epoch.

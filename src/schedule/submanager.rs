@@ -166,6 +166,7 @@ impl SubManager {
                     self.uplink.stir();
                 }
             }
+            Up::Benched { epoch, node } => self.family.on_benched(from, epoch, node, &mut down),
             Up::Bye { epoch } => self.family.on_bye(from, epoch),
         }
         Self::send(down, out);
@@ -236,11 +237,16 @@ impl SubManager {
     /// Hands out, balances, and reports what is due. To be called when a tick is due.
     pub fn step(&mut self, now: Micros, out: &mut Vec<SubAction>) {
         let mut down = ToChildren::new();
+        self.family.review(now, &mut down);
         self.family.supply(now, 0, u64::MAX, &mut down);
         self.family.balance(now, &mut down);
         Self::send(down, out);
         if self.uplink.epoch > 0 {
             self.introduce(out);
+            if self.told.is_some() {
+                let benched = |node| SubAction::ToParent(Up::Benched { epoch: self.uplink.epoch, node });
+                out.extend(self.family.take_benched().into_iter().map(benched));
+            }
             if self.ending {
                 self.uplink.flush();
             }
@@ -296,7 +302,8 @@ impl SubManager {
     /// When `step` should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Micros> {
         let report = self.uplink.next_tick(self.load());
-        report.into_iter().chain(self.family.next_sharing()).chain(self.family.next_recall()).min()
+        let supply = self.family.next_sharing().into_iter().chain(self.family.next_recall());
+        report.into_iter().chain(supply).chain(self.family.next_review()).min()
     }
 
     /// Checks what must hold after every step.

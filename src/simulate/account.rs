@@ -5,8 +5,8 @@
 
 use super::roles::Machine;
 use crate::schedule::{Capacity, Down, Report, Settings, TaskRun, Up, Violation};
-use crate::task::{IndexRange, RangeSet, Rank};
-use std::collections::BTreeMap;
+use crate::task::{IndexRange, NodeId, RangeSet, Rank};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A parent's end of a link.
 #[derive(Debug, Default)]
@@ -24,6 +24,9 @@ struct Link {
     cores: u64,
     growths: u32,
     recalled: bool,
+    /// The node that it lies on, and the cores that it said last it has.
+    node: Option<NodeId>,
+    has_cores: bool,
 }
 
 /// Of one role.
@@ -42,6 +45,10 @@ pub(super) struct Account {
     /// Nothing more is to be handed out or started.
     stopped: bool,
     links: BTreeMap<Rank, Link>,
+    /// Nodes of which it said that they get no more work.
+    benched: BTreeSet<NodeId>,
+    /// Nodes of which it heard that from a child: where that is decided, that is seen to.
+    benched_below: BTreeSet<NodeId>,
     /// What runs on each slot, by the epoch under which it was started.
     runs: BTreeMap<u32, u32>,
     /// Of the manager: attempts that failed, and ranks lost with the task, by task.
@@ -97,8 +104,8 @@ impl Account {
     pub(super) fn heard_down(&mut self, word: &Down) -> Checked {
         match word {
             Down::Welcome { epoch, .. } if *epoch > self.epoch => {
-                let Account { links, runs, .. } = std::mem::take(self);
-                *self = Account { epoch: *epoch, links, runs, ..Account::default() };
+                let Account { links, runs, benched, benched_below, .. } = std::mem::take(self);
+                *self = Account { epoch: *epoch, links, runs, benched, benched_below, ..Account::default() };
                 self.links.values_mut().for_each(|link| (link.out, link.untold) = (RangeSet::new(), (0, 0)));
             }
             Down::Hand { epoch, ranges } if *epoch == self.epoch => {
@@ -123,6 +130,7 @@ impl Account {
             Up::Hello { epoch, capacity } if *epoch == link.epoch && !link.given_up => {
                 link.there = true;
                 link.cores = link.cores.max(at_first(capacity));
+                (link.node, link.has_cores) = (capacity.node, capacity.total.cores > 0);
             }
             Up::Report { epoch, report } if *epoch == link.epoch && link.there => {
                 for range in report.tasks() {
@@ -136,8 +144,15 @@ impl Account {
                 })?;
                 link.growths += u32::from(report.attempts > 0);
                 link.cores = link.cores.max(report.capacity.as_ref().map_or(0, at_first));
+                if let Some(capacity) = &report.capacity {
+                    (link.node, link.has_cores) = (capacity.node, capacity.total.cores > 0);
+                }
                 link.recalled &= !report.recall_answered;
                 self.placed(report, is_root);
+                self.bench_never_the_last();
+            }
+            Up::Benched { epoch, node } if *epoch == link.epoch => {
+                self.benched_below.insert(*node);
             }
             Up::Bye { epoch } if *epoch == link.epoch && link.there => {
                 rule(!link.recalled, || format!("hears the end of {from}, which has not answered its recall"))?;
@@ -170,8 +185,28 @@ impl Account {
         let link = self.links.entry(child).or_default();
         let out = std::mem::take(&mut link.out);
         *link = Link { epoch: link.epoch, given_up: true, ..Link::default() };
+        self.bench_never_the_last();
         if is_root {
             out.iter().for_each(|range| self.tried(range, true));
+        }
+    }
+
+    /// It says that these nodes get no more work.
+    pub(super) fn benched(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.benched.extend(nodes.into_iter().filter(|node| !self.benched_below.contains(node)));
+    }
+
+    /// Whether the child gets no more work. Of a node in several parts each is benched for itself, and only the node is named.
+    fn is_benched(&self, link: &Link) -> bool {
+        let there = || self.links.values().filter(|link| link.there);
+        let node = link.node.filter(|node| self.benched.contains(node));
+        node.is_some() && there().filter(|other| other.node == node).count() == 1
+    }
+
+    /// Where none but benched ones are left they get work again.
+    fn bench_never_the_last(&mut self) {
+        if !self.links.values().any(|link| link.there && link.has_cores && !self.is_benched(link)) {
+            self.benched.clear();
         }
     }
 
@@ -183,6 +218,7 @@ impl Account {
         (cores_of, widest): (impl Fn(IndexRange) -> u64, u64),
         root: Option<&Settings>,
     ) -> Checked {
+        let is_benched = self.links.get(&to).is_some_and(|link| self.is_benched(link));
         let link = self.links.entry(to).or_default();
         match word {
             Down::Welcome { epoch, .. } => {
@@ -192,6 +228,7 @@ impl Account {
             Down::Hand { epoch, ranges } => {
                 rule(*epoch == link.epoch && link.there, || format!("hands work to {to}, which is not there"))?;
                 rule(!self.stopped, || format!("hands work to {to} after it was told to stop"))?;
+                rule(!is_benched, || format!("hands work to {to}, whose node is benched"))?;
                 for given in ranges {
                     let (range, work) = (given.range, given.work);
                     rule(self.waits.contains_range(range), || format!("hands {range:?} to {to}: not all of it waits"))?;
@@ -248,6 +285,10 @@ impl Account {
                 let ended = if self.links.is_empty() { 0 } else { ended };
                 let untold = report.untold.tasks;
                 rule(untold == ended, || format!("says that {untold} tasks have ended untold, where {ended} have"))
+            }
+            Up::Benched { epoch, node } => {
+                self.benched([*node]);
+                rule(*epoch == self.epoch, || format!("names a node under epoch {epoch}, where {} is", self.epoch))
             }
             Up::Bye { .. } => Ok(()),
         }

@@ -79,6 +79,9 @@ pub(super) struct Cluster<'t> {
     pub(super) server: FileServer,
     pub(super) ledger: Ledger,
     pub(super) first_hand: Option<Nanos>,
+    /// Nodes of which the manager said that they are benched, and tasks that failed for good.
+    pub(super) benched: Vec<u32>,
+    pub(super) failed_tasks: u64,
     pub(super) end: Option<StartEnd>,
     pub(super) tally: Tally,
     pub(super) steps: u64,
@@ -157,6 +160,8 @@ impl<'t> Cluster<'t> {
             scratch: Vec::new(),
             record_bytes: if calls { 2 } else { 64 },
             first_hand: None,
+            benched: Vec::new(),
+            failed_tasks: 0,
             end: None,
             tally: Tally::new(tree.levels),
             steps: 0,

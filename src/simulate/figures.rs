@@ -64,7 +64,7 @@ impl Cluster<'_> {
                 ..LevelFigures::default()
             })
             .collect();
-        let (mut busiest, mut tasks_ns, mut slots) = ((0, 0), 0u64, 0);
+        let (mut busiest, mut tasks_ns, mut slots, mut failed_attempts) = ((0, 0), 0u64, 0, 0);
         for (rank, state) in self.ranks.iter().enumerate().filter(|(_, state)| state.roles > 0) {
             let level = &mut levels[usize::from(self.roles[state.first_role as usize].depth)];
             let busy = state.busy as f64 / makespan;
@@ -75,6 +75,7 @@ impl Cluster<'_> {
             let last = state.first_role as usize + usize::from(state.roles) - 1;
             if let Machine::Worker(worker, _) = &self.roles[last].machine {
                 tasks_ns += worker.busy;
+                failed_attempts += worker.failed;
                 slots += u64::from(self.layout.slots);
             }
         }
@@ -83,6 +84,9 @@ impl Cluster<'_> {
         }
         Figures {
             tasks: self.ledger.ended.len(),
+            failed_tasks: self.failed_tasks,
+            failed_attempts,
+            benched_nodes: self.benched.clone(),
             slots,
             makespan_seconds: makespan / 1e9,
             utilisation: tasks_ns as f64 / makespan / slots.max(1) as f64,

@@ -40,7 +40,7 @@ impl Layout {
         }
     }
 
-    pub(super) fn node_of(&self, rank: Rank) -> NodeId {
+    pub(crate) fn node_of(&self, rank: Rank) -> NodeId {
         NodeId(rank.0 / self.ranks_per_node)
     }
 

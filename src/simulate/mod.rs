@@ -55,7 +55,7 @@ pub use layout::Layout;
 pub use model::{Figure, Files, IdlePauses, Link, Model, ModelError, Network, Numbers, RankCosts};
 pub use run::{Figures, LevelFigures, SimulateError, Simulation, simulate};
 pub use star::{Star, StarFigures, simulate_star};
-pub use tasks::{Drawn, Tasks};
+pub use tasks::{Drawn, OnBadNodes, Tasks};
 pub use trial::{Failed, Given, Passed, Trial};
 pub use workload::{Durations, WorkloadError, list_scheduling_makespan_ns};
 

@@ -227,9 +227,19 @@ impl Cluster<'_> {
                     self.journal(&[EndedRun { range, class }], turn.at);
                 }
                 ManagerAction::Failures(_) => {}
+                ManagerAction::Benched(node) => self.benched(node),
                 ManagerAction::Done => self.is_over(),
             }
         }
+    }
+
+    /// The manager says that a node gets no more work.
+    fn benched(&mut self, node: NodeId) {
+        self.benched.push(node.0);
+        self.on_account(0, |account, _| {
+            account.benched([node]);
+            Ok(())
+        });
     }
 
     /// What was reported goes into the journal.
@@ -249,6 +259,7 @@ impl Cluster<'_> {
     /// The journal says that tasks have ended.
     fn journal(&mut self, runs: &[EndedRun], at: Nanos) {
         for run in runs {
+            self.failed_tasks += if run.class == OutcomeClass::Failed { run.range.len() } else { 0 };
             self.note(self.check_recorded(run), 0);
         }
         match self.ledger.record(runs, at, &mut self.server) {

@@ -47,6 +47,12 @@ pub struct LevelFigures {
 pub struct Figures {
     /// Tasks with an outcome.
     pub tasks: u64,
+    /// Those of them that failed.
+    pub failed_tasks: u64,
+    /// Attempts that failed, the last ones of tasks among them.
+    pub failed_attempts: u64,
+    /// Nodes that got no more work since nearly everything failed there, in the order in which the manager heard of them.
+    pub benched_nodes: Vec<u32>,
     /// Slots.
     pub slots: u64,
     /// From the first hand-out to the last record.

@@ -47,6 +47,8 @@ pub(super) struct Slots {
     pub(super) is_restless: bool,
     /// Slot-time of tasks that ended.
     pub(super) busy: Nanos,
+    /// Attempts that ended otherwise than well, not because they were told to end.
+    pub(super) failed: u64,
 }
 
 /// What starting takes.
@@ -72,6 +74,7 @@ impl Slots {
             dies_ns,
             is_restless: false,
             busy: 0,
+            failed: 0,
         }
     }
 
@@ -213,6 +216,7 @@ impl Slots {
         for (slot, attempt, range) in std::mem::take(&mut self.parts) {
             count += range.len();
             let part = end_of(tasks, range, (attempt, rank), ran_well.as_deref_mut());
+            self.failed += part.failed.len() as u64;
             self.machine.on_batch_part(slot, &part);
         }
         for slot in &ended {
@@ -223,6 +227,7 @@ impl Slots {
             let status = |index| tasks.status(index, run.attempt, rank);
             if run.calls {
                 let end = end_of(tasks, untold, (run.attempt, rank), ran_well.as_deref_mut());
+                self.failed += end.failed.len() as u64;
                 self.machine.on_batch_ended(now_us, *slot, &end);
             } else {
                 // One that is told to end may say that it ended well.
@@ -240,6 +245,7 @@ impl Slots {
                 {
                     well.insert(run.range);
                 }
+                self.failed += u64::from(status != Status::Ok && !run.killed);
                 self.machine.on_ended(now_us, *slot, AttemptEnd { status: &status, killed: run.killed, crashed });
             }
         }

@@ -1,6 +1,6 @@
 //! What is run: how many tasks, and what becomes of each attempt.
 
-use super::{Durations, Nanos};
+use super::{Durations, Layout, Nanos};
 use crate::schedule::Shapes;
 use crate::task::{IndexRange, Rank, Shape, Status};
 use std::sync::Arc;
@@ -90,5 +90,55 @@ impl Tasks for Drawn {
             Some(each) => each * range.len(),
             None => (range.start..range.end).map(|index| self.duration_ns(index, attempt, rank)).sum(),
         }
+    }
+}
+
+/// Tasks on a machine some of whose nodes are bad: whatever starts there fails at once.
+#[derive(Clone, Debug)]
+pub struct OnBadNodes {
+    /// What ends well elsewhere.
+    pub drawn: Drawn,
+    /// Where the ranks are.
+    pub layout: Layout,
+    /// The bad nodes.
+    pub nodes: Vec<u32>,
+}
+
+impl OnBadNodes {
+    /// How long it takes there until a task has failed.
+    const FAILS_AFTER: Nanos = 1_000_000;
+
+    fn is_bad(&self, rank: Rank) -> bool {
+        self.nodes.contains(&self.layout.node_of(rank).0)
+    }
+}
+
+impl Tasks for OnBadNodes {
+    fn count(&self) -> u64 {
+        self.drawn.count()
+    }
+
+    fn shapes(&self) -> Arc<dyn Shapes> {
+        self.drawn.shapes()
+    }
+
+    fn calls(&self) -> bool {
+        self.drawn.calls()
+    }
+
+    fn duration_ns(&self, index: u64, attempt: u32, rank: Rank) -> Nanos {
+        if self.is_bad(rank) { Self::FAILS_AFTER } else { self.drawn.duration_ns(index, attempt, rank) }
+    }
+
+    fn status(&self, _: u64, _: u32, rank: Rank) -> Status {
+        if self.is_bad(rank) { Status::Exit(1) } else { Status::Ok }
+    }
+
+    fn may_fail(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
+    fn sum_ns(&self, range: IndexRange, attempt: u32, rank: Rank) -> Nanos {
+        if self.is_bad(rank) { Self::FAILS_AFTER * range.len() } else { self.drawn.sum_ns(range, attempt, rank) }
     }
 }

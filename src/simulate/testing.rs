@@ -72,6 +72,8 @@ pub(crate) struct Ended {
     /// Attempts or batches that were started.
     pub(crate) runs: u64,
     pub(crate) messages_to_manager: u64,
+    /// Nodes that were benched.
+    pub(crate) benched: Vec<u32>,
 }
 
 impl Room {
@@ -114,6 +116,7 @@ impl Room {
             now_us: cluster.now() / 1_000,
             runs: cluster.runs,
             messages_to_manager: manager.messages(),
+            benched: cluster.benched.clone(),
             attempts: behaving.attempts.take(),
         }
     }

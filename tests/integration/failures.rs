@@ -158,3 +158,28 @@ fn each_way_to_end_has_a_name() {
     let summary = summary(&world, "run");
     assert_eq!((&summary["ok"], &summary["failed"], &summary["exit_status"]), (&1.into(), &5.into(), &1.into()));
 }
+
+#[test]
+fn a_node_where_everything_fails_gets_no_more_tasks_and_is_named() {
+    for launch in Launch::possible(&[Launch::MPI_8_NODES]) {
+        let world = World::new();
+        // The ranks of the third of four nodes give their tasks an environment in which those fail.
+        let start = "case ${OMPI_COMM_WORLD_RANK:-$PMI_RANK} in 4 | 5) export BROKEN=1 ;; esac";
+        world.write("started", format!("#!/bin/sh\n{start}\nexec {} \"$@\"\n", crate::common::BINARY));
+        std::fs::set_permissions(world.path("started"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        world.write("tasks.txt", "test -z \"$BROKEN\" && sleep 0.1\n".repeat(LINES as usize));
+        let mut command = launch.command_of(&world.path("started"), &world.path("launches"));
+        command.arg("run").args(launch.options()).args(["tasks.txt", "--out", "run", "-j", "2", "--retries", "3"]);
+        command.current_dir(world.path(".")).stdin(std::process::Stdio::null());
+        let ended = world.spawn(command).wait().with(0);
+        let summary = summary(&world, "run");
+        let benched = summary["benched"].as_array().expect("names of nodes");
+        assert_eq!((benched.len(), &summary["ok"]), (1, &LINES.into()), "{summary}");
+        let name = benched[0].as_str().expect("a name");
+        assert!(name.ends_with("/2"), "{name}");
+        ended.says_once(&format!("{name} gets no more tasks"));
+        ended.says_once(&format!("1 node benched, where nearly all failed: {name}"));
+        let there = tasks(&world, "run").iter().filter(|task| task["node"] == benched[0]).count();
+        assert_eq!(there, 0, "none ended well there");
+    }
+}

@@ -263,7 +263,7 @@ impl Kept {
             // A folder that is another's is left alone, and one that cannot be written as it is.
             return Err(error);
         }
-        let summary = self.figures.summary(now, self.ledger.told(), self.tasks, &of.machine);
+        let summary = self.figures.summary(now, self.ledger.told(), self.tasks, &of.machine, &of.nodes);
         let last = self.progress_at(now, RunState::Ended, of);
         let dir = self.ledger.dir.clone();
         self.progress.finish(&last, &dir);

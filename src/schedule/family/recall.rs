@@ -99,7 +99,7 @@ impl Family {
         self.recall(rank, cores, gpus, out);
     }
 
-    fn recall(&mut self, rank: Rank, cores: u64, gpus: bool, out: &mut ToChildren) {
+    pub(super) fn recall(&mut self, rank: Rank, cores: u64, gpus: bool, out: &mut ToChildren) {
         let child = self.children.get_mut(&rank).expect("only a child is asked");
         child.recall = Some(cores);
         out.push((rank, Down::Recall { epoch: child.epoch, cores, gpus }));

@@ -52,7 +52,10 @@ impl Family {
         // there, since the first would take what the others need.
         let first = self.all_answered && capacity.workers > 1 && self.durations.mean_us().is_none();
         let per_core = if first { 2.0 } else { per_core };
-        (f64::from(capacity.total.cores) * per_core).ceil() as u64
+        // A trial has nothing ahead.
+        let child = &self.children[&rank];
+        let per_core = if child.conduct.is_trusted() { per_core } else { 1.0 };
+        (child.cores() as f64 * per_core).ceil() as u64
     }
 
     /// What the child may be handed now. Its GPUs are supplied as far ahead as its cores are.
@@ -248,8 +251,8 @@ impl Family {
         // Another node than the one to avoid, unless nothing else could take the task.
         let elsewhere = |need: Resources, node: NodeId| {
             let here = |c: &Capacity| c.node == Some(node);
-            let could = |c: &&Capacity| c.total.cores > 0 && c.widest.fits(need);
-            !here(&capacity) || self.children.values().filter_map(|c| c.capacity.as_ref()).filter(could).all(here)
+            let could = |c: &Capacity| c.total.cores > 0 && c.widest.fits(need);
+            !here(&capacity) || self.children.values().filter_map(Child::offered).filter(could).all(|c| here(&c))
         };
         let fits = |need: Resources, avoid: Option<NodeId>| {
             capacity.widest.fits(need) && avoid.is_none_or(|node| elsewhere(need, node))
@@ -267,6 +270,7 @@ impl Family {
         child.unseen.push_back(handed.into());
         child.hands = child.hands.wrapping_add(1);
         out.push((rank, Down::Hand { epoch: child.epoch, ranges }));
+        self.on_trial(now, rank);
         self.recount(rank);
         handed.tasks
     }

@@ -1,5 +1,6 @@
 //! The protocol's rules as tests, each on a small virtual machine.
 
+mod benching;
 mod faults;
 mod policy;
 mod regression;

@@ -80,7 +80,7 @@ impl Launch {
     }
 
     /// Options of `myriarch run` that belong to it.
-    pub(super) fn options(self) -> &'static [&'static str] {
+    pub fn options(self) -> &'static [&'static str] {
         self.options
     }
 
