@@ -69,6 +69,9 @@ pub struct Args {
     /// Further attempts that a failed task may have [default: 0; 3 with --bad-node]
     #[arg(long, value_name = "N", conflicts_with_all = ["star", "faults"])]
     retries: Option<u32>,
+    /// Outcomes leave no records that would travel or be kept in files: what the scheduler can do by itself
+    #[arg(long, conflicts_with_all = ["star", "faults"])]
+    no_records: bool,
     /// Of the durations that are drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -84,6 +87,7 @@ struct Report {
     duration: String,
     seed: u64,
     layout: Layout,
+    records: bool,
     /// What list scheduling of the same tasks takes where nothing but they takes time.
     list_scheduling_seconds: f64,
     #[serde(flatten)]
@@ -134,7 +138,13 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
         return star::run(args, &name, model.numbers(), &layout, &drawn);
     }
     let began = Instant::now();
-    let what = Simulation { layout, numbers: model.numbers(), policy: Policy::default(), until: UNTIL_NS };
+    let what = Simulation {
+        layout,
+        numbers: model.numbers(),
+        policy: Policy::default(),
+        records: !args.no_records,
+        until: UNTIL_NS,
+    };
     let figures = if args.bad_node.is_empty() {
         simulate(&what, &drawn)?
     } else {
@@ -146,6 +156,7 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
         duration: drawn.durations.to_string(),
         seed: args.seed,
         layout,
+        records: !args.no_records,
         list_scheduling_seconds: list_scheduling_seconds(&drawn, slots),
         figures,
         simulated_in_seconds,

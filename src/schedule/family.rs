@@ -466,8 +466,8 @@ impl Family {
             self.durations.add(report.attempt_cores, report.busy_core_us);
             child.limit = child.limit.saturating_mul(self.policy.growth);
         }
-        if let Some(capacity) = report.capacity {
-            self.set_capacity(rank, Some(capacity));
+        if let Some(capacity) = report.capacity.take() {
+            self.set_capacity(rank, Some(*capacity));
             let child = self.children.get_mut(&rank).expect("hears() knows the child");
             child.limit = child.limit.max(child.first_limit());
             self.progress += 1;

@@ -303,7 +303,7 @@ pub struct Report {
     /// Failures since the last report, grouped.
     pub digest: FailureDigest,
     /// Set when what the child can run has changed.
-    pub capacity: Option<Capacity>,
+    pub capacity: Option<Box<Capacity>>,
 }
 
 impl Report {

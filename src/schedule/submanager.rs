@@ -277,7 +277,7 @@ impl SubManager {
             }
             Some(told) if told != capacity => {
                 self.told = Some(capacity);
-                self.uplink.report.capacity = Some(capacity);
+                self.uplink.report.capacity = Some(Box::new(capacity));
                 self.uplink.hurry();
             }
             _ => {}

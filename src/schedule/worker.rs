@@ -416,7 +416,7 @@ impl Worker {
         self.queued = Amount::default();
         let queue = std::mem::take(&mut self.queue);
         queue.into_iter().for_each(|given| self.give_back(given));
-        self.uplink.report.capacity = Some(self.capacity());
+        self.uplink.report.capacity = Some(Box::new(self.capacity()));
         self.uplink.hurry();
     }
 

@@ -143,7 +143,7 @@ impl Account {
                     format!("hears from {from} that more has ended than it holds")
                 })?;
                 link.growths += u32::from(report.attempts > 0);
-                link.cores = link.cores.max(report.capacity.as_ref().map_or(0, at_first));
+                link.cores = link.cores.max(report.capacity.as_deref().map_or(0, at_first));
                 if let Some(capacity) = &report.capacity {
                     (link.node, link.has_cores) = (capacity.node, capacity.total.cores > 0);
                 }

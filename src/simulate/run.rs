@@ -19,6 +19,8 @@ pub struct Simulation {
     pub numbers: Numbers,
     /// The policy of the scheduler.
     pub policy: Policy,
+    /// Outcomes leave records, which travel or are kept in files. Without them it is the scheduler alone.
+    pub records: bool,
     /// Virtual time after which it is given up. Nanoseconds.
     pub until: Nanos,
 }
@@ -110,9 +112,12 @@ pub enum SimulateError {
 pub fn simulate(what: &Simulation, tasks: &dyn Tasks) -> Result<Figures, SimulateError> {
     let settings =
         Settings { crash_limit: 5, max_fails: None, max_running: None, grace_us: 0, nodes: what.layout.nodes };
-    let Simulation { layout, numbers, policy, until } = what.clone();
+    let Simulation { layout, numbers, policy, records, until } = what.clone();
     let ended = RangeSet::new();
     let mut cluster = Cluster::new(Start { layout, settings, policy, tasks, numbers, ended, faults: None });
+    if !records {
+        cluster.record_bytes = 0;
+    }
     let end = cluster.run(until);
     if let Some(violation) = cluster.broken.take() {
         return Err(violation.into());

@@ -17,7 +17,7 @@ fn drawn(tasks: u64, durations: &str, calls: bool) -> Drawn {
 fn run(layout: Layout, tasks: &Drawn) -> Figures {
     let numbers = Model::named("local").expect("it is built in").numbers();
     let until = 1_000_000_000_000_000;
-    simulate(&Simulation { layout, numbers, policy: Policy::default(), until }, tasks).expect("it ends")
+    simulate(&Simulation { layout, numbers, policy: Policy::default(), records: true, until }, tasks).expect("it ends")
 }
 
 #[test]
@@ -53,7 +53,8 @@ fn messages_count_ranges_and_not_tasks() {
 #[test]
 fn a_run_that_may_not_last_long_enough_is_given_up() {
     let numbers = Model::named("local").expect("it is built in").numbers();
-    let what = Simulation { layout: layout(1, 2, 1), numbers, policy: Policy::default(), until: 1_000_000_000 };
+    let policy = Policy::default();
+    let what = Simulation { layout: layout(1, 2, 1), numbers, policy, records: true, until: 1_000_000_000 };
     let error = simulate(&what, &drawn(10, "1s", true)).expect_err("five seconds are needed");
     assert!(error.to_string().starts_with("0 of 10 tasks have ended after"), "{error}");
 }

@@ -42,7 +42,13 @@ fn one_bad_node_of_many_costs_fewer_than_two_attempts_for_each_of_its_cores() {
         let tasks = 10 * layout.all_slots().expect("so many there are");
         let durations = Durations::parse(duration).expect("a duration");
         let drawn = Drawn { tasks, shape, durations, seed: 1 };
-        let what = Simulation { layout, numbers: numbers.clone(), policy: Policy::default(), until: 1_000_000_000_000 };
+        let what = Simulation {
+            layout,
+            numbers: numbers.clone(),
+            policy: Policy::default(),
+            records: true,
+            until: 1_000_000_000_000,
+        };
         let figures = simulate(&what, &OnBadNodes { drawn, layout, nodes: vec![40] }).expect("it ends");
         assert_eq!((figures.failed_tasks, &figures.benched_nodes[..]), (0, &[40][..]), "{duration}");
         assert!(figures.failed_attempts < 64, "{} failed attempts, {duration}", figures.failed_attempts);

@@ -36,7 +36,13 @@ fn ten_equal_tasks_for_each_slot_of_very_many_leave_nobody_an_eleventh() {
         let layout = Layout { nodes: 256, ranks_per_node: 8, slots: 1, fan_out: 16, dedicated_manager: false };
         let tasks = 10 * layout.all_slots().expect("so many there are");
         let durations = Durations::parse(&format!("{task_ms}ms")).expect("a duration");
-        let what = Simulation { layout, numbers: numbers.clone(), policy: Policy::default(), until: 1_000_000_000_000 };
+        let what = Simulation {
+            layout,
+            numbers: numbers.clone(),
+            policy: Policy::default(),
+            records: true,
+            until: 1_000_000_000_000,
+        };
         let figures = simulate(&what, &Drawn { tasks, shape, durations, seed: 1 }).expect("it ends");
         let utilisation = figures.utilisation;
         assert!(utilisation > least, "{utilisation} for tasks of {task_ms} ms");
