@@ -43,10 +43,17 @@ for model in slingshot gemini; do
         predict "$model-8192-$length" 8192 --model $model --duration $length
     done
 done
-for nodes in 16 64 256 1024; do
+for nodes in 16 64 256 1024 8192; do
     predict "slingshot-$nodes-1000-of-40us" $nodes --model slingshot --duration 40us --tasks $((nodes * 32 * 1000))
+done
+for nodes in 16 64 256 1024; do
     predict "slingshot-$nodes-300-lognormal" $nodes --model slingshot --duration lognormal:0.33ms,0.5 --tasks $((nodes * 32 * 300))
 done
+for nodes in 256 1024 4096 16384; do
+    predict "slingshot-$nodes-300-lognormal-no-records" $nodes --model slingshot --duration lognormal:0.33ms,0.5 \
+        --tasks $((nodes * 32 * 300)) --no-records
+done
+predict slingshot-8192-bad-node-100ms 8192 --model slingshot --duration 100ms --bad-node 77
 predict slingshot-8192-million-processes 8192 --model slingshot --duration 1s --tasks 1000000 --processes
 predict gemini-16384-10ms 16384 --model gemini --duration 10ms
 predict gemini-16384-100ms 16384 --model gemini --duration 100ms

@@ -455,7 +455,7 @@ impl Family {
         self.on_tried(now, rank, tried, out);
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
         if !child.conduct.tells_of_durations() {
-            report.attempt_cores = 0;
+            (report.attempt_cores, report.busy_core_us) = (0, 0);
         }
         if report.attempts > 0 {
             child.heard_us = now;

@@ -4,8 +4,10 @@ use super::Micros;
 use super::message::{Amount, Report, Section, Unstarted, Up};
 use super::policy::Policy;
 
-/// What ended waits for its neighbours for so long at most.
+/// What ended waits for its neighbours for so long; where its runs are so many that they would keep the parent busy, longer, but
+/// never for more than the second of these.
 const HELD_BACK_US: Micros = 250_000;
+const MOST_HELD_BACK_US: Micros = 2_000_000;
 
 /// What the child has at the moment.
 #[derive(Clone, Copy, Debug)]
@@ -132,11 +134,12 @@ impl Uplink {
             return 0;
         }
         let wait = self.pace_us * self.runs as u64 / self.runs_at_pace.max(1);
-        let due = self.told_us + wait.min(HELD_BACK_US.max(wait / 16));
+        let most = (wait / 16).min(MOST_HELD_BACK_US);
+        let due = self.told_us + wait.min(HELD_BACK_US.max(most));
         // Where cores are idle somebody may wait for just these, to know what comes next. Not at once: near the end all
         // that is under way ends soon, and joins.
         match self.idle_us.filter(|_| load.idle_cores > 0) {
-            Some(idle_us) => due.min(self.told_us.max(idle_us) + wait.min((4 * self.pace_us).max(wait / 16))),
+            Some(idle_us) => due.min(self.told_us.max(idle_us) + wait.min((4 * self.pace_us).max(most))),
             None => due,
         }
     }
@@ -262,11 +265,18 @@ mod tests {
     }
 
     #[test]
-    fn so_many_runs_that_they_would_keep_the_parent_busy_wait_for_longer() {
-        let mut uplink = uplink();
-        end(&mut uplink, (0..100_000).map(|at| 2 * at));
-        assert!(take(&mut uplink, PACE, holding(99)).expect("the pace is over").sections.is_empty());
-        assert_eq!(uplink.next_tick(holding(99)), Some(PACE * 100_000 / 4 / 16));
+    fn however_many_runs_end_all_the_time_they_are_told_in_the_end() {
+        for (idle_cores, runs_a_ms) in [(0, 5), (0, 200), (1, 5), (1, 200)] {
+            let (mut uplink, load) = (uplink(), Load { held_cores: 99, idle_cores });
+            let (mut told_us, mut longest) = (0, 0);
+            for now in (0..10_000_000).step_by(1000) {
+                end(&mut uplink, (0..runs_a_ms).map(|at| 2 * (now + at)));
+                if take(&mut uplink, now, load).is_some_and(|news| !news.sections.is_empty()) {
+                    (longest, told_us) = (longest.max(now - told_us), now);
+                }
+            }
+            assert!(longest > 0 && longest.max(10_000_000 - told_us) <= MOST_HELD_BACK_US + 1000, "after {longest} µs");
+        }
     }
 
     #[test]

@@ -464,7 +464,7 @@ pub fn is_calling() -> bool {
     CALLING.get()
 }
 
-/// What tasks of a batch have left behind, until the thread or its owner takes it. Tasks of which nothing is recorded are
+/// What tasks of a batch have left behind, under a lock that is nearly always free, until the thread or its owner takes it. Tasks of which nothing is recorded are
 /// not noted one by one.
 #[derive(Default)]
 struct Notes(Mutex<Noted>);

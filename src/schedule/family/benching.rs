@@ -7,8 +7,11 @@ use crate::task::{NodeId, Rank};
 
 /// Nobody is judged by fewer attempts than this, nor by fewer than it has cores.
 const FEWEST_ATTEMPTS: u64 = 16;
-/// Of so many attempts one may have ended well where nearly all have failed.
-const NEARLY_ALL: u64 = 10;
+/// Of so many attempts one may have ended well where nearly all have failed. Where most tasks fail everywhere, a few may well
+/// fail in a row.
+const NEARLY_ALL: u64 = 20;
+/// So many times as much has to end well as to fail elsewhere, before one is benched.
+const FAR_MORE: u64 = 4;
 /// Trials of a suspect that have to fail, apart from each other, before it is benched.
 const FAILED_TRIALS: u32 = 4;
 /// The pause between two trials of a suspect doubles so many times at most.
@@ -77,6 +80,8 @@ struct Suspicion {
     allowed: u64,
     /// When it may have a trial, or more than the one that it has and that has not failed so far.
     next_us: Micros,
+    /// It was handed work since it was suspected, or since the last trial failed.
+    is_on_trial: bool,
     pause_us: Micros,
     doublings: u32,
     /// Trials that have failed since what the others ended counts, and what they had ended then.
@@ -104,6 +109,10 @@ impl Conduct {
 
     fn is_benched(&self) -> bool {
         self.benched.is_some()
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspicion.is_some()
     }
 
     /// Whether it is supplied like any other.
@@ -136,10 +145,12 @@ impl Child {
         self.told_cores().max(FEWEST_ATTEMPTS)
     }
 
-    /// When a suspect is allowed more, if nothing is heard of it by then.
+    /// When a suspect is allowed more, if nothing is heard of it by then. What it had begun before it was suspected is no
+    /// trial, and has to end first: tasks beside each other may all be bad.
     fn reviewed_at(&self) -> Option<Micros> {
         let suspicion = self.conduct.suspicion?;
-        let uses_all = suspicion.allowed == 0 || self.left().cores >= suspicion.allowed;
+        let left = self.held.amount().cores;
+        let uses_all = if suspicion.allowed == 0 { left == 0 } else { left >= suspicion.allowed };
         (uses_all && suspicion.allowed < self.told_cores()).then_some(suspicion.next_us)
     }
 }
@@ -151,11 +162,16 @@ impl Family {
         let child = self.children.get_mut(&rank).expect("the caller knows the child");
         let node = child.capacity.and_then(|capacity| capacity.node);
         let Some(node) = node.filter(|_| self.capacity.node.is_none() && told.all() > 0) else { return };
+        if !child.conduct.is_trusted() {
+            // An earlier recall may have found less than all.
+            self.take_back_all(rank, out);
+        }
+        let child = self.children.get_mut(&rank).expect("the caller knows the child");
         if child.conduct.is_benched() {
             return;
         }
         let enough = child.enough_attempts();
-        let had_trial = child.conduct.suspicion.is_some_and(|suspicion| suspicion.allowed > 0);
+        let had_trial = child.conduct.suspicion.is_some_and(|suspicion| suspicion.is_on_trial);
         child.conduct.lately.add(told);
         child.conduct.lately.forget_beyond(enough);
         if child.conduct.suspicion.is_none() {
@@ -172,15 +188,14 @@ impl Family {
         }
     }
 
-    /// Decides anew who is suspected: those where nearly all fails, if they are no more than half of all, or others are
-    /// known where it does not, and if others can take their place. To be called when a verdict has changed or who is there.
+    /// Decides anew who is suspected: those where nearly all fails, if they are no more than half of all, and if others can take
+    /// their place. To be called when a verdict has changed or who is there.
     fn judge(&mut self, now: Micros, out: &mut ToChildren) {
         let there = || self.children.values().filter(|child| child.told_cores() > 0);
         let fails = |child: &&Child| child.conduct.verdict == Verdict::Fails;
         self.failing = self.children.values().filter(fails).count();
         let (all, failing) = (there().count(), there().filter(fails).count());
-        let one_works = there().any(|child| child.conduct.verdict == Verdict::Works);
-        let may_suspect = self.capacity.node.is_none() && (2 * failing <= all || one_works);
+        let may_suspect = self.capacity.node.is_none() && 2 * failing <= all;
         let can_replace = |child: &Child| {
             let widest = |child: &Child| child.capacity.map(|capacity| capacity.widest);
             let fits = |other: &Child| widest(other).zip(widest(child)).is_some_and(|(here, need)| here.fits(need));
@@ -217,6 +232,7 @@ impl Family {
             since_us: now,
             allowed: 0,
             next_us: now + pause_us,
+            is_on_trial: false,
             pause_us,
             doublings: 0,
             // What others ended before may be of another time: something that all need may have broken since.
@@ -246,7 +262,7 @@ impl Family {
         let child = self.children.get_mut(&rank).expect("the caller knows the child");
         let enough = child.enough_attempts();
         let Some(suspicion) = &mut child.conduct.suspicion else { return false };
-        suspicion.allowed = 0;
+        (suspicion.allowed, suspicion.is_on_trial) = (0, false);
         if suspicion.counts {
             suspicion.failed_trials += 1;
         } else if mean_us.is_some_and(|mean| now - suspicion.since_us >= mean as Micros) {
@@ -254,7 +270,14 @@ impl Family {
             (suspicion.counts, suspicion.others_before, suspicion.doublings) = (true, others, 0);
         }
         let others = others.since(suspicion.others_before);
-        let others_work = suspicion.counts && others.ok >= enough && others.ok >= others.failed;
+        let others_work = suspicion.counts && others.ok >= enough && others.ok >= FAR_MORE * others.failed;
+        if suspicion.counts && others.failed >= enough && others.failed > others.ok {
+            // Most fails elsewhere too.
+            (child.conduct.lately, child.conduct.verdict) = (Tried::default(), Verdict::Unknown);
+            self.failing -= 1;
+            self.trust(rank);
+            return false;
+        }
         if others_work && may_bench && suspicion.failed_trials >= FAILED_TRIALS {
             return true;
         }
@@ -297,7 +320,7 @@ impl Family {
     pub(super) fn on_trial(&mut self, now: Micros, rank: Rank) {
         let child = self.children.get_mut(&rank).expect("the caller knows the child");
         if let Some(suspicion) = &mut child.conduct.suspicion {
-            suspicion.next_us = now + suspicion.pause_us;
+            (suspicion.next_us, suspicion.is_on_trial) = (now + suspicion.pause_us, true);
         }
     }
 
@@ -306,7 +329,7 @@ impl Family {
         if std::mem::take(&mut self.is_other) && self.failing > 0 {
             self.judge(now, out);
         }
-        if self.failing == 0 || self.closed {
+        if self.sums.suspects == 0 || self.closed {
             return;
         }
         let due = self.children.iter().filter(|(_, child)| child.reviewed_at().is_some_and(|at| at <= now));
@@ -326,7 +349,7 @@ impl Family {
 
     /// When a suspect's pause is over.
     pub(in crate::schedule) fn next_review(&self) -> Option<Micros> {
-        if self.failing == 0 || self.closed {
+        if self.sums.suspects == 0 || self.closed {
             return None;
         }
         self.children.values().filter_map(Child::reviewed_at).min()

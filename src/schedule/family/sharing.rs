@@ -152,7 +152,8 @@ impl Family {
         let waits = waiting.cores.saturating_add(unfed);
         let gpus = waiting.gpus.saturating_add(unfed).saturating_add(held.gpus);
         let fair = self.short_us().map(|_| {
-            let left: f64 = self.children.values().map(|child| self.likely_left(now, child)).sum();
+            let trusted = self.children.values().filter(|child| child.conduct.is_trusted());
+            let left: f64 = trusted.map(|child| self.likely_left(now, child)).sum();
             (waits as f64 + left) / f64::from(self.capacity.total.cores.max(1))
         });
         let mut shares = Shares { gathers, level: self.level(now, waits), rest: 0.0, waits, fair, gpus };

@@ -23,6 +23,8 @@ pub(super) struct Sums {
     pub(super) asked: u64,
     /// Children with no more work than their slots run at once.
     pub(super) without_reserve: u64,
+    /// Children that are suspected: see `benching.rs`.
+    pub(super) suspects: u64,
 }
 
 impl Sums {
@@ -30,7 +32,9 @@ impl Sums {
     pub(super) fn of(child: &Child) -> Self {
         let left = child.left();
         let cores = child.cores();
-        let (idle_cores, idle_gpus) = (child.idle_cores(), child.idle_gpus());
+        // What a suspect may have is a trial: nothing is taken from others for it, and no report hurries.
+        let is_trusted = child.conduct.is_trusted();
+        let (idle_cores, idle_gpus) = if is_trusted { (child.idle_cores(), child.idle_gpus()) } else { (0, 0) };
         let is_idle = u64::from(idle_cores > 0);
         Sums {
             left,
@@ -41,7 +45,8 @@ impl Sums {
             cores_of_idle: cores * is_idle,
             gpus_of_idle: idle_gpus * is_idle,
             asked: child.recall.unwrap_or(0),
-            without_reserve: u64::from(cores > 0 && left.cores <= cores),
+            without_reserve: u64::from(is_trusted && cores > 0 && left.cores <= cores),
+            suspects: u64::from(child.conduct.is_suspect()),
         }
     }
 }
@@ -58,6 +63,7 @@ impl AddAssign for Sums {
         self.gpus_of_idle += more.gpus_of_idle;
         self.asked += more.asked;
         self.without_reserve += more.without_reserve;
+        self.suspects += more.suspects;
     }
 }
 
@@ -73,5 +79,6 @@ impl SubAssign for Sums {
         self.gpus_of_idle -= less.gpus_of_idle;
         self.asked -= less.asked;
         self.without_reserve -= less.without_reserve;
+        self.suspects -= less.suspects;
     }
 }

@@ -101,6 +101,63 @@ fn tasks_that_fail_everywhere_bench_nobody_though_they_are_neighbours() {
     }
 }
 
+/// Which of a million this index is, the same each time: for what is to look random.
+fn of_a_million(index: u64, salt: u64) -> u64 {
+    let mixed = (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (salt << 32);
+    (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 33 & 0xF_FFFF
+}
+
+#[test]
+fn failures_that_are_spread_over_time_bench_nobody() {
+    for (stretch, most_us) in [(100, 100_000), (400, 100_000), (400, 1_000_000)] {
+        let behaviour: Behaviour = Box::new(move |index, _, _| match index < stretch {
+            true => (1_000 + of_a_million(index, 3) * most_us / 1_048_576, Status::Exit(1)),
+            false => (most_us / 20 + of_a_million(index, 5) * most_us / 10_485_760, Status::Ok),
+        });
+        let done = Room::new(layout(16, 1, 16, 128), settings()).run(8_000, one_core(0), behaviour).all_ended_once();
+        assert_eq!(done.benched, Vec::<u32>::new(), "{stretch} tasks of {most_us} µs at the most");
+    }
+}
+
+#[test]
+fn long_tasks_beside_others_that_all_fail_hold_nobody_back() {
+    // Whoever runs the long ones has ended nothing but good ones so far.
+    for long in [8, 16, 24] {
+        let run = |fails: bool| {
+            let behaviour: Behaviour = Box::new(move |index, _, _| match index {
+                0..2_000 => (1_000, Status::Ok),
+                _ if index < 2_000 + long => (10_000_000, Status::Ok),
+                _ if fails && index < 20_000 => (1_000, Status::Exit(1)),
+                _ => (1_000, Status::Ok),
+            });
+            Room::new(layout(8, 1, 4, 64), settings()).run(24_000, one_core(0), behaviour).all_ended_once()
+        };
+        let (fails, well) = (run(true), run(false));
+        assert_eq!(fails.benched, Vec::<u32>::new(), "{long} long tasks");
+        let ratio = fails.last_end_us as f64 / well.last_end_us as f64;
+        assert!(ratio < 1.1, "{ratio} times as long with {long} long tasks");
+    }
+}
+
+#[test]
+fn where_most_fails_everywhere_nobody_waits_for_long() {
+    for us in [1_000, 10_000] {
+        let run = |of_a_hundred: u64| {
+            let behaviour: Behaviour =
+                Box::new(move |index, _, _| match of_a_million(index, 7) * 100 >> 20 < of_a_hundred {
+                    true => (us, Status::Exit(1)),
+                    false => (us, Status::Ok),
+                });
+            Room::new(layout(16, 2, 8, 64), settings()).run(20_000, one_core(0), behaviour).all_ended_once()
+        };
+        let (fails, well) = (run(85), run(0));
+        assert_eq!(fails.benched, Vec::<u32>::new());
+        assert!((15_000..19_000).contains(&fails.outcomes.failed.len()), "{} failed", fails.outcomes.failed.len());
+        let ratio = fails.last_end_us as f64 / well.last_end_us as f64;
+        assert!(ratio < 1.15, "{ratio} times as long, {us} µs");
+    }
+}
+
 #[test]
 fn the_last_node_is_never_benched() {
     // Node 0 is bad; node 1 is lost when that is known.

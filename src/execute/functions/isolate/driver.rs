@@ -186,7 +186,7 @@ impl Driver {
         let end = process.exchange(self.orders, self.writer.finish(), || {
             if let Some(ours) = self.lead.asked_to_tell() {
                 let ended = area.ended(&mut self.results).min(ours);
-                left.take(&self.results, first_of(ended), &mut reading);
+                self.lead.note_told(left.take(&self.results, first_of(ended), &mut reading));
                 left.part().into_iter().for_each(&mut *tell);
             }
             let (late, limit) = overdue.look(&area);
@@ -201,7 +201,7 @@ impl Driver {
         let taken = left.take(&self.results, first_of(counted), &mut reading);
         // It ends an order early where there is no more room, and else never.
         let early = end == OrderEnd::Done && taken < ours && Area::has_room(self.results.len());
-        let damaged = taken < counted || ended > ours || early || end == OrderEnd::Damaged;
+        let damaged = taken < counted || ended < taken || ended > ours || early || end == OrderEnd::Damaged;
         let is_claimed = area.window().claimed() > taken;
         let blame = match end {
             _ if taken == ours => None,
@@ -227,7 +227,7 @@ impl Driver {
             left.fail(index + u64::from(taken), status, text, &area, &reading);
             accounted += 1;
         }
-        self.lead.take_back(ours - accounted);
+        self.lead.take_back(ours.saturating_sub(accounted));
         if accounted > 0 || damaged || end == OrderEnd::Done {
             self.losses = 0;
         } else if overdue.at.is_none() && self.lead.asked_to_kill().is_none() {

@@ -15,6 +15,8 @@ struct Feed {
     end: u32,
     /// The order under way: where it is claimed from, and how many of the tasks before `next` are in it.
     order: Option<(Arc<Area>, u32)>,
+    /// Its first tasks, so many, have ended and were told.
+    told: u32,
     kill: Option<Kill>,
     /// What has ended is to be told now.
     tell: bool,
@@ -32,18 +34,20 @@ impl Lead {
 
     /// Begins a batch of so many tasks.
     pub(in super::super) fn open(&self, tasks: u32) {
-        *self.feed() = Feed { next: 0, end: tasks, order: None, kill: None, tell: false };
+        *self.feed() = Feed { next: 0, end: tasks, order: None, told: 0, kill: None, tell: false };
     }
 
     /// Takes all that is not started. What has ended is told soon, also where the call that runs does not end.
     pub(in super::super) fn cut(&self) -> Option<(u32, u32)> {
         let mut feed = self.feed();
         feed.tell = true;
-        let Feed { next, end, order, .. } = &mut *feed;
+        let Feed { next, end, order, told, .. } = &mut *feed;
         if let Some((area, tasks)) = order
             && let Some((claimed, of)) = area.window().cut()
             && of == *tasks
         {
+            // Whatever was written over the window: what was told is nobody else's any more.
+            let claimed = claimed.max(*told);
             *next -= *tasks - claimed;
             *tasks = claimed;
         }
@@ -72,6 +76,11 @@ impl Lead {
         std::mem::take(&mut feed.tell).then_some(tasks)
     }
 
+    /// So many tasks of the order under way were told.
+    pub(super) fn note_told(&self, tasks: u32) {
+        self.feed().told = tasks;
+    }
+
     /// What is in no order yet, unless the batch is to end.
     pub(super) fn left(&self) -> Option<(u32, u32)> {
         let feed = self.feed();
@@ -87,7 +96,7 @@ impl Lead {
         }
         area.begin(tasks);
         feed.next += tasks;
-        feed.order = Some((area.clone(), tasks));
+        (feed.order, feed.told) = (Some((area.clone(), tasks)), 0);
         true
     }
 
@@ -159,6 +168,21 @@ mod tests {
         assert!(lead.begin_order(&area, 40));
         area.window().open(40);
         assert_eq!((lead.cut(), lead.end_order()), (Some((0, 100)), 0));
+    }
+
+    #[test]
+    fn what_was_told_is_not_cut_off_whatever_stands_in_the_window() {
+        let (lead, area) = lead_of(100);
+        assert!(lead.begin_order(&area, 40));
+        assert_eq!(lead.asked_to_tell(), None);
+        lead.cut();
+        assert_eq!((lead.asked_to_tell(), lead.asked_to_tell()), (Some(0), None));
+        lead.open(100);
+        assert!(lead.begin_order(&area, 40));
+        lead.note_told(7);
+        // Seven have ended, and the window says that five are claimed.
+        (0..5).for_each(|_| drop(area.window().claim()));
+        assert_eq!((lead.cut(), lead.end_order()), (Some((7, 100)), 7));
     }
 
     #[test]

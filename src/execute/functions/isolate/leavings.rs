@@ -59,7 +59,8 @@ impl Leavings {
     /// Takes up the results of these tasks, the first of an order, but for what was taken up before: `results` are those of
     /// the order from its beginning. Returns how many could be read by now: all, unless the results are damaged.
     pub(super) fn take(&mut self, results: &[u8], range: IndexRange, reading: &mut Reading) -> u32 {
-        let mut left = results.get(reading.bytes..).unwrap_or_default();
+        // There were more when they were looked at last: that is damage too.
+        let Some(mut left) = results.get(reading.bytes..) else { return reading.tasks };
         loop {
             let index = range.start + u64::from(reading.tasks);
             if index >= range.end {
