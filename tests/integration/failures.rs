@@ -152,7 +152,7 @@ fn the_list_of_failed_tasks_is_a_task_list() {
 fn each_way_to_end_has_a_name() {
     let world = World::new();
     world.write("list", "exit 3\nkill -KILL $$\nkill -SEGV $$\nno-such-program\nsleep 100\ntrue\n");
-    world.alone(&["run", "list", "--out", "run", "-j", "6", "--timeout", "300ms"]).with(1);
+    world.alone(&["run", "list", "--out", "run", "-j", "6", "--timeout", "3s"]).with(1);
     let statuses: Vec<_> = tasks(&world, "run").iter().map(|row| row["status"].as_str().unwrap().to_owned()).collect();
     assert_eq!(statuses, ["exit:3", "signal:9", "signal:11", "exit:127", "timeout", "ok"]);
     let summary = summary(&world, "run");
