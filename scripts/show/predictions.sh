@@ -43,8 +43,12 @@ for model in slingshot gemini; do
         predict "$model-8192-$length" 8192 --model $model --duration $length
     done
 done
-for nodes in 16 64 256 1024 8192; do
+for nodes in 16 64 256 1024; do
     predict "slingshot-$nodes-1000-of-40us" $nodes --model slingshot --duration 40us --tasks $((nodes * 32 * 1000))
+done
+for nodes in 1024 8192; do
+    predict "slingshot-$nodes-1000-of-40us-no-records" $nodes --model slingshot --duration 40us --tasks $((nodes * 32 * 1000)) \
+        --no-records
 done
 for nodes in 16 64 256 1024; do
     predict "slingshot-$nodes-300-lognormal" $nodes --model slingshot --duration lognormal:0.33ms,0.5 --tasks $((nodes * 32 * 300))
