@@ -130,7 +130,10 @@ mod tests {
     proptest! {
         #[test]
         fn near_and_far_ones_come_as_out_of_one_heap(
-            steps in prop::collection::vec((prop_oneof![0..100_u64, 0..100_000, 0..(1 << 26), 0..(1 << 40)], 0..3_u8), 1..300)
+            steps in prop::collection::vec(
+                (prop_oneof![0..100_u64, 0..100_000_u64, 0..1_u64 << 26, 0..1_u64 << 40], 0..3_u8),
+                1..300,
+            )
         ) {
             let (mut queue, mut model, mut now) = (Queue::new(), BinaryHeap::new(), 0);
             for (number, (after, pops)) in steps.into_iter().enumerate() {
