@@ -50,15 +50,7 @@ impl Tried {
     }
 
     fn verdict(self, enough: u64) -> Verdict {
-        if self.all() < enough {
-            Verdict::Unknown
-        } else if self.has_nearly_all_failed() {
-            Verdict::Fails
-        } else if self.ok >= self.failed {
-            Verdict::Works
-        } else {
-            Verdict::Unknown
-        }
+        if self.all() >= enough && self.has_nearly_all_failed() { Verdict::Fails } else { Verdict::Unknown }
     }
 }
 
@@ -66,8 +58,6 @@ impl Tried {
 enum Verdict {
     #[default]
     Unknown,
-    /// At least half of what it ended lately went well.
-    Works,
     /// Nearly all of it failed.
     Fails,
 }

@@ -1,9 +1,9 @@
 //! Nodes where nearly everything fails: what they cost, and whom that must not hit.
 
-use super::{depth, layout, one_core, rank, settings};
+use super::{depth, layout, on_slingshot, one_core, rank, settings};
 use crate::schedule::{Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Settings, Up, WorkRange};
 use crate::simulate::testing::{Behaviour, Ended, Room};
-use crate::simulate::{Drawn, Durations, Fault, Layout, Model, OnBadNodes, Simulation, simulate};
+use crate::simulate::{Drawn, Durations, Fault, Layout, OnBadNodes};
 use crate::task::{BundleId, IndexRange, NodeId, RangeSet, Resources, Shape as TaskShape, Status};
 use std::sync::Arc;
 
@@ -35,21 +35,13 @@ fn a_bad_node_is_benched_and_costs_few_attempts() {
 
 #[test]
 fn one_bad_node_of_many_costs_fewer_than_two_attempts_for_each_of_its_cores() {
-    let numbers = Model::named("slingshot").expect("a model").numbers();
     let shape = TaskShape { resources: Resources::ONE_CORE, retries: 3, calls: true };
     for duration in ["10ms", "100ms", "1s"] {
         let layout = Layout { nodes: 64, ranks_per_node: 32, slots: 1, fan_out: 16, dedicated_manager: false };
         let tasks = 10 * layout.all_slots().expect("so many there are");
         let durations = Durations::parse(duration).expect("a duration");
         let drawn = Drawn { tasks, shape, durations, seed: 1 };
-        let what = Simulation {
-            layout,
-            numbers: numbers.clone(),
-            policy: Policy::default(),
-            records: true,
-            until: 1_000_000_000_000,
-        };
-        let figures = simulate(&what, &OnBadNodes { drawn, layout, nodes: vec![40] }).expect("it ends");
+        let figures = on_slingshot(layout, &OnBadNodes { drawn, layout, nodes: vec![40] });
         assert_eq!((figures.failed_tasks, &figures.benched_nodes[..]), (0, &[40][..]), "{duration}");
         assert!(figures.failed_attempts < 64, "{} failed attempts, {duration}", figures.failed_attempts);
         assert!(figures.utilisation > 0.8, "{} for {duration}", figures.utilisation);

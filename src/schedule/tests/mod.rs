@@ -5,9 +5,9 @@ mod faults;
 mod policy;
 mod regression;
 
-use super::Settings;
-use crate::simulate::Layout;
+use super::{Policy, Settings};
 use crate::simulate::testing::{Behaviour, Ended, Room};
+use crate::simulate::{Figures, Layout, Model, Simulation, Tasks, simulate};
 use crate::task::{Rank, Shape as TaskShape, Status};
 
 fn settings() -> Settings {
@@ -37,6 +37,12 @@ fn layout(nodes: u32, ranks_per_node: u32, slots: u32, fan_out: u32) -> Layout {
 
 fn run(layout: Layout, settings: Settings, tasks: u64, retries: u32, behaviour: Behaviour) -> Ended {
     Room::new(layout, settings).run(tasks, one_core(retries), behaviour)
+}
+
+fn on_slingshot(layout: Layout, tasks: &dyn Tasks) -> Figures {
+    let numbers = Model::named("slingshot").expect("a model").numbers();
+    let what = Simulation { layout, numbers, policy: Policy::default(), records: true, until: 1_000_000_000_000 };
+    simulate(&what, tasks).expect("it ends")
 }
 
 fn rank(n: u32) -> Rank {

@@ -1,9 +1,9 @@
 //! How well slots are kept busy, and at what cost in messages.
 
-use super::{depth, each_takes, layout, run, settings};
-use crate::schedule::{Policy, Settings};
+use super::{depth, each_takes, layout, on_slingshot, run, settings};
+use crate::schedule::Settings;
 use crate::simulate::testing::{Behaviour, Ended, Room};
-use crate::simulate::{Drawn, Draws, Durations, Layout, Model, Simulation, simulate};
+use crate::simulate::{Drawn, Draws, Durations, Layout};
 use crate::task::{Resources, Shape as TaskShape, Status};
 
 /// Zero-cost list scheduling: each task in order to the slot that is free first.
@@ -29,21 +29,13 @@ fn ten_equal_tasks_for_each_slot_take_ten_rounds_at_every_depth() {
 
 #[test]
 fn ten_equal_tasks_for_each_slot_of_very_many_leave_nobody_an_eleventh() {
-    let numbers = Model::named("slingshot").expect("a model").numbers();
     let shape = TaskShape { resources: Resources::ONE_CORE, retries: 0, calls: true };
     // At 10 ms news from one end of the tree to the other takes as long as a task.
     for (task_ms, least, messages) in [(10, 0.85, 2_000), (100, 0.96, 3_000), (1_000, 0.99, 3_000)] {
         let layout = Layout { nodes: 256, ranks_per_node: 8, slots: 1, fan_out: 16, dedicated_manager: false };
         let tasks = 10 * layout.all_slots().expect("so many there are");
         let durations = Durations::parse(&format!("{task_ms}ms")).expect("a duration");
-        let what = Simulation {
-            layout,
-            numbers: numbers.clone(),
-            policy: Policy::default(),
-            records: true,
-            until: 1_000_000_000_000,
-        };
-        let figures = simulate(&what, &Drawn { tasks, shape, durations, seed: 1 }).expect("it ends");
+        let figures = on_slingshot(layout, &Drawn { tasks, shape, durations, seed: 1 });
         let utilisation = figures.utilisation;
         assert!(utilisation > least, "{utilisation} for tasks of {task_ms} ms");
         assert!(figures.manager_messages < messages, "{} messages, {task_ms} ms", figures.manager_messages);
