@@ -187,10 +187,10 @@ fn tell(report: &Report) {
         of(u64::from(*ranks_per_node), "rank")
     );
     println!(
-        "  makespan     {:.6} s; list scheduling at no cost {:.6} s",
-        figures.makespan_seconds, report.list_scheduling_seconds
+        "  makespan     {:.6} s, the last task ended after {:.6} s; list scheduling at no cost {:.6} s",
+        figures.makespan_seconds, figures.last_end_seconds, report.list_scheduling_seconds
     );
-    println!("  rate         {}", rate(figures.tasks_per_second));
+    println!("  rate         {}; plateau {}", rate(figures.tasks_per_second), rate(figures.plateau_tasks_per_second));
     if figures.failed_attempts > 0 {
         let (attempts, tasks) = (count(figures.failed_attempts), count(figures.failed_tasks));
         println!("  failed       {attempts} attempts, {tasks} tasks; benched nodes: {:?}", figures.benched_nodes);

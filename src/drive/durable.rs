@@ -17,7 +17,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(super) struct DurableLedger {
     pub(super) dir: RunDir,
     owner: Owner,
-    keeper: Keeper<Section>,
+    keeper: Keeper,
+    /// Not journaled yet: each waits until the segment is durable up to there.
+    waiting: VecDeque<(u64, Section)>,
     journal: JournalWriter,
     /// Journaled, and told when durable.
     journaled: VecDeque<(u64, Told)>,
@@ -78,6 +80,7 @@ impl DurableLedger {
             dir,
             owner,
             keeper,
+            waiting: VecDeque::new(),
             journal,
             journaled: VecDeque::new(),
             told: state.counts(),
@@ -110,7 +113,7 @@ impl DurableLedger {
 
     /// Journals these ends when their records are durable.
     pub(super) fn push(&mut self, section: Section) {
-        self.keeper.push(section);
+        self.waiting.push_back((self.keeper.end(), section));
     }
 
     /// Outcomes that no worker knows are put into rank 0's own segment.
@@ -136,7 +139,7 @@ impl DurableLedger {
             }
             let extent = self.keeper.keep(block.finish());
             let runs = vec![EndedRun { range: IndexRange::new(start, end), class }];
-            self.keeper.push(Section { bundle, extent: Some(extent), runs });
+            self.push(Section { bundle, extent: Some(extent), runs });
             start = end;
         }
     }
@@ -153,7 +156,10 @@ impl DurableLedger {
     pub(super) fn release(&mut self, known: u64) -> Vec<Told> {
         self.keeper.pass_on();
         self.journal.pass_on();
-        while let Some(section) = self.keeper.pop_if(|section| section.runs.iter().all(|run| run.range.end <= known)) {
+        let written = self.keeper.durable();
+        let is_known = |section: &Section| section.runs.iter().all(|run| run.range.end <= known);
+        while let Some((_, section)) = self.waiting.pop_front_if(|(end, section)| *end <= written && is_known(section))
+        {
             let runs = self.state.accept(self.round, &section.runs);
             if !runs.is_empty() {
                 let record = Record::Ended { round: self.round, extent: section.extent, runs: runs.clone() };
@@ -175,7 +181,7 @@ impl DurableLedger {
     /// What keeps files from being written, the first time that it is asked for. Nothing that waits becomes durable then.
     pub(super) fn new_error(&mut self) -> Option<String> {
         if let Some(error) = self.keeper.new_error() {
-            let lost = self.keeper.give_up_waiting().count();
+            let lost = std::mem::take(&mut self.waiting).len();
             return Some(format!("{error} ({lost} reports are not kept)"));
         }
         let error = self.journal.error().filter(|_| !self.failed)?;
@@ -186,7 +192,7 @@ impl DurableLedger {
 
     /// Whether everything was told.
     pub(super) fn is_empty(&self) -> bool {
-        self.keeper.is_empty() && self.journaled.is_empty()
+        self.waiting.is_empty() && self.journaled.is_empty()
     }
 
     /// Bytes not yet written.

@@ -1,33 +1,27 @@
-//! The keeper's side of a role: outcomes go into a segment, and what points to them waits until they are durable.
+//! The segment of a node, or of rank 0: outcomes go into it, and reports learn where they lie.
 
-use crate::ledger::SegmentWriter;
+use crate::ledger::{LedgerError, SegmentWriter};
 use crate::schedule::Report;
 use crate::task::Extent;
 use crate::wake::Wake;
-use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
-/// A segment, and words that wait for it.
+/// A segment that reports point to.
 #[derive(Debug)]
-pub(super) struct Keeper<T> {
+pub(super) struct Keeper {
     segment: SegmentWriter,
-    appended: u64,
-    waiting: VecDeque<(u64, T)>,
     failed: bool,
 }
 
-impl<T> Keeper<T> {
+impl Keeper {
     pub(super) fn new(segments: &Path, number: u32, sync: Duration, wake: Wake) -> Self {
-        let segment = SegmentWriter::new(segments, number, sync, wake);
-        Self { segment, appended: 0, waiting: VecDeque::new(), failed: false }
+        Self { segment: SegmentWriter::new(segments, number, sync, wake), failed: false }
     }
 
     /// Appends blocks.
     pub(super) fn keep(&mut self, blocks: Vec<u8>) -> Extent {
-        let extent = self.segment.append(blocks);
-        self.appended = extent.end();
-        extent
+        self.segment.append(blocks)
     }
 
     /// Has what was gathered written, unless that can wait.
@@ -46,40 +40,22 @@ impl<T> Keeper<T> {
         }
     }
 
-    /// Queues a word behind everything appended so far.
-    pub(super) fn push(&mut self, word: T) {
-        self.waiting.push_back((self.appended, word));
+    /// Where the next block will lie.
+    pub(super) fn end(&self) -> u64 {
+        self.segment.end()
     }
 
-    /// The next word whose records are durable.
-    pub(super) fn pop(&mut self) -> Option<T> {
-        self.pop_if(|_| true)
+    /// Up to where the records are durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.segment.durable()
     }
 
-    /// The same, where nothing else is waited for.
-    pub(super) fn pop_if(&mut self, is_ready: impl FnOnce(&T) -> bool) -> Option<T> {
-        let (needs, word) = self.waiting.front()?;
-        if *needs > self.segment.durable() || !is_ready(word) {
-            return None;
-        }
-        self.waiting.pop_front().map(|(_, word)| word)
-    }
-
-    /// The error that keeps the segment from being written, the first time it is asked for.
+    /// The error that keeps the segment from being written, the first time it is asked for. What is not durable by then
+    /// never will be.
     pub(super) fn new_error(&mut self) -> Option<String> {
         let error = self.segment.error().filter(|_| !self.failed)?;
         self.failed = true;
         Some(error)
-    }
-
-    /// After an error: the words that will never be durable.
-    pub(super) fn give_up_waiting(&mut self) -> impl Iterator<Item = T> + '_ {
-        self.waiting.drain(..).map(|(_, word)| word)
-    }
-
-    /// Whether writing failed.
-    pub(super) fn has_failed(&self) -> bool {
-        self.failed
     }
 
     /// Bytes not yet written.
@@ -87,13 +63,13 @@ impl<T> Keeper<T> {
         self.segment.queued_bytes()
     }
 
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Whether an error was told.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Writes and syncs what is left.
-    pub(super) fn finish(self) -> Result<(), crate::ledger::LedgerError> {
+    pub(super) fn finish(self) -> Result<(), LedgerError> {
         self.segment.finish()
     }
 }

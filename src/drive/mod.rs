@@ -9,7 +9,7 @@
 //! | `stage` | which thread plays the loop |
 //! | `roles`, `worker` | the state machines that a rank plays; turn their actions into messages, processes and records |
 //! | `parts` | what a rank knows of the tasks themselves |
-//! | `keeper` | writes a node's segment and holds reports back until their records are durable |
+//! | `keeper` | writes a segment, and tells reports where in it their records lie |
 //! | `durable` | rank 0's ledger in a DIR |
 //! | `figures` | what progress and summary say of a start |
 //! | `manager` | rank 0's ledger, deadlines and what the user sees |

@@ -150,6 +150,7 @@ impl<M: Root> RankLoop<M> {
         // Rank 0's own segment is the first; a keeper's number follows from its rank.
         let number = shared.first_segment + 1 + self.me.0;
         let keeper = visible.map(|dir| Keeper::new(&dir.segments(), number, shared.sync, self.wake.clone()));
+        let machine = if keeper.is_some() { machine.keeping(number) } else { machine };
         SubRole::new(place, machine, keeper)
     }
 
@@ -352,7 +353,7 @@ impl<M: Root> RankLoop<M> {
         }
         self.local.is_empty()
             && self.manager.as_ref().is_none_or(M::is_over)
-            && self.subs.iter().all(SubRole::is_over)
+            && self.subs.iter().all(|sub| sub.done)
             && self.worker.as_ref().is_none_or(|worker| worker.done)
     }
 
@@ -502,7 +503,7 @@ impl<M: Root> RankLoop<M> {
         let now = self.turned.duration_since(self.began).as_micros() as u64;
         self.wake.clear();
         for sub in &mut self.subs {
-            sub.release(out);
+            sub.look_at_segment(now, out);
             if sub.machine.next_tick().is_some_and(|at| at <= now) {
                 sub.step(now, out);
             }

@@ -17,14 +17,11 @@ pub(super) struct Outgoing {
 
 pub(super) type Outbox = Vec<Outgoing>;
 
-/// A word for the parent, with the blocks that go along.
-type Word = (Up, Vec<u8>);
-
 /// A sub-manager, perhaps with the segment of its node.
 pub(super) struct SubRole {
     pub(super) place: Place,
     pub(super) machine: SubManager,
-    keeper: Option<Keeper<Word>>,
+    keeper: Option<Keeper>,
     /// Blocks on their way to a keeper further up.
     passing: Vec<u8>,
     /// Bytes of blocks that a keeper may still pass on.
@@ -43,7 +40,7 @@ impl SubRole {
     /// nodes takes the shared file system longer than a short run does; this much of each is little for one file.
     const PASSED_FIRST: usize = if cfg!(test) { 64 } else { 16 << 10 };
 
-    pub(super) fn new(place: Place, machine: SubManager, keeper: Option<Keeper<Word>>) -> Self {
+    pub(super) fn new(place: Place, machine: SubManager, keeper: Option<Keeper>) -> Self {
         let (passing, may_pass) = (Vec::new(), Self::PASSED_FIRST);
         Self { place, machine, keeper, passing, may_pass, longest: Longest::default(), done: false }
     }
@@ -106,32 +103,25 @@ impl SubRole {
                 SubAction::ToParent(message) => {
                     let reports = matches!(&message, Up::Report { report, .. } if report.tells_of_ended());
                     let blocks = if reports { std::mem::take(&mut self.passing) } else { Vec::new() };
-                    match &mut self.keeper {
-                        Some(keeper) if !keeper.has_failed() => keeper.push((message, blocks)),
-                        Some(_) => self.to_parent(Control::Up(unkept(message)), Vec::new(), out),
-                        None => self.to_parent(Control::Up(message), blocks, out),
-                    }
+                    self.to_parent(Control::Up(message), blocks, out);
                 }
                 SubAction::Done => self.done = true,
             }
         }
-        self.release(out);
     }
 
-    /// Sends what has become durable; tells the manager when nothing will any more.
-    pub(super) fn release(&mut self, out: &mut Outbox) {
+    /// Tells the machine what has become durable, and the manager too when nothing will any more.
+    pub(super) fn look_at_segment(&mut self, now: u64, out: &mut Outbox) {
         let Some(keeper) = &mut self.keeper else { return };
-        let mut ready: Vec<Word> = std::iter::from_fn(|| keeper.pop()).collect();
-        let error = keeper.new_error();
-        if error.is_some() {
-            ready.extend(keeper.give_up_waiting().map(|(message, _)| (unkept(message), Vec::new())));
-        }
+        // In this order: after an error nothing more becomes durable.
+        let (error, durable) = (keeper.new_error(), keeper.durable());
+        let mut actions = Vec::new();
+        self.machine.on_written(now, durable, &mut actions);
         if let Some(what) = error {
             self.to_parent(Control::Stop { why: EndedBy::Disk, what }, Vec::new(), out);
+            self.machine.on_unwritable(now, &mut actions);
         }
-        for (message, blocks) in ready {
-            self.to_parent(Control::Up(message), blocks, out);
-        }
+        self.act(actions, out);
     }
 
     /// A child told of the tasks that run longest.
@@ -152,21 +142,9 @@ impl SubRole {
         self.keeper.is_none()
     }
 
-    /// Whether the role is over and has told all that it had to.
-    pub(super) fn is_over(&self) -> bool {
-        self.done && self.keeper.as_ref().is_none_or(Keeper::is_empty)
-    }
-
     pub(super) fn finish(self) -> Option<String> {
-        let failed = self.keeper.as_ref().is_some_and(Keeper::has_failed);
-        self.keeper?.finish().err().filter(|_| !failed).map(|error| error.to_string())
+        let keeper = self.keeper?;
+        let was_told = keeper.has_failed();
+        keeper.finish().err().filter(|_| !was_told).map(|error| error.to_string())
     }
-}
-
-/// What a keeper that cannot write passes on: without what it should have kept, so that nobody waits for that.
-fn unkept(mut message: Up) -> Up {
-    if let Up::Report { report, .. } = &mut message {
-        report.give_back_ended();
-    }
-    message
 }

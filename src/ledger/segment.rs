@@ -74,6 +74,11 @@ impl SegmentWriter {
         Extent { segment: self.segment, offset, len }
     }
 
+    /// Where the next block will lie.
+    pub fn end(&self) -> u64 {
+        self.appender.queued_to()
+    }
+
     /// Has what was gathered written, unless that can wait. To be called now and then.
     pub fn pass_on(&mut self) {
         self.appender.pass_on();

@@ -336,17 +336,6 @@ impl Report {
         }
     }
 
-    /// What ended is given back, as if it had not run: its records could not be written, and nobody may hear of it. Of
-    /// work that is given back the parent takes only the place; it noted the rest itself.
-    pub fn give_back_ended(&mut self) {
-        for Section { bundle, runs, .. } in std::mem::take(&mut self.sections) {
-            let (resources, avoid) = (Resources::ONE_CORE, None);
-            let work = Work { bundle, resources, retries: 0, calls: false, attempt: 0, crashes: 0, avoid };
-            self.returned.extend(runs.into_iter().map(|run| WorkRange { work, range: run.range }));
-        }
-        self.digest = FailureDigest::default();
-    }
-
     /// Puts the runs of each section in order and joins those that touch.
     pub fn join_runs(&mut self) {
         for section in &mut self.sections {

@@ -13,6 +13,7 @@ mod submanager;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unwritten;
 mod uplink;
 mod worker;
 

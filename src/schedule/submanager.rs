@@ -4,6 +4,7 @@ use super::Micros;
 use super::family::{Family, ToChildren, Violation};
 use super::message::{Amount, Capacity, Down, Report, Up, WorkRange};
 use super::policy::Policy;
+use super::unwritten::Ended;
 use super::uplink::{Load, Uplink};
 use crate::task::{BundleId, IndexRange, RangeSet, Rank};
 use std::collections::BTreeMap;
@@ -57,6 +58,13 @@ impl SubManager {
             ending: false,
             done: false,
         }
+    }
+
+    /// It keeps this segment: reports come with the places of their records there, and what has ended is told when they
+    /// are [written](Self::on_written).
+    pub fn keeping(mut self, segment: u32) -> Self {
+        self.uplink.keep(segment);
+        self
     }
 
     /// Opens the links to the children.
@@ -179,13 +187,12 @@ impl SubManager {
         for given in std::mem::take(&mut news.returned) {
             self.place_returned(given);
         }
-        self.uplink.ended_below(news.sections, ended);
+        self.uplink.ended_below(Ended { sections: news.sections, work: ended, digest: news.digest });
         let report = &mut self.uplink.report;
         report.failed.append(&mut news.failed);
         report.attempts += news.attempts;
         report.attempt_cores += news.attempt_cores;
         report.busy_core_us += news.busy_core_us;
-        report.digest.merge(news.digest);
         if answered {
             self.no_longer_asked(from);
         }
@@ -229,6 +236,20 @@ impl SubManager {
         self.step(now, out);
     }
 
+    /// Its segment is written up to there.
+    pub fn on_written(&mut self, now: Micros, end: u64, out: &mut Vec<SubAction>) {
+        if self.uplink.written(end) {
+            self.step(now, out);
+        }
+    }
+
+    /// Nothing more will be written to its segment. What waits for that is given back as if it had not run, and so is what
+    /// comes later.
+    pub fn on_unwritable(&mut self, now: Micros, out: &mut Vec<SubAction>) {
+        self.uplink.cannot_write();
+        self.step(now, out);
+    }
+
     /// The next report must not wait: what goes with it grows large.
     pub fn hurry(&mut self) {
         self.uplink.flush();
@@ -260,7 +281,7 @@ impl SubManager {
                 out.push(SubAction::ToParent(report));
             }
         }
-        if self.ending && !self.done && self.family.all_gone() {
+        if self.ending && !self.done && self.family.all_gone() && self.uplink.is_written() {
             self.done = true;
             out.push(SubAction::ToParent(Up::Bye { epoch: self.uplink.epoch }));
             out.push(SubAction::Done);
@@ -316,9 +337,9 @@ impl SubManager {
         self.family.held_by(child)
     }
 
-    /// All that it was handed and has not told back, for the checks: what waits, what children hold, what the next report
-    /// tells.
+    /// All that it was handed and has not told back, for the checks: what waits, what children hold, what later reports
+    /// tell.
     pub fn holds(&self) -> impl Iterator<Item = IndexRange> + '_ {
-        self.family.everything().map(|given| given.range).chain(self.uplink.report.tasks())
+        self.family.everything().map(|given| given.range).chain(self.uplink.tasks())
     }
 }

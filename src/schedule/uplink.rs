@@ -1,8 +1,10 @@
 //! The child's end of a link: the report in the making, and when it is due.
 
 use super::Micros;
-use super::message::{Amount, Report, Section, Unstarted, Up};
+use super::message::{Amount, Report, Unstarted, Up};
 use super::policy::Policy;
+use super::unwritten::{Ended, Unwritten, as_not_run};
+use crate::task::IndexRange;
 
 /// What ended waits for its neighbours for so long; where its runs are so many that they would keep the parent busy, longer, but
 /// never for more than the second of these.
@@ -31,6 +33,8 @@ pub(super) struct Uplink {
     told_us: Micros,
     /// What those tasks are, where a sub-manager added them.
     ended: Amount,
+    /// Tasks that ended and may not be told yet, where the role keeps a segment.
+    unwritten: Option<Unwritten>,
     pace_us: u64,
     last_us: Micros,
     /// Since when there is something to tell, where news come from several children.
@@ -60,9 +64,17 @@ impl Uplink {
         Self { gathers: true, ..Self::new(policy) }
     }
 
+    /// The role keeps this segment: of tasks whose records lie there nothing is told before they are written.
+    pub(super) fn keep(&mut self, segment: u32) {
+        self.unwritten = Some(Unwritten::new(segment));
+    }
+
     /// Begins a new epoch: what was to be told under the old one is forgotten.
     pub(super) fn open(&mut self, now: Micros, epoch: u32, pace_us: u64) {
+        let mut unwritten = self.unwritten.take();
+        unwritten.iter_mut().for_each(Unwritten::forget);
         *self = Self {
+            unwritten,
             epoch,
             pace_us,
             last_us: now,
@@ -87,12 +99,58 @@ impl Uplink {
         self.mark = self.mark.max(held_cores);
     }
 
-    /// Tasks that ended below, so much of work: they may wait until there are neighbours to join with.
-    pub(super) fn ended_below(&mut self, sections: Vec<Section>, work: Amount) {
+    /// Tasks that ended below: they wait until they are written, and perhaps until there are neighbours to join with.
+    pub(super) fn ended_below(&mut self, ended: Ended) {
+        let ended = match &mut self.unwritten {
+            Some(unwritten) => unwritten.hold_back(ended),
+            None => Some(ended),
+        };
+        if let Some(ended) = ended {
+            self.to_be_told(ended);
+        }
+        self.give_up_lost();
+    }
+
+    /// The role's segment is written up to there; whether that was waited for.
+    pub(super) fn written(&mut self, end: u64) -> bool {
+        let Some(unwritten) = &mut self.unwritten else { return false };
+        unwritten.set_written(end);
+        let mut any = false;
+        while let Some(ended) = self.unwritten.as_mut().and_then(Unwritten::pop_written) {
+            self.to_be_told(ended);
+            any = true;
+        }
+        any
+    }
+
+    /// Nothing more will be written: what waits for that is given back, and what comes.
+    pub(super) fn cannot_write(&mut self) {
+        self.unwritten.iter_mut().for_each(Unwritten::fail);
+        self.give_up_lost();
+    }
+
+    fn give_up_lost(&mut self) {
+        while let Some(ended) = self.unwritten.as_mut().and_then(Unwritten::pop_lost) {
+            self.report.returned.extend(as_not_run(ended.sections));
+        }
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn is_written(&self) -> bool {
+        self.unwritten.as_ref().is_none_or(Unwritten::is_empty)
+    }
+
+    /// Every task of which it is still to tell, for the checks.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = IndexRange> + '_ {
+        self.report.tasks().chain(self.unwritten.iter().flat_map(Unwritten::tasks))
+    }
+
+    fn to_be_told(&mut self, Ended { sections, work, digest }: Ended) {
         for section in sections {
             self.runs += section.runs.len();
             self.report.add_section(section);
         }
+        self.report.digest.merge(digest);
         self.ended += work;
         // Each is sorted a few times at the most, however many come.
         if self.runs > 2 * self.joined.max(self.runs_at_pace as usize) {
@@ -177,6 +235,7 @@ impl Uplink {
         };
         report.untold = untold;
         report.untold += self.ended;
+        report.untold += self.unwritten.as_ref().map_or(Amount::default(), Unwritten::work);
         report.unstarted = unstarted;
         report.hands = self.hands;
         self.last_us = now;
@@ -189,7 +248,8 @@ impl Uplink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{BundleId, EndedRun, IndexRange, OutcomeClass};
+    use crate::schedule::Section;
+    use crate::task::{BundleId, EndedRun, FailureDigest, OutcomeClass};
 
     const PACE: u64 = 10_000;
 
@@ -206,7 +266,8 @@ mod tests {
         let count = runs.len() as u64;
         uplink.report.attempts += count;
         let section = Section { bundle: BundleId(1), extent: None, runs };
-        uplink.ended_below(vec![section], Amount { tasks: count, cores: count, gpus: 0, gpu_cores: 0 });
+        let work = Amount { tasks: count, cores: count, gpus: 0, gpu_cores: 0 };
+        uplink.ended_below(Ended { sections: vec![section], work, digest: FailureDigest::default() });
     }
 
     fn holding(held_cores: u64) -> Load {

@@ -3,6 +3,7 @@
 
 use super::Nanos;
 use super::account::Account;
+use super::ends::Ends;
 use super::faults::Faults;
 use super::figures::Tally;
 use super::files::FileServer;
@@ -79,6 +80,7 @@ pub(super) struct Cluster<'t> {
     pub(super) server: FileServer,
     pub(super) ledger: Ledger,
     pub(super) first_hand: Option<Nanos>,
+    pub(super) ends: Ends,
     /// Nodes of which the manager said that they are benched, and tasks that failed for good.
     pub(super) benched: Vec<u32>,
     pub(super) failed_tasks: u64,
@@ -160,6 +162,7 @@ impl<'t> Cluster<'t> {
             scratch: Vec::new(),
             record_bytes: if calls { 2 } else { 64 },
             first_hand: None,
+            ends: Ends::new(),
             benched: Vec::new(),
             failed_tasks: 0,
             end: None,

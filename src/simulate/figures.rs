@@ -90,6 +90,8 @@ impl Cluster<'_> {
             slots,
             makespan_seconds: makespan / 1e9,
             utilisation: tasks_ns as f64 / makespan / slots.max(1) as f64,
+            last_end_seconds: self.ends.last().saturating_sub(first) as f64 / 1e9,
+            plateau_tasks_per_second: self.ends.plateau(),
             tasks_per_second: self.ledger.ended.len() as f64 * 1e9 / makespan,
             messages_by_level: self
                 .tally

@@ -82,9 +82,15 @@ impl Appender {
         }
     }
 
-    /// When all that was appended is written.
-    pub(super) fn written_at(&self) -> Nanos {
-        self.next_until.unwrap_or(self.writing_until)
+    /// When more is written than so much.
+    pub(super) fn written_beyond(&self, known: u64) -> Option<Nanos> {
+        if self.written > known {
+            Some(0)
+        } else if self.writing > known {
+            Some(self.writing_until)
+        } else {
+            self.next_until.filter(|_| self.bytes > known)
+        }
     }
 
     /// Appends; when it is written.

@@ -10,7 +10,7 @@
 //! | `layout.rs` | how many ranks there are, and where |
 //! | `cluster.rs` | the machine room: ranks under a virtual clock |
 //! | `turns.rs`, `roles.rs`, `network.rs` | what a rank does when; what its roles do; words on their way |
-//! | `run.rs`, `figures.rs` | one simulation and its figures |
+//! | `run.rs`, `figures.rs`, `ends.rs` | one simulation and its figures |
 //! | `star.rs` | what Myriarch is not: one hub that speaks to every worker, to compare with |
 //! | `faults.rs`, `troubles.rs` | what goes wrong, and what comes of it |
 //! | `account.rs`, `checks.rs`, `ledger.rs` | what must hold, and what survives |
@@ -22,6 +22,7 @@ mod account;
 mod checks;
 mod cluster;
 mod draws;
+mod ends;
 mod faults;
 mod figures;
 mod files;

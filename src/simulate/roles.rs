@@ -13,14 +13,13 @@ use crate::schedule::{
     WorkerAction,
 };
 use crate::task::{EndedBy, EndedRun, Extent, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources};
-use std::collections::VecDeque;
 
-/// A sub-manager that keeps its node's segment: words for the parent wait until what they point to is written.
+/// The segment of a node, which its sub-manager keeps.
 pub(super) struct Keeper {
     pub(super) segment: u32,
     pub(super) file: Appender,
-    /// Until when, the word, and the bytes of outcomes that go along.
-    pub(super) waiting: VecDeque<(Nanos, Up, u64)>,
+    /// What its machine knows to be written of it.
+    pub(super) told: u64,
     /// Bytes of outcomes that it may still pass on in place of keeping them.
     may_pass: u64,
     /// It cannot write.
@@ -32,7 +31,7 @@ pub(super) const PASSED_FIRST: u64 = 16 << 10;
 
 impl Keeper {
     fn new(segment: u32, may_pass: u64) -> Self {
-        Self { segment, file: Appender::default(), waiting: VecDeque::new(), may_pass, has_failed: false }
+        Self { segment, file: Appender::default(), told: 0, may_pass, has_failed: false }
     }
 
     /// Itself where it keeps these outcomes, and none where it passes them on.
@@ -108,7 +107,8 @@ impl Machine {
         (dies_ns, may_pass): (Nanos, u64),
     ) -> Self {
         if place.role == Role::SubManager {
-            let machine = Box::new(SubManager::new(policy, &place.children));
+            let machine = SubManager::new(policy, &place.children);
+            let machine = Box::new(if place.keeper { machine.keeping(rank.0) } else { machine });
             let keeper = place.keeper.then(|| Box::new(Keeper::new(rank.0, may_pass)));
             return Machine::Sub { machine, keeper, passing: 0 };
         }
@@ -170,7 +170,7 @@ impl Cluster<'_> {
                         manager.on_child(now, from, word, &mut out);
                         self.manager_acts(role, out, turn);
                     }
-                    Machine::Sub { keeper, passing, .. } => {
+                    Machine::Sub { machine, keeper, passing } => {
                         let keeps = keeper.as_mut().filter(|_| blocks > 0).and_then(|keeper| keeper.keeping(blocks));
                         let fails = match keeps {
                             Some(keeper) => keeper.keep(&mut word, blocks, turn.at, &mut self.server),
@@ -179,14 +179,12 @@ impl Cluster<'_> {
                                 false
                             }
                         };
-                        if fails {
-                            // What waits goes first: words keep their order.
-                            self.cannot_keep(role, turn);
-                        }
-                        let Machine::Sub { machine, .. } = &mut self.roles[role].machine else { return };
                         let mut out = Vec::new();
                         machine.on_child(now, from, word, &mut out);
                         self.sub_acts(role, out, turn);
+                        if fails {
+                            self.cannot_keep(role, turn);
+                        }
                     }
                     Machine::Worker(..) => panic!("a worker has no children"),
                 }
@@ -200,15 +198,12 @@ impl Cluster<'_> {
 
     /// A keeper that cannot write any more: what is not written is not told, and the run has to stop.
     fn cannot_keep(&mut self, role: usize, turn: &mut Turn) {
-        let Machine::Sub { keeper: Some(keeper), .. } = &mut self.roles[role].machine else { return };
-        let waiting = std::mem::take(&mut keeper.waiting);
         self.send_stop(role, EndedBy::Disk, turn);
-        for (written, word, blocks) in waiting {
-            match written <= turn.at {
-                true => self.send_up(role, word, blocks, turn),
-                false => self.send_up(role, unkept(word), 0, turn),
-            }
-        }
+        let Machine::Sub { machine, keeper: Some(keeper), .. } = &mut self.roles[role].machine else { return };
+        let (now, mut out) = (micros(turn.at), Vec::new());
+        machine.on_written(now, keeper.file.written(turn.at), &mut out);
+        machine.on_unwritable(now, &mut out);
+        self.sub_acts(role, out, turn);
     }
 
     pub(super) fn manager_acts(&mut self, role: usize, actions: Vec<ManagerAction>, turn: &mut Turn) {
@@ -303,17 +298,10 @@ impl Cluster<'_> {
                 SubAction::ToChild(to, word) => self.say_down(role, to, word, turn),
                 SubAction::ToParent(word) => {
                     self.on_account(role, |account, _| account.said_up(&word));
-                    let Machine::Sub { keeper, passing, .. } = &mut self.roles[role].machine else { continue };
+                    let Machine::Sub { passing, .. } = &mut self.roles[role].machine else { continue };
                     let reports = matches!(&word, Up::Report { report, .. } if report.tells_of_ended());
                     let blocks = if reports { std::mem::take(passing) } else { 0 };
-                    match keeper {
-                        Some(keeper) if keeper.has_failed => self.send_up(role, unkept(word), 0, turn),
-                        Some(keeper) if keeper.file.written_at() > turn.at || !keeper.waiting.is_empty() => {
-                            let written = keeper.file.written_at();
-                            keeper.waiting.push_back((written, word, blocks));
-                        }
-                        _ => self.send_up(role, word, blocks, turn),
-                    }
+                    self.send_up(role, word, blocks, turn);
                 }
                 SubAction::Done => self.roles[role].is_done = true,
             }
@@ -384,14 +372,6 @@ fn outcomes_come_along(word: &Up, blocks: u64, record_bytes: u64) -> Result<(), 
         return Err(Violation(format!("{tasks} tasks are told with {blocks} bytes of outcomes")));
     }
     Ok(())
-}
-
-/// What a keeper that cannot write passes on: without what it should have kept.
-fn unkept(mut word: Up) -> Up {
-    if let Up::Report { report, .. } = &mut word {
-        report.give_back_ended();
-    }
-    word
 }
 
 /// Cores that these tasks would take at once.

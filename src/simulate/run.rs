@@ -61,8 +61,12 @@ pub struct Figures {
     pub makespan_seconds: f64,
     /// Share of the slots' time in tasks.
     pub utilisation: f64,
+    /// From the first hand-out to the end of the last task; what follows is the telling.
+    pub last_end_seconds: f64,
     /// Tasks by makespan.
     pub tasks_per_second: f64,
+    /// Tasks a second between the times when a quarter and when three quarters of them had ended.
+    pub plateau_tasks_per_second: f64,
     /// Messages between each depth of the tree and the next, both ways.
     pub messages_by_level: Vec<u64>,
     /// How busy the ranks were whose highest role has this depth: the mean.

@@ -2,6 +2,7 @@
 
 use super::Nanos;
 use super::checks::KILLED;
+use super::ends::Ends;
 use super::tasks::Tasks;
 use crate::schedule::{AttemptEnd, BATCH_US, BatchEnd, TaskRun, Worker};
 use crate::task::{IndexRange, RangeSet, Rank, Status};
@@ -203,13 +204,14 @@ impl Slots {
     }
 
     /// Tells the machine what has ended; how many runs there were, and tasks in them. Those that ended well are noted in
-    /// `ran_well`.
+    /// `ran_well`, and all in `ends`.
     pub(super) fn take_ended(
         &mut self,
         now_us: u64,
         rank: Rank,
         tasks: &dyn Tasks,
         mut ran_well: Option<&mut RangeSet>,
+        ends: &mut Ends,
     ) -> (usize, u64) {
         let ended = std::mem::take(&mut self.ended);
         let mut count = 0;
@@ -222,6 +224,7 @@ impl Slots {
         for slot in &ended {
             let run = self.runs[*slot as usize].take().expect("what has ended was running");
             self.busy += run.ends.saturating_sub(run.since);
+            ends.add(run.since.min(run.ends), run.ends, run.range.len());
             let untold = IndexRange::new(run.told, run.range.end);
             count += untold.len();
             let status = |index| tasks.status(index, run.attempt, rank);

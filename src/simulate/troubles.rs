@@ -7,7 +7,7 @@ use super::account::Account;
 use super::cluster::{BUNDLE, Cluster, Event};
 use super::draws::Draws;
 use super::faults::{Fault, Faults, GIVEN_UP, LOSSES, STALLS};
-use super::roles::{Machine, RoleState};
+use super::roles::Machine;
 use super::turns::{NEVER, RankState, Turn, micros};
 use crate::schedule::{Manager, ManagerAction, Micros, Report, Up, Violation};
 use crate::task::{EndedBy, IndexRange, RangeSet, Rank};
@@ -361,11 +361,7 @@ impl Cluster<'_> {
 
     /// A rank all of whose roles are over hears nothing any more.
     pub(super) fn leave_if_over(&mut self, rank: Rank) {
-        let is_over = self.roles_of(rank).all(|role| {
-            let RoleState { is_done, machine, .. } = &self.roles[role];
-            let waits = matches!(machine, Machine::Sub { keeper: Some(keeper), .. } if !keeper.waiting.is_empty());
-            *is_done && !waits
-        });
+        let is_over = self.roles_of(rank).all(|role| self.roles[role].is_done);
         if is_over {
             let state = &mut self.ranks[rank.position()];
             (state.is_alive, state.has_left, state.looks) = (false, true, NEVER);

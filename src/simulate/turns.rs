@@ -224,8 +224,8 @@ impl Cluster<'_> {
             let (tick, own) = match &self.roles[role].machine {
                 Machine::Manager(manager) => (manager.next_tick(), NEVER),
                 Machine::Sub { machine, keeper, .. } => {
-                    let released = keeper.as_ref().and_then(|keeper| keeper.waiting.front()).map(|(at, ..)| *at);
-                    (machine.next_tick(), released.unwrap_or(NEVER))
+                    let written = keeper.as_ref().and_then(|keeper| keeper.file.written_beyond(keeper.told));
+                    (machine.next_tick(), written.unwrap_or(NEVER))
                 }
                 Machine::Worker(slots, _) => (slots.machine.next_tick(), NEVER),
             };
@@ -260,20 +260,17 @@ impl Cluster<'_> {
                 if machine.next_tick().is_some_and(|due| due <= now) {
                     machine.step(now, &mut out);
                 }
-                let mut ready = Vec::new();
                 if let Some(keeper) = keeper {
-                    while keeper.waiting.front().is_some_and(|(written, ..)| *written <= turn.at) {
-                        ready.extend(keeper.waiting.pop_front());
-                    }
+                    keeper.told = keeper.file.written(turn.at);
+                    machine.on_written(now, keeper.told, &mut out);
                 }
-                ready.into_iter().for_each(|(_, word, blocks)| self.send_up(role, word, blocks, turn));
                 if !out.is_empty() {
                     self.sub_acts(role, out, turn);
                 }
             }
             Machine::Worker(slots, blocks) => {
                 let ran_well = self.troubles.as_mut().map(|troubles| &mut troubles.ran_well);
-                let (ended, tasks) = slots.take_ended(now, turn.rank, self.tasks, ran_well);
+                let (ended, tasks) = slots.take_ended(now, turn.rank, self.tasks, ran_well, &mut self.ends);
                 *blocks += tasks * self.record_bytes;
                 let restless = std::mem::take(&mut slots.is_restless);
                 if ended > 0 || restless || slots.machine.next_tick().is_some_and(|due| due <= now) {

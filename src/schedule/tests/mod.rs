@@ -7,7 +7,7 @@ mod regression;
 
 use super::{Policy, Settings};
 use crate::simulate::testing::{Behaviour, Ended, Room};
-use crate::simulate::{Figures, Layout, Model, Simulation, Tasks, simulate};
+use crate::simulate::{Figures, Layout, Model, Numbers, Simulation, Tasks, simulate};
 use crate::task::{Rank, Shape as TaskShape, Status};
 
 fn settings() -> Settings {
@@ -40,7 +40,10 @@ fn run(layout: Layout, settings: Settings, tasks: u64, retries: u32, behaviour: 
 }
 
 fn on_slingshot(layout: Layout, tasks: &dyn Tasks) -> Figures {
-    let numbers = Model::named("slingshot").expect("a model").numbers();
+    on_machine(Model::named("slingshot").expect("a model").numbers(), layout, tasks)
+}
+
+fn on_machine(numbers: Numbers, layout: Layout, tasks: &dyn Tasks) -> Figures {
     let what = Simulation { layout, numbers, policy: Policy::default(), records: true, until: 1_000_000_000_000 };
     simulate(&what, tasks).expect("it ends")
 }

@@ -1,9 +1,9 @@
 //! How well slots are kept busy, and at what cost in messages.
 
-use super::{depth, each_takes, layout, on_slingshot, run, settings};
+use super::{depth, each_takes, layout, on_machine, on_slingshot, run, settings};
 use crate::schedule::Settings;
 use crate::simulate::testing::{Behaviour, Ended, Room};
-use crate::simulate::{Drawn, Draws, Durations, Layout};
+use crate::simulate::{Drawn, Draws, Durations, Layout, Model};
 use crate::task::{Resources, Shape as TaskShape, Status};
 
 /// Zero-cost list scheduling: each task in order to the slot that is free first.
@@ -40,6 +40,23 @@ fn ten_equal_tasks_for_each_slot_of_very_many_leave_nobody_an_eleventh() {
         assert!(utilisation > least, "{utilisation} for tasks of {task_ms} ms");
         assert!(figures.manager_messages < messages, "{} messages, {task_ms} ms", figures.manager_messages);
     }
+}
+
+#[test]
+fn a_slow_file_system_delays_the_telling_and_not_the_tasks() {
+    let layout = Layout { nodes: 8, ranks_per_node: 4, slots: 1, fan_out: 4, dedicated_manager: false };
+    let shape = TaskShape { resources: Resources::ONE_CORE, retries: 0, calls: false };
+    let durations = Durations::parse("10ms").expect("a duration");
+    let drawn = Drawn { tasks: 100_000, shape, durations, seed: 1 };
+    let with_writes_of = |seconds: u64| {
+        let mut numbers = Model::named("slingshot").expect("a model").numbers();
+        numbers.files.write_ns = seconds * 1_000_000_000;
+        on_machine(numbers, layout, &drawn)
+    };
+    let (quick, slow) = (with_writes_of(0), with_writes_of(10));
+    let more = slow.last_end_seconds / quick.last_end_seconds;
+    assert!((0.99..1.01).contains(&more), "{more} of the time without a wait");
+    assert!(slow.makespan_seconds > slow.last_end_seconds + 5.0, "{} s", slow.makespan_seconds);
 }
 
 #[test]

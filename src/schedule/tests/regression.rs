@@ -2,10 +2,12 @@
 
 use super::{rank, settings};
 use crate::schedule::{
-    AttemptEnd, Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Settings, Shapes, SubAction,
-    SubManager, Unstarted, Up, Verdict, Work, WorkRange, Worker, WorkerAction,
+    AttemptEnd, Capacity, Down, FailedAttempt, Manager, ManagerAction, Policy, Report, Section, Settings, Shapes,
+    SubAction, SubManager, Unstarted, Up, Verdict, Work, WorkRange, Worker, WorkerAction,
 };
-use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Resources, Shape as TaskShape};
+use crate::task::{
+    BundleId, EndedBy, EndedRun, Extent, IndexRange, NodeId, OutcomeClass, RangeSet, Resources, Shape as TaskShape,
+};
 use std::sync::Arc;
 
 fn hello(cores: u32, gpus: u32, node: u32) -> Up {
@@ -288,4 +290,89 @@ fn idle_cores_do_not_keep_back_what_waits_for_gpus() {
         _ => None,
     });
     assert_eq!(given.collect::<Vec<_>>(), [4], "{out:?}");
+}
+
+/// A sub-manager that keeps segment 7 and holds ten tasks, of which the first two have ended; the second has its record at
+/// the bytes from 10 on. What it says first.
+fn keeper() -> (SubManager, Vec<Report>) {
+    let mut sub = SubManager::new(Policy::default(), &[rank(1)]).keeping(7);
+    let mut out = Vec::new();
+    sub.open(&mut out);
+    sub.on_parent(1, Down::Welcome { epoch: 1, pace_us: 1_000 }, &mut out);
+    sub.on_child(2, rank(1), hello(2, 0, 0), &mut out);
+    sub.on_parent(3, Down::Hand { epoch: 1, ranges: vec![range_of(0, 10, 0)] }, &mut out);
+    out.clear();
+    for index in 0..2 {
+        let extent = Some(Extent { segment: 7, offset: index * 10, len: 10 });
+        let runs = vec![EndedRun { range: IndexRange::one(index), class: OutcomeClass::Ok }];
+        let sections = vec![Section { bundle: BundleId(0), extent, runs }];
+        let report = Report { sections, attempts: 1, attempt_cores: 1, busy_core_us: 100, ..Report::default() };
+        sub.on_child(10_000 * (1 + index), rank(1), Up::Report { epoch: 1, report }, &mut out);
+    }
+    (sub, reports(&out))
+}
+
+fn reports(out: &[SubAction]) -> Vec<Report> {
+    let report = |action: &SubAction| match action {
+        SubAction::ToParent(Up::Report { report, .. }) => Some(report.clone()),
+        _ => None,
+    };
+    out.iter().filter_map(report).collect()
+}
+
+fn told(reports: &[Report]) -> Vec<IndexRange> {
+    reports.iter().flat_map(|report| &report.sections).flat_map(|section| &section.runs).map(|run| run.range).collect()
+}
+
+#[test]
+fn that_tasks_have_ended_is_known_before_their_records_are_written_and_which_are_not() {
+    let (mut sub, said) = keeper();
+    assert_eq!(told(&said), []);
+    assert_eq!(said.iter().map(|report| (report.attempts, report.untold.tasks)).collect::<Vec<_>>(), [(1, 1), (1, 2)]);
+    let (mut out, second) = (Vec::new(), 1_000_000);
+    sub.on_written(second, 19, &mut out);
+    assert_eq!((told(&reports(&out)), reports(&out)[0].untold.tasks), (vec![IndexRange::one(0)], 1));
+    out.clear();
+    sub.on_written(2 * second, 19, &mut out);
+    assert_eq!(out, [], "nothing new is written");
+    sub.on_written(2 * second, 20, &mut out);
+    assert_eq!((told(&reports(&out)), reports(&out)[0].untold.tasks), (vec![IndexRange::one(1)], 0));
+}
+
+#[test]
+fn what_cannot_be_written_is_given_back_and_what_was_written_before_is_told() {
+    let (mut sub, _) = keeper();
+    let (mut out, second) = (Vec::new(), 1_000_000);
+    sub.on_written(second, 10, &mut out);
+    sub.on_unwritable(second, &mut out);
+    let mut returned: Vec<_> = reports(&out).into_iter().flat_map(|report| report.returned).collect();
+    let extent = Some(Extent { segment: 7, offset: 20, len: 10 });
+    let runs = vec![EndedRun { range: IndexRange::one(2), class: OutcomeClass::Ok }];
+    let report = Report { sections: vec![Section { bundle: BundleId(0), extent, runs }], ..Report::default() };
+    let mut later = Vec::new();
+    sub.on_child(2 * second, rank(1), Up::Report { epoch: 1, report }, &mut later);
+    returned.extend(reports(&later).into_iter().flat_map(|report| report.returned));
+    assert_eq!(told(&reports(&out)), [IndexRange::one(0)]);
+    assert_eq!(returned.iter().map(|given| given.range).collect::<Vec<_>>(), [1, 2].map(IndexRange::one));
+}
+
+#[test]
+fn a_keeper_ends_when_all_is_written_and_forgets_what_was_not_when_it_is_welcomed_anew() {
+    for anew in [false, true] {
+        let (mut sub, _) = keeper();
+        let mut out = Vec::new();
+        let epoch = 1 + u32::from(anew);
+        if anew {
+            sub.on_parent(100_000, Down::Welcome { epoch, pace_us: 1_000 }, &mut out);
+            sub.on_child(100_001, rank(1), hello_under(epoch), &mut out);
+        }
+        sub.on_parent(200_000, Down::End { epoch }, &mut out);
+        sub.on_child(300_000, rank(1), Up::Bye { epoch }, &mut out);
+        let bye = SubAction::ToParent(Up::Bye { epoch });
+        assert_eq!(out.contains(&bye), anew, "{out:?}");
+        out.clear();
+        sub.on_written(400_000, 20, &mut out);
+        assert_eq!(told(&reports(&out)).into_iter().map(IndexRange::len).sum::<u64>(), if anew { 0 } else { 2 });
+        assert_eq!(out.last() == Some(&SubAction::Done), !anew, "{out:?}");
+    }
 }
