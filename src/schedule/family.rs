@@ -173,6 +173,11 @@ pub(super) struct Family {
     /// Over all children; and what they can run together.
     sums: Sums,
     capacity: Capacity,
+    /// Before durations are known: what part of all that waits is handed out at first, and how much that is for each core.
+    first_part: u64,
+    first_per_core: u64,
+    /// Attempts have ended.
+    any_ended: bool,
     /// Who may be worth a hand-out, and by which mean duration that was last looked at.
     look: Look,
     looked_mean_us: Option<f64>,
@@ -236,6 +241,9 @@ impl Family {
             durations: Durations::default(),
             sums: Sums::default(),
             capacity: Capacity::NONE,
+            first_part: 2,
+            first_per_core: 0,
+            any_ended: false,
             look: Look::Nobody,
             looked_mean_us: None,
             balanced_us: 0,
@@ -255,6 +263,12 @@ impl Family {
         };
         family.capacity = family.add_capacities();
         family
+    }
+
+    /// All work there is waits here: most of it is kept, until it is known how long tasks take.
+    pub(super) fn with_all_work(mut self) -> Self {
+        self.first_part = 4;
+        self
     }
 
     /// Opens every link.
@@ -458,6 +472,7 @@ impl Family {
             (report.attempt_cores, report.busy_core_us) = (0, 0);
         }
         if report.attempts > 0 {
+            self.any_ended = true;
             child.heard_us = now;
             self.progress += 1;
             self.least_idle = u64::MAX;

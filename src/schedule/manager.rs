@@ -116,7 +116,7 @@ impl Manager {
     pub fn new(policy: Policy, settings: Settings, children: &[Rank]) -> Self {
         Self {
             settings,
-            family: Family::new(policy, children),
+            family: Family::new(policy, children).with_all_work(),
             bundles: BTreeMap::new(),
             unfed_tasks: 0,
             failed: 0,

@@ -12,6 +12,8 @@ pub struct Policy {
     /// What one report costs its parent, generously, times how idle the parent is to be: the pace grows by this for
     /// each sibling. Microseconds.
     pub pace_per_child_us: u64,
+    /// Most tasks that a child may hold for each of its cores before anything has ended.
+    pub most_first_per_core: u64,
     /// So many times as much a child may hold after each report of attempts that ended, until it has what is wanted.
     pub growth: u64,
     /// Runs of ended tasks that a child may tell in the time of a pace: so many more of them wait so much longer, and join with
@@ -31,6 +33,7 @@ impl Default for Policy {
             pace_min_us: 10_000,
             pace_max_us: 50_000,
             pace_per_child_us: 200,
+            most_first_per_core: 128,
             growth: 8,
             runs_at_pace: 32,
             round_trip_us: 2_000,

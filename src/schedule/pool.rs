@@ -140,6 +140,42 @@ impl Pool {
         taken
     }
 
+    /// As [`take`](Self::take), but from the end: the last that is admitted first.
+    pub(super) fn take_from_end(
+        &mut self,
+        mut share: Share,
+        fits: impl Fn(Resources, Option<NodeId>) -> bool,
+    ) -> Vec<WorkRange> {
+        let mut taken = Vec::new();
+        while share.tasks > 0 && share.cores > 0 {
+            let fit = |((shape, avoid), _): &(&LineKey, &Line)| share.room_for(*shape) > 0 && fits(*shape, *avoid);
+            let lines = self.lines.iter().filter(fit);
+            let last = lines.max_by_key(|(_, line)| line.back().map(|(order, _)| *order));
+            let Some((&key, _)) = last else { break };
+            let part = self.take_back(key, share.room_for(key.0).saturating_mul(u64::from(key.0.cores.max(1))));
+            share.use_up(part.amount());
+            taken.push(part);
+        }
+        taken
+    }
+
+    /// Takes the last tasks of a line, up to so many cores.
+    fn take_back(&mut self, key: LineKey, cores: u64) -> WorkRange {
+        let line = self.lines.get_mut(&key).expect("the line was just found");
+        let (order, last) = line.back_mut().expect("a line is not empty");
+        let order = *order;
+        let part = last.split_last(cores);
+        if last.range.is_empty() {
+            line.pop_back();
+            if line.is_empty() {
+                self.heads.remove(&(order, key));
+                self.lines.remove(&key);
+            }
+        }
+        self.amount -= part.amount();
+        part
+    }
+
     /// Takes the last tasks, up to so many cores (at least one task when `cores > 0`): what is given back is what would
     /// have waited longest. Tasks that take GPUs stay unless `gpus` is set.
     pub(super) fn take_last(&mut self, mut cores: u64, gpus: bool) -> Vec<WorkRange> {
@@ -148,18 +184,7 @@ impl Pool {
             let lines = self.lines.iter().filter(|((shape, _), _)| gpus || shape.gpus == 0);
             let last = lines.max_by_key(|(_, line)| line.back().map(|(order, _)| *order));
             let Some((&key, _)) = last else { break };
-            let line = self.lines.get_mut(&key).expect("the line was just found");
-            let (order, last) = line.back_mut().expect("a line is not empty");
-            let order = *order;
-            let part = last.split_last(cores);
-            if last.range.is_empty() {
-                line.pop_back();
-                if line.is_empty() {
-                    self.heads.remove(&(order, key));
-                    self.lines.remove(&key);
-                }
-            }
-            self.amount -= part.amount();
+            let part = self.take_back(key, cores);
             cores = cores.saturating_sub(part.cores());
             taken.push(part);
         }
@@ -224,6 +249,23 @@ mod tests {
 
     fn plain(start: u64, end: u64) -> WorkRange {
         range(start, end, Resources::ONE_CORE, None)
+    }
+
+    #[test]
+    fn from_the_end_the_last_that_fits_is_taken_first() {
+        let two = Resources { cores: 2, gpus: 0 };
+        let mut pool = Pool::default();
+        for given in [plain(0, 10), range(10, 20, two, None), plain(20, 22), range(22, 24, two, Some(NodeId(3)))] {
+            pool.push_back(given);
+        }
+        let elsewhere = |_, avoid: Option<NodeId>| avoid != Some(NodeId(3));
+        let taken = pool.take_from_end(Share { tasks: 9, cores: 6, gpus: 0 }, elsewhere);
+        let ranges: Vec<_> = taken.iter().map(|given| (given.range.start, given.range.end)).collect();
+        assert_eq!(ranges, [(20, 22), (18, 20)]);
+        pool.check().expect("its accounts are right");
+        assert_eq!(pool.take_from_end(ALL, elsewhere).iter().map(|given| given.range.len()).sum::<u64>(), 18);
+        pool.check().expect("its accounts are right");
+        assert_eq!(pool.amount().tasks, 2);
     }
 
     const ALL: Share = Share { tasks: u64::MAX, cores: u64::MAX, gpus: u64::MAX };

@@ -20,9 +20,10 @@ struct Link {
     /// How many of those tasks it said have ended, and their cores.
     untold: (u64, u64),
     /// What it may be handed to begin with, by the most cores that it said it has, and how often it may have been allowed
-    /// eight times as much since.
+    /// eight times as much since; the most cores.
     cores: u64,
     growths: u32,
+    most_cores: u64,
     recalled: bool,
     /// The node that it lies on, and the cores that it said last it has.
     node: Option<NodeId>,
@@ -91,6 +92,9 @@ fn at_first(capacity: &Capacity) -> u64 {
     u64::from(capacity.total.cores) * if capacity.workers > 1 { 2 } else { 1 }
 }
 
+/// Before anything has ended nobody is handed more tasks for each of his cores.
+const FIRST: u64 = 128;
+
 impl Account {
     /// Tasks came that nobody has run: the manager's.
     pub(super) fn add(&mut self, ranges: impl IntoIterator<Item = IndexRange>) {
@@ -130,6 +134,7 @@ impl Account {
             Up::Hello { epoch, capacity } if *epoch == link.epoch && !link.given_up => {
                 link.there = true;
                 link.cores = link.cores.max(at_first(capacity));
+                link.most_cores = link.most_cores.max(u64::from(capacity.total.cores));
                 (link.node, link.has_cores) = (capacity.node, capacity.total.cores > 0);
             }
             Up::Report { epoch, report } if *epoch == link.epoch && link.there => {
@@ -219,6 +224,8 @@ impl Account {
         root: Option<&Settings>,
     ) -> Checked {
         let is_benched = self.links.get(&to).is_some_and(|link| self.is_benched(link));
+        // Before anything has ended, a good part of what there is.
+        let is_start = self.links.values().all(|link| link.growths == 0);
         let link = self.links.entry(to).or_default();
         match word {
             Down::Welcome { epoch, .. } => {
@@ -243,6 +250,10 @@ impl Account {
                     }
                 }
                 let cores = link.out.iter().map(&cores_of).sum::<u64>().saturating_sub(link.untold.1);
+                if is_start {
+                    let half = self.holds.iter().map(&cores_of).sum::<u64>() / 2;
+                    link.cores = link.cores.max(half.min(link.most_cores * FIRST).min(cores));
+                }
                 let most = link.cores.saturating_mul(1 << (3 * link.growths).min(40)).saturating_add(widest - 1);
                 rule(cores <= most, || format!("{to} holds {cores} cores of work, where {most} are its credit"))?;
                 let out: u64 = self.links.values().map(|link| link.out.len() - link.untold.0).sum();

@@ -51,17 +51,37 @@ impl Family {
         // Before durations are known, one task ahead lies ready where several workers draw on it; not before all children are
         // there, since the first would take what the others need.
         let first = self.all_answered && capacity.workers > 1 && self.durations.mean_us().is_none();
-        let per_core = if first { 2.0 } else { per_core };
+        let per_core = if first { self.first_per_core() } else { per_core };
         // A trial has nothing ahead.
         let child = &self.children[&rank];
         let per_core = if child.conduct.is_trusted() { per_core } else { 1.0 };
         (child.cores() as f64 * per_core).ceil() as u64
     }
 
+    /// Cores of work for each core of a child of several workers, before durations are known.
+    fn first_per_core(&self) -> f64 {
+        if self.any_ended { 2.0 } else { self.first_per_core.max(2) as f64 }
+    }
+
+    /// Notes what waits for each core, before anything has ended: a part of it may be handed out on no knowledge at all, since
+    /// long before the rest is gone it is known. Not where ranges are short: each costs a parent time, and they may differ.
+    fn note_what_waits(&mut self, unfed: u64) {
+        const IN_A_RANGE: u64 = 64;
+        if self.any_ended {
+            return;
+        }
+        let waits = self.pool.amount();
+        let has_long_ranges = waits.tasks.saturating_add(unfed) >= IN_A_RANGE * self.pool.ranges() as u64;
+        let all = waits.cores.saturating_add(unfed) / u64::from(self.capacity.total.cores.max(1));
+        self.first_per_core =
+            if has_long_ranges { (all / self.first_part).min(self.policy.most_first_per_core) } else { 0 };
+    }
+
     /// What the child may be handed now. Its GPUs are supplied as far ahead as its cores are.
     fn credit(&self, rank: Rank) -> Share {
         let child = &self.children[&rank];
-        let (held, may_hold) = (child.left(), self.target(rank).min(child.limit));
+        let limit = if self.any_ended { child.limit } else { u64::MAX };
+        let (held, may_hold) = (child.left(), self.target(rank).min(limit));
         let gpus = (may_hold * child.gpus()).div_ceil(child.cores().max(1));
         Share { tasks: u64::MAX, cores: may_hold.saturating_sub(held.cores), gpus: gpus.saturating_sub(held.gpus) }
     }
@@ -87,6 +107,7 @@ impl Family {
         if self.closed {
             return false;
         }
+        self.note_what_waits(unfed);
         let lacks_for_gpus = self.sums.idle_gpus > 0 && (unfed > 0 || self.pool.amount().gpus > 0);
         if let Some(shares_at) = self.shares_at_us {
             return now >= shares_at || self.sums.idle_cores > 0 || lacks_for_gpus;
@@ -132,7 +153,9 @@ impl Family {
         // Some may lack more than they are handed.
         self.look = Look::Everybody;
         let before = (self.pool.amount(), self.held());
-        let gathers = self.barren != Some(before) && {
+        // When all have answered and nothing has ended, no news are under way.
+        let is_start = self.all_answered && !self.any_ended;
+        let gathers = !is_start && self.barren != Some(before) && {
             let gather_us = if self.children.len() > 1 { Policy::gather_us(self.pace_us) } else { 0 };
             now < *self.shares_at_us.get_or_insert(now + gather_us)
         };
@@ -223,14 +246,21 @@ impl Family {
     /// Hands one child its share; returns the number of tasks.
     fn hand(&mut self, now: Micros, rank: Rank, shares: &mut Shares, most: u64, out: &mut ToChildren) -> u64 {
         let credit = self.credit(rank);
+        let first = (!self.any_ended).then(|| self.target(rank));
         let child = &self.children[&rank];
         let capacity = child.capacity.expect("only children that are there have credit");
         let held = child.left();
         let (idle, idle_gpus) = (child.idle_cores(), child.idle_gpus());
-        // Work for what is idle is always fair. Else, near the end, nobody takes more than fills it as far as all can be
-        // filled; nor ever, beyond one task ahead of each slot, more than its part of a half of what waits here: news of the
-        // others is late, and what is kept back makes good what that leads to.
-        let (cores, gpus) = if shares.gathers && (idle == 0 || shares.level.is_finite()) {
+        // Work for what is idle is always fair, and so much of short tasks that it is not idle again before the news of all
+        // have come. Else, near the end, nobody takes more than fills it as far as all can be filled; nor ever, beyond one task
+        // ahead of each slot, more than its part of a half of what waits here: news of the others is late, and what is kept
+        // back makes good what that leads to.
+        let until_shared = match self.short_us().filter(|_| shares.gathers && shares.level.is_finite()) {
+            Some(mean) => (idle as f64 * Policy::gather_us(self.pace_us) as f64 / mean.max(0.01)) as u64,
+            None => u64::MAX,
+        };
+        let only_idle = shares.gathers && (idle == 0 || (shares.level.is_finite() && self.short_us().is_none()));
+        let (cores, gpus) = if only_idle {
             (idle, idle_gpus)
         } else {
             let likely_left = self.likely_left(now, child);
@@ -240,7 +270,8 @@ impl Family {
             };
             let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
             let gpus = part(shares.gpus, child.gpus(), u64::from(self.capacity.total.gpus)).saturating_sub(held.gpus);
-            (shares.filling(child.cores(), likely_left).min(half.max(one_ahead)).max(idle), gpus.max(idle_gpus))
+            let fair = shares.filling(child.cores(), likely_left).min(half.max(one_ahead)).min(until_shared);
+            (fair.max(idle), gpus.max(idle_gpus))
         };
         // GPUs that are idle need cores for what runs on them.
         let waiting = self.pool.amount();
@@ -258,7 +289,11 @@ impl Family {
         let fits = |need: Resources, avoid: Option<NodeId>| {
             capacity.widest.fits(need) && avoid.is_none_or(|node| elsewhere(need, node))
         };
-        let ranges = self.pool.take(share, fits);
+        // A trial is no task beside those that failed: a part of the input may be bad.
+        let ranges = match child.conduct.is_trusted() {
+            true => self.pool.take(share, fits),
+            false => self.pool.take_from_end(share, fits),
+        };
         if ranges.is_empty() {
             return 0;
         }
@@ -267,6 +302,10 @@ impl Family {
             child.heard_us = now;
         }
         ranges.iter().for_each(|given| child.held.insert(*given));
+        if let Some(first) = first {
+            // It grows from there.
+            child.limit = child.limit.max(first.min(child.left().cores));
+        }
         let handed: Amount = ranges.iter().map(WorkRange::amount).sum();
         child.unseen.push_back(handed.into());
         child.hands = child.hands.wrapping_add(1);

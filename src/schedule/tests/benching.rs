@@ -34,7 +34,7 @@ fn a_bad_node_is_benched_and_costs_few_attempts() {
 }
 
 #[test]
-fn one_bad_node_of_many_costs_fewer_than_two_attempts_for_each_of_its_cores() {
+fn one_bad_node_of_many_costs_fewer_than_three_attempts_for_each_of_its_cores() {
     let shape = TaskShape { resources: Resources::ONE_CORE, retries: 3, calls: true };
     for duration in ["10ms", "100ms", "1s"] {
         let layout = Layout { nodes: 64, ranks_per_node: 32, slots: 1, fan_out: 16, dedicated_manager: false };
@@ -43,7 +43,7 @@ fn one_bad_node_of_many_costs_fewer_than_two_attempts_for_each_of_its_cores() {
         let drawn = Drawn { tasks, shape, durations, seed: 1 };
         let figures = on_slingshot(layout, &OnBadNodes { drawn, layout, nodes: vec![40] });
         assert_eq!((figures.failed_tasks, &figures.benched_nodes[..]), (0, &[40][..]), "{duration}");
-        assert!(figures.failed_attempts < 64, "{} failed attempts, {duration}", figures.failed_attempts);
+        assert!(figures.failed_attempts < 96, "{} failed attempts, {duration}", figures.failed_attempts);
         assert!(figures.utilisation > 0.8, "{} for {duration}", figures.utilisation);
     }
 }
