@@ -106,7 +106,7 @@ impl Uplink {
             None => Some(ended),
         };
         if let Some(ended) = ended {
-            self.to_be_told(ended);
+            self.will_tell(ended);
         }
         self.give_up_lost();
     }
@@ -117,7 +117,7 @@ impl Uplink {
         unwritten.set_written(end);
         let mut any = false;
         while let Some(ended) = self.unwritten.as_mut().and_then(Unwritten::pop_written) {
-            self.to_be_told(ended);
+            self.will_tell(ended);
             any = true;
         }
         any
@@ -145,7 +145,7 @@ impl Uplink {
         self.report.tasks().chain(self.unwritten.iter().flat_map(Unwritten::tasks))
     }
 
-    fn to_be_told(&mut self, Ended { sections, work, digest }: Ended) {
+    fn will_tell(&mut self, Ended { sections, work, digest }: Ended) {
         for section in sections {
             self.runs += section.runs.len();
             self.report.add_section(section);
