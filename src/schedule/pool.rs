@@ -57,6 +57,12 @@ impl Pool {
         self.lines.is_empty()
     }
 
+    /// What the first of it have in common.
+    pub(super) fn first(&self) -> Option<Work> {
+        let (_, key) = self.heads.first()?;
+        self.lines[key].front().map(|(_, given)| given.work)
+    }
+
     /// Ranges that wait: what the pool costs.
     pub(super) fn ranges(&self) -> usize {
         self.lines.values().map(VecDeque::len).sum()

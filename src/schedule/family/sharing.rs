@@ -64,17 +64,18 @@ impl Family {
     }
 
     /// Notes what waits for each core, before anything has ended: a part of it may be handed out on no knowledge at all, since
-    /// long before the rest is gone it is known. Not where ranges are short: each costs a parent time, and they may differ.
+    /// long before the rest is gone it is known. Of functions alone, which may be far shorter than the way of news up the
+    /// tree. Not where ranges are short: each costs a parent time, and they may differ.
     fn note_what_waits(&mut self, unfed: u64) {
         const IN_A_RANGE: u64 = 64;
         if self.any_ended {
             return;
         }
         let waits = self.pool.amount();
-        let has_long_ranges = waits.tasks.saturating_add(unfed) >= IN_A_RANGE * self.pool.ranges() as u64;
+        let in_ranges = waits.tasks.saturating_add(unfed) / (self.pool.ranges() as u64).max(1);
+        let plenty = in_ranges >= IN_A_RANGE && self.pool.first().is_some_and(|work| work.calls);
         let all = waits.cores.saturating_add(unfed) / u64::from(self.capacity.total.cores.max(1));
-        self.first_per_core =
-            if has_long_ranges { (all / self.first_part).min(self.policy.most_first_per_core) } else { 0 };
+        self.first_per_core = if plenty { (all / self.first_part).min(self.policy.most_first_per_core) } else { 0 };
     }
 
     /// What the child may be handed now. Its GPUs are supplied as far ahead as its cores are.
