@@ -26,11 +26,13 @@ predict() {
 key_of() { grep -o "\"$1\":[0-9.e+-]*" "$2" | head -n 1 | cut -d: -f2; }
 
 row() {
-    local list makespan
+    local list makespan last
     list=$(key_of list_scheduling_seconds "$1")
     makespan=$(key_of makespan_seconds "$1")
-    awk -v name="$2" -v list="$list" -v makespan="$makespan" -v rate="$(key_of tasks_per_second "$1")" 'BEGIN {
-        printf "%-36s %12.6f s %8.2f %% of list scheduling %16.0f tasks/s\n", name, makespan, 100 * list / makespan, rate }'
+    last=$(key_of last_end_seconds "$1")
+    awk -v name="$2" -v list="$list" -v makespan="$makespan" -v last="$last" -v rate="$(key_of tasks_per_second "$1")" 'BEGIN {
+        printf "%-44s %12.6f s %7.2f %% of list scheduling, to the last end %7.2f %% %16.0f tasks/s\n",
+            name, makespan, 100 * list / makespan, last > 0 ? 100 * list / last : 0, rate }'
 }
 
 for length in 10ms 100ms; do
@@ -46,7 +48,7 @@ done
 for nodes in 16 64 256 1024; do
     predict "slingshot-$nodes-1000-of-40us" $nodes --model slingshot --duration 40us --tasks $((nodes * 32 * 1000))
 done
-for nodes in 1024 8192; do
+for nodes in 256 1024 8192; do
     predict "slingshot-$nodes-1000-of-40us-no-records" $nodes --model slingshot --duration 40us --tasks $((nodes * 32 * 1000)) \
         --no-records
 done

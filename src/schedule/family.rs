@@ -10,11 +10,11 @@ mod sums;
 
 use super::Micros;
 use super::held::Held;
-use super::message::{Amount, Capacity, Down, FailedAttempt, Report, Unstarted, WorkRange};
+use super::message::{Amount, Capacity, Down, FailedAttempt, Report, Tried, Unstarted, WorkRange};
 use super::policy::{Durations, Policy};
 use super::pool::Pool;
 use crate::task::{BundleId, EndedRun, IndexRange, NodeId, OutcomeClass, Rank, Resources};
-use benching::{Conduct, Tried};
+use benching::Conduct;
 use std::collections::{BTreeMap, VecDeque};
 use sums::Sums;
 
@@ -52,6 +52,8 @@ struct Child {
     /// Work not started, as it last said, and work that has ended and that it will tell of later.
     unstarted: Unstarted,
     untold: Amount,
+    /// Tasks that have failed for good and of which it will tell later.
+    failed_untold: u64,
     /// Cores of work that had likely ended below it when it last spoke, and of which it could not know yet.
     likely_ended: u64,
     /// Hand-outs so far under this epoch, and the latest of them that it had not seen when it last spoke.
@@ -80,7 +82,7 @@ impl Child {
     /// What was noted of the epoch that ends.
     fn forget(&mut self) {
         (self.unstarted, self.untold, self.likely_ended) = (Unstarted::default(), Amount::default(), 0);
-        (self.hands, self.limit, self.recall) = (0, 0, None);
+        (self.hands, self.limit, self.recall, self.failed_untold) = (0, 0, None, 0);
         self.unseen.clear();
     }
 
@@ -173,8 +175,8 @@ pub(super) struct Family {
     /// Over all children; and what they can run together.
     sums: Sums,
     capacity: Capacity,
-    /// Before durations are known: what part of all that waits is handed out at first, and how much that is for each core.
-    first_part: u64,
+    /// Before anything has ended one in so many of what waits is handed out; and how many cores of work that is for each core.
+    first_one_in: u64,
     first_per_core: u64,
     /// Attempts have ended.
     any_ended: bool,
@@ -220,6 +222,7 @@ impl Family {
             limit: 0,
             unstarted: Unstarted::default(),
             untold: Amount::default(),
+            failed_untold: 0,
             likely_ended: 0,
             hands: 0,
             unseen: VecDeque::new(),
@@ -241,7 +244,7 @@ impl Family {
             durations: Durations::default(),
             sums: Sums::default(),
             capacity: Capacity::NONE,
-            first_part: 2,
+            first_one_in: 2,
             first_per_core: 0,
             any_ended: false,
             look: Look::Nobody,
@@ -267,7 +270,7 @@ impl Family {
 
     /// All work there is waits here: most of it is kept, until it is known how long tasks take.
     pub(super) fn with_all_work(mut self) -> Self {
-        self.first_part = 4;
+        self.first_one_in = 4;
         self
     }
 
@@ -409,7 +412,7 @@ impl Family {
             return None;
         }
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
-        let (mut strays, mut ended, mut tried) = (0, Amount::default(), Tried::default());
+        let (mut strays, mut ended, mut failed_told) = (0, Amount::default(), 0);
         for section in &mut report.sections {
             let told = std::mem::take(&mut section.runs);
             section.runs.reserve_exact(told.len());
@@ -418,17 +421,15 @@ impl Family {
                 child.held.take(section.bundle, range, |part| {
                     unknown -= part.range.len();
                     ended += part.amount();
-                    match class {
-                        OutcomeClass::Ok => tried.ok += part.range.len(),
-                        OutcomeClass::Failed => tried.failed += part.range.len(),
-                        OutcomeClass::Cancelled => {}
-                    }
+                    failed_told += if class == OutcomeClass::Failed { part.range.len() } else { 0 };
                     section.runs.push(EndedRun { range: part.range, class });
                 });
                 strays += unknown;
             }
         }
         report.sections.retain(|section| !section.runs.is_empty());
+        child.failed_untold = child.failed_untold.saturating_add(report.tried.failed).saturating_sub(failed_told);
+        let mut tried = report.tried;
         report.failed.retain_mut(|failed| {
             let IndexRange { start, end } = failed.task.range;
             let mut had = None;
@@ -439,7 +440,7 @@ impl Family {
                 |part| had = Some(part),
             );
             strays += u64::from(had.is_none());
-            tried.failed += u64::from(had.is_some() && !failed.crashed);
+            tried.add(Tried { ok: 0, failed: u64::from(had.is_some() && !failed.crashed) });
             had.inspect(|had| failed.task = *had).is_some()
         });
         let given_back = std::mem::take(&mut report.returned);
@@ -535,6 +536,11 @@ impl Family {
     /// Work that children have ended and will tell of later.
     pub(super) fn untold(&self) -> Amount {
         self.sums.untold
+    }
+
+    /// How many tasks have failed for good of which children will tell later.
+    pub(super) fn failed_untold(&self) -> u64 {
+        self.sums.failed_untold
     }
 
     /// Stops handing out, and tells every child to.

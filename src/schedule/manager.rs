@@ -348,7 +348,8 @@ impl Manager {
             }
         }
         Self::send(down, out);
-        if self.phase == Phase::Running && self.settings.max_fails.is_some_and(|most| self.failed > most) {
+        let failed = self.failed + self.family.failed_untold();
+        if self.phase == Phase::Running && self.settings.max_fails.is_some_and(|most| failed > most) {
             return self.drain(now, EndedBy::MaxFails, self.settings.grace_us, out);
         }
         let complete = self.ended_tasks() == self.tasks() && !self.bundles.values().any(|bundle| bundle.open);

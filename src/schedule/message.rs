@@ -275,6 +275,26 @@ pub struct FailedAttempt {
     pub crashed: bool,
 }
 
+/// How attempts ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Well.
+    pub ok: u64,
+    /// Otherwise, and not because they were told to end.
+    pub failed: u64,
+}
+
+impl Tried {
+    pub(super) fn all(self) -> u64 {
+        self.ok.saturating_add(self.failed)
+    }
+
+    pub(super) fn add(&mut self, more: Tried) {
+        self.ok = self.ok.saturating_add(more.ok);
+        self.failed = self.failed.saturating_add(more.failed);
+    }
+}
+
 /// News from a child, all of it together, so that what it says of its state fits what it says of its tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -288,6 +308,8 @@ pub struct Report {
     pub recall_answered: bool,
     /// Attempts that ended since the last report.
     pub attempts: u64,
+    /// How many of them were a task's last, and how those ended: known at once, whenever it is told which they are.
+    pub tried: Tried,
     /// Cores that those attempts took, added up.
     pub attempt_cores: u64,
     /// Slot-time that they took: cores × microseconds.
@@ -311,6 +333,11 @@ impl Report {
     pub fn ended(&mut self, bundle: BundleId, range: IndexRange, class: OutcomeClass) {
         if self.sections.last().is_none_or(|last| last.bundle != bundle || last.extent.is_some()) {
             self.sections.push(Section { bundle, extent: None, runs: Vec::new() });
+        }
+        match class {
+            OutcomeClass::Ok => self.tried.ok += range.len(),
+            OutcomeClass::Failed => self.tried.failed += range.len(),
+            OutcomeClass::Cancelled => {}
         }
         let runs = &mut self.sections.last_mut().expect("a section was just made sure of").runs;
         match runs.last_mut() {
@@ -378,6 +405,7 @@ impl Report {
             || !self.returned.is_empty()
             || self.recall_answered
             || self.attempts > 0
+            || self.tried != Tried::default()
             || self.capacity.is_some()
     }
 }

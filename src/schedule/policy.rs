@@ -12,7 +12,7 @@ pub struct Policy {
     /// What one report costs its parent, generously, times how idle the parent is to be: the pace grows by this for
     /// each sibling. Microseconds.
     pub pace_per_child_us: u64,
-    /// Most tasks that a child may hold for each of its cores before anything has ended.
+    /// Most cores of work that a child may hold for each of its cores before anything has ended.
     pub most_first_per_core: u64,
     /// So many times as much a child may hold after each report of attempts that ended, until it has what is wanted.
     pub growth: u64,

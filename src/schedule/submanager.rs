@@ -191,6 +191,7 @@ impl SubManager {
         let report = &mut self.uplink.report;
         report.failed.append(&mut news.failed);
         report.attempts += news.attempts;
+        report.tried.add(news.tried);
         report.attempt_cores += news.attempt_cores;
         report.busy_core_us += news.busy_core_us;
         if answered {
@@ -246,7 +247,7 @@ impl SubManager {
     /// Nothing more will be written to its segment. What waits for that is given back as if it had not run, and so is what
     /// comes later.
     pub fn on_unwritable(&mut self, now: Micros, out: &mut Vec<SubAction>) {
-        self.uplink.cannot_write();
+        self.uplink.set_unwritable();
         self.step(now, out);
     }
 

@@ -29,12 +29,12 @@ pub(super) struct Unwritten {
     work: Amount,
     written: u64,
     /// Nothing more will be written.
-    failed: bool,
+    is_unwritable: bool,
 }
 
 impl Unwritten {
     pub(super) fn new(segment: u32) -> Self {
-        Self { segment, waiting: VecDeque::new(), work: Amount::default(), written: 0, failed: false }
+        Self { segment, waiting: VecDeque::new(), work: Amount::default(), written: 0, is_unwritable: false }
     }
 
     /// The link's epoch is over: nothing of it is told any more.
@@ -57,8 +57,8 @@ impl Unwritten {
     }
 
     /// Nothing more will be written.
-    pub(super) fn fail(&mut self) {
-        self.failed = true;
+    pub(super) fn set_unwritable(&mut self) {
+        self.is_unwritable = true;
     }
 
     /// The next that is written by now.
@@ -68,9 +68,9 @@ impl Unwritten {
     }
 
     /// The next that will never be written.
-    pub(super) fn pop_lost(&mut self) -> Option<Ended> {
-        let failed = self.failed;
-        self.pop_if(|_| failed)
+    pub(super) fn pop_unwritable(&mut self) -> Option<Ended> {
+        let is_unwritable = self.is_unwritable;
+        self.pop_if(|_| is_unwritable)
     }
 
     fn pop_if(&mut self, is_next: impl FnOnce(u64) -> bool) -> Option<Ended> {

@@ -37,7 +37,7 @@ pub(super) struct Uplink {
     unwritten: Option<Unwritten>,
     pace_us: u64,
     last_us: Micros,
-    /// Since when there is something to tell, where news come from several children.
+    /// Since when there is something to tell, where news come from several children or tasks are not written yet.
     news_us: Option<Micros>,
     gathers: bool,
     /// Since when cores have been idle.
@@ -108,7 +108,7 @@ impl Uplink {
         if let Some(ended) = ended {
             self.will_tell(ended);
         }
-        self.give_up_lost();
+        self.give_back_unwritable();
     }
 
     /// The role's segment is written up to there; whether that was waited for.
@@ -124,13 +124,13 @@ impl Uplink {
     }
 
     /// Nothing more will be written: what waits for that is given back, and what comes.
-    pub(super) fn cannot_write(&mut self) {
-        self.unwritten.iter_mut().for_each(Unwritten::fail);
-        self.give_up_lost();
+    pub(super) fn set_unwritable(&mut self) {
+        self.unwritten.iter_mut().for_each(Unwritten::set_unwritable);
+        self.give_back_unwritable();
     }
 
-    fn give_up_lost(&mut self) {
-        while let Some(ended) = self.unwritten.as_mut().and_then(Unwritten::pop_lost) {
+    fn give_back_unwritable(&mut self) {
+        while let Some(ended) = self.unwritten.as_mut().and_then(Unwritten::pop_unwritable) {
             self.report.returned.extend(as_not_run(ended.sections));
         }
     }
@@ -174,15 +174,20 @@ impl Uplink {
         (self.urgent, self.full) = (true, true);
     }
 
-    /// When the report is due: at once when all work is gone or the parent waits for it, soon when cores are idle or
-    /// half of the work is gone, else at the pace.
+    /// When the report is due: at once when the parent waits for it or all work is gone (soon, where records of it may be
+    /// written until then: that is one report and not two), soon when cores are idle or half of the work is gone, else at the
+    /// pace.
     fn due_at(&self, load: Load) -> Micros {
-        if self.urgent || load.held_cores == 0 {
+        if self.urgent {
             0
+        } else if load.held_cores == 0 {
+            let soon = |since| since + Policy::gather_us(self.pace_us);
+            if self.is_written() { 0 } else { self.news_us.map_or(0, soon) }
         } else if load.idle_cores > 0 || load.held_cores * 2 <= self.mark || !self.report.returned.is_empty() {
             self.last_us + Policy::gather_us(self.pace_us)
         } else {
-            (self.last_us + self.pace_us).max(self.news_us.map_or(0, |since| since + Policy::gather_us(self.pace_us)))
+            let news_us = self.news_us.filter(|_| self.gathers);
+            (self.last_us + self.pace_us).max(news_us.map_or(0, |since| since + Policy::gather_us(self.pace_us)))
         }
     }
 
@@ -218,7 +223,8 @@ impl Uplink {
     /// The report, if it is due. `unstarted` waits; `untold` is what the child's own children have ended and not told.
     pub(super) fn take(&mut self, now: Micros, load: Load, unstarted: Unstarted, untold: Amount) -> Option<Up> {
         self.idle_us = if load.idle_cores > 0 { self.idle_us.or(Some(now)) } else { None };
-        if self.gathers && self.news_us.is_none() && (self.stirred || self.report.has_news_besides_ended()) {
+        let may_wait = self.gathers || !self.is_written();
+        if may_wait && self.news_us.is_none() && (self.stirred || self.report.has_news_besides_ended()) {
             self.news_us = Some(now);
         }
         if self.next_tick(load).is_none_or(|due| now < due) {

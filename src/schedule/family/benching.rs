@@ -3,6 +3,7 @@
 
 use super::{Child, Family, Look, ToChildren};
 use crate::schedule::Micros;
+use crate::schedule::message::Tried;
 use crate::task::{NodeId, Rank};
 
 /// Nobody is judged by fewer attempts than this, nor by fewer than it has cores.
@@ -17,23 +18,7 @@ const FAILED_TRIALS: u32 = 4;
 /// The pause between two trials of a suspect doubles so many times at most.
 const MOST_DOUBLINGS: u32 = 12;
 
-/// How attempts ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tried {
-    pub(super) ok: u64,
-    pub(super) failed: u64,
-}
-
 impl Tried {
-    fn all(self) -> u64 {
-        self.ok.saturating_add(self.failed)
-    }
-
-    fn add(&mut self, more: Tried) {
-        self.ok = self.ok.saturating_add(more.ok);
-        self.failed = self.failed.saturating_add(more.failed);
-    }
-
     fn since(self, before: Tried) -> Tried {
         Tried { ok: self.ok.saturating_sub(before.ok), failed: self.failed.saturating_sub(before.failed) }
     }
@@ -139,7 +124,7 @@ impl Child {
     /// trial, and has to end first: tasks beside each other may all be bad.
     fn reviewed_at(&self) -> Option<Micros> {
         let suspicion = self.conduct.suspicion?;
-        let left = self.held.amount().cores;
+        let left = self.left().cores;
         let uses_all = if suspicion.allowed == 0 { left == 0 } else { left >= suspicion.allowed };
         (uses_all && suspicion.allowed < self.told_cores()).then_some(suspicion.next_us)
     }
@@ -164,7 +149,8 @@ impl Family {
         let had_trial = child.conduct.suspicion.is_some_and(|suspicion| suspicion.is_on_trial);
         child.conduct.lately.add(told);
         child.conduct.lately.forget_beyond(enough);
-        if child.conduct.suspicion.is_none() {
+        // What ends where nearly all fails tells nothing of other places: there may be two bad nodes.
+        if child.conduct.suspicion.is_none() && !child.conduct.lately.has_nearly_all_failed() {
             self.tried_by_trusted.add(told);
         }
         let verdict = child.conduct.lately.verdict(enough);
@@ -216,6 +202,9 @@ impl Family {
     }
 
     fn suspect(&mut self, now: Micros, rank: Rank, out: &mut ToChildren) {
+        // Some of it counted before it was the most.
+        let failed = self.children[&rank].conduct.lately.failed;
+        self.tried_by_trusted.failed = self.tried_by_trusted.failed.saturating_sub(failed);
         let (pause_us, others_before) = (self.pace_us, self.tried_by_trusted);
         let child = self.children.get_mut(&rank).expect("the caller knows the child");
         child.conduct.suspicion = Some(Suspicion {

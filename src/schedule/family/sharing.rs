@@ -51,7 +51,7 @@ impl Family {
         // Before durations are known, one task ahead lies ready where several workers draw on it; not before all children are
         // there, since the first would take what the others need.
         let first = self.all_answered && capacity.workers > 1 && self.durations.mean_us().is_none();
-        let per_core = if first { self.first_per_core() } else { per_core };
+        let per_core = if first { self.target_before_any_end() } else { per_core };
         // A trial has nothing ahead.
         let child = &self.children[&rank];
         let per_core = if child.conduct.is_trusted() { per_core } else { 1.0 };
@@ -59,23 +59,23 @@ impl Family {
     }
 
     /// Cores of work for each core of a child of several workers, before durations are known.
-    fn first_per_core(&self) -> f64 {
+    fn target_before_any_end(&self) -> f64 {
         if self.any_ended { 2.0 } else { self.first_per_core.max(2) as f64 }
     }
 
     /// Notes what waits for each core, before anything has ended: a part of it may be handed out on no knowledge at all, since
     /// long before the rest is gone it is known. Of functions alone, which may be far shorter than the way of news up the
     /// tree. Not where ranges are short: each costs a parent time, and they may differ.
-    fn note_what_waits(&mut self, unfed: u64) {
+    fn note_what_waits(&mut self) {
         const IN_A_RANGE: u64 = 64;
         if self.any_ended {
             return;
         }
         let waits = self.pool.amount();
-        let in_ranges = waits.tasks.saturating_add(unfed) / (self.pool.ranges() as u64).max(1);
-        let plenty = in_ranges >= IN_A_RANGE && self.pool.first().is_some_and(|work| work.calls);
-        let all = waits.cores.saturating_add(unfed) / u64::from(self.capacity.total.cores.max(1));
-        self.first_per_core = if plenty { (all / self.first_part).min(self.policy.most_first_per_core) } else { 0 };
+        let plenty = waits.tasks >= IN_A_RANGE * (self.pool.ranges() as u64).max(1)
+            && self.pool.first().is_some_and(|work| work.calls);
+        let all = waits.cores / u64::from(self.capacity.total.cores.max(1));
+        self.first_per_core = if plenty { (all / self.first_one_in).min(self.policy.most_first_per_core) } else { 0 };
     }
 
     /// What the child may be handed now. Its GPUs are supplied as far ahead as its cores are.
@@ -83,7 +83,8 @@ impl Family {
         let child = &self.children[&rank];
         let limit = if self.any_ended { child.limit } else { u64::MAX };
         let (held, may_hold) = (child.left(), self.target(rank).min(limit));
-        let gpus = (may_hold * child.gpus()).div_ceil(child.cores().max(1));
+        let for_gpus = if self.any_ended { may_hold } else { may_hold.min(2 * child.cores()) };
+        let gpus = (for_gpus * child.gpus()).div_ceil(child.cores().max(1));
         Share { tasks: u64::MAX, cores: may_hold.saturating_sub(held.cores), gpus: gpus.saturating_sub(held.gpus) }
     }
 
@@ -108,7 +109,7 @@ impl Family {
         if self.closed {
             return false;
         }
-        self.note_what_waits(unfed);
+        self.note_what_waits();
         let lacks_for_gpus = self.sums.idle_gpus > 0 && (unfed > 0 || self.pool.amount().gpus > 0);
         if let Some(shares_at) = self.shares_at_us {
             return now >= shares_at || self.sums.idle_cores > 0 || lacks_for_gpus;
@@ -272,7 +273,8 @@ impl Family {
             let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
             let gpus = part(shares.gpus, child.gpus(), u64::from(self.capacity.total.gpus)).saturating_sub(held.gpus);
             let fair = shares.filling(child.cores(), likely_left).min(half.max(one_ahead)).min(until_shared);
-            (fair.max(idle), gpus.max(idle_gpus))
+            let gpus = if until_shared < u64::MAX { idle_gpus } else { gpus.max(idle_gpus) };
+            (fair.max(idle), gpus)
         };
         // GPUs that are idle need cores for what runs on them.
         let waiting = self.pool.amount();

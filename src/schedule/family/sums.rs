@@ -12,6 +12,8 @@ pub(super) struct Sums {
     pub(super) left: Amount,
     /// Work that they have ended and will tell of later.
     pub(super) untold: Amount,
+    /// Tasks that have failed for good and of which they will tell later.
+    pub(super) failed_untold: u64,
     /// Work that they hold and have not started.
     pub(super) unstarted: Unstarted,
     /// Cores and GPUs without work; cores of those children that have some; GPUs beside idle cores.
@@ -39,6 +41,7 @@ impl Sums {
         Sums {
             left,
             untold: child.untold,
+            failed_untold: child.failed_untold,
             unstarted: child.unstarted(),
             idle_cores,
             idle_gpus,
@@ -55,6 +58,7 @@ impl AddAssign for Sums {
     fn add_assign(&mut self, more: Sums) {
         self.left += more.left;
         self.untold += more.untold;
+        self.failed_untold = self.failed_untold.saturating_add(more.failed_untold);
         self.unstarted.cores += more.unstarted.cores;
         self.unstarted.gpu_cores += more.unstarted.gpu_cores;
         self.idle_cores += more.idle_cores;
@@ -71,6 +75,7 @@ impl SubAssign for Sums {
     fn sub_assign(&mut self, less: Sums) {
         self.left -= less.left;
         self.untold -= less.untold;
+        self.failed_untold -= less.failed_untold;
         self.unstarted.cores -= less.unstarted.cores;
         self.unstarted.gpu_cores -= less.unstarted.gpu_cores;
         self.idle_cores -= less.idle_cores;

@@ -49,6 +49,55 @@ fn one_bad_node_of_many_costs_fewer_than_three_attempts_for_each_of_its_cores() 
 }
 
 #[test]
+fn several_bad_nodes_cost_no_more_than_each_by_itself() {
+    let shape = TaskShape { resources: Resources::ONE_CORE, retries: 3, calls: true };
+    for (nodes, bad) in [(16, &[3, 6][..]), (64, &[3, 6]), (64, &[2, 3, 4, 5, 40, 41, 62, 63])] {
+        for duration in ["100ms", "1s"] {
+            let layout = Layout { nodes, ranks_per_node: 32, slots: 1, fan_out: 64, dedicated_manager: false };
+            let tasks = 10 * layout.all_slots().expect("so many there are");
+            let durations = Durations::parse(duration).expect("a duration");
+            let drawn = Drawn { tasks, shape, durations, seed: 1 };
+            let figures = on_slingshot(layout, &OnBadNodes { drawn, layout, nodes: bad.to_vec() });
+            let mut benched = figures.benched_nodes.clone();
+            benched.sort_unstable();
+            assert_eq!((figures.failed_tasks, &benched[..]), (0, bad), "{duration}, {nodes} nodes");
+            let each = figures.failed_attempts / bad.len() as u64;
+            assert!(each < 128, "{each} failed attempts for each, {duration}, {nodes} nodes");
+        }
+    }
+}
+
+#[test]
+fn a_bad_node_is_benched_however_slow_its_files_are() {
+    for slow_ms in [0, 20, 1_000, 3_000] {
+        let shape = layout(8, 4, 4, 64);
+        let behaviour = Box::new(move |index: u64, _, rank| match index >= 8_000 && shape.node_of(rank).0 == 2 {
+            true => (1_000, Status::Exit(1)),
+            false => (10_000, Status::Ok),
+        });
+        let mut room = Room::new(shape, settings());
+        room.faults.slow_files = slow_ms * 1_000_000;
+        let done = room.run(60_000, one_core(0), behaviour);
+        assert_eq!(done.benched, [2], "writes of {slow_ms} ms");
+        let failed = done.outcomes.failed.len();
+        assert!(failed < 400, "{failed} tasks failed where writes take {slow_ms} ms");
+    }
+}
+
+#[test]
+fn however_slow_files_are_a_run_stops_when_too_many_fail() {
+    for slow_ms in [0, 1_000, 5_000] {
+        let settings = Settings { max_fails: Some(10), grace_us: 0, ..settings() };
+        let mut room = Room::new(layout(8, 4, 4, 64), settings);
+        room.faults.slow_files = slow_ms * 1_000_000;
+        room.faults.passed_first = 0;
+        let behaviour = Box::new(|index, _, _| (10_000, if index < 30_000 { Status::Ok } else { Status::Exit(1) }));
+        let failed = room.run(60_000, one_core(0), behaviour).outcomes.failed.len();
+        assert!((11..2_000).contains(&failed), "{failed} tasks failed where writes take {slow_ms} ms");
+    }
+}
+
+#[test]
 fn a_node_that_turns_bad_is_benched() {
     let bad = |index: u64, node: u32| index >= 2_000 && node == 2;
     let behaviour = Box::new(move |index, _, rank| match bad(index, depth(2).node_of(rank).0) {

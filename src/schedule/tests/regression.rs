@@ -6,7 +6,8 @@ use crate::schedule::{
     SubAction, SubManager, Unstarted, Up, Verdict, Work, WorkRange, Worker, WorkerAction,
 };
 use crate::task::{
-    BundleId, EndedBy, EndedRun, Extent, IndexRange, NodeId, OutcomeClass, RangeSet, Resources, Shape as TaskShape,
+    BundleId, EndedBy, EndedRun, Extent, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources,
+    Shape as TaskShape,
 };
 use std::sync::Arc;
 
@@ -374,5 +375,78 @@ fn a_keeper_ends_when_all_is_written_and_forgets_what_was_not_when_it_is_welcome
         sub.on_written(400_000, 20, &mut out);
         assert_eq!(told(&reports(&out)).into_iter().map(IndexRange::len).sum::<u64>(), if anew { 0 } else { 2 });
         assert_eq!(out.last() == Some(&SubAction::Done), !anew, "{out:?}");
+    }
+}
+
+#[test]
+fn where_tasks_come_one_by_one_the_end_of_each_is_one_report_although_it_has_to_be_written() {
+    let mut sub = SubManager::new(Policy::default(), &[rank(1)]).keeping(7);
+    let (mut out, mut sent) = (Vec::new(), 0);
+    sub.open(&mut out);
+    sub.on_parent(1, Down::Welcome { epoch: 1, pace_us: 10_000 }, &mut out);
+    sub.on_child(2, rank(1), hello(2, 0, 0), &mut out);
+    for index in 0..100 {
+        let now = 1_000_000 * (index + 1);
+        sub.on_parent(now, Down::Hand { epoch: 1, ranges: vec![range_of(index, index + 1, 0)] }, &mut out);
+        let extent = Some(Extent { segment: 7, offset: index * 10, len: 10 });
+        let runs = vec![EndedRun { range: IndexRange::one(index), class: OutcomeClass::Ok }];
+        let sections = vec![Section { bundle: BundleId(0), extent, runs }];
+        let report = Report { sections, attempts: 1, attempt_cores: 1, busy_core_us: 100, ..Report::default() };
+        out.clear();
+        sub.on_child(now + 100_000, rank(1), Up::Report { epoch: 1, report }, &mut out);
+        sub.on_written(now + 101_000, (index + 1) * 10, &mut out);
+        assert_eq!(told(&reports(&out)), [IndexRange::one(index)], "when it is written it is told");
+        sent += reports(&out).len();
+    }
+    assert_eq!(sent, 100);
+}
+
+#[test]
+fn tasks_of_unlike_shapes_do_not_flood_their_parent_at_the_start() {
+    struct Alternating;
+    impl Shapes for Alternating {
+        fn run_at(&self, range: IndexRange) -> (u64, TaskShape) {
+            let resources = Resources { cores: 1 + (range.start % 2) as u32, gpus: 0 };
+            (range.start + 1, TaskShape { resources, retries: 0, calls: true })
+        }
+    }
+    let mut manager = manager_of_two(settings(), 10_000_000, Arc::new(Alternating));
+    let mut out = Vec::new();
+    let capacity = |node| {
+        let total = Resources { cores: 2_048, gpus: 0 };
+        Capacity { total, widest: total, node: Some(NodeId(node)), horizon_us: 0, workers: 64 }
+    };
+    manager.on_child(1, rank(1), Up::Hello { epoch: 1, capacity: capacity(0) }, &mut out);
+    manager.on_child(2, rank(2), Up::Hello { epoch: 1, capacity: capacity(1) }, &mut out);
+    let handed = handed_to(&out, 1).len() + handed_to(&out, 2).len();
+    assert!(handed <= 2 * 2 * 2_048, "{handed} ranges");
+}
+
+#[test]
+fn tasks_that_take_gpus_are_not_heaped_up_on_the_first_at_the_start() {
+    struct GpusFirst;
+    impl Shapes for GpusFirst {
+        fn run_at(&self, range: IndexRange) -> (u64, TaskShape) {
+            let gpus = u32::from(range.start < 1_000);
+            let end = if gpus > 0 { 1_000 } else { (range.start / 100_000 + 1) * 100_000 };
+            let retries = (range.start / 100_000) as u32;
+            (end.min(range.end), TaskShape { resources: Resources { cores: 1, gpus }, retries, calls: true })
+        }
+    }
+    let children: Vec<Rank> = (1..=10).map(rank).collect();
+    let mut manager = Manager::new(Policy::default(), Settings { nodes: 10, ..settings() }, &children);
+    manager.add_bundle(BundleId(0), 1_000_000, RangeSet::new(), Arc::new(GpusFirst));
+    let mut out = Vec::new();
+    manager.open(0, &mut out);
+    for (node, child) in children.iter().enumerate() {
+        let total = Resources { cores: 64, gpus: 4 };
+        let capacity = Capacity { total, widest: total, node: Some(NodeId(node as u32)), horizon_us: 0, workers: 2 };
+        manager.on_child(1 + node as u64, *child, Up::Hello { epoch: 1, capacity }, &mut out);
+    }
+    for child in 1..=10 {
+        let handed = handed_to(&out, child);
+        let with_gpus = handed.iter().filter(|given| given.work.resources.gpus > 0);
+        let gpus: u64 = with_gpus.map(|given| given.range.len()).sum();
+        assert!((4..=16).contains(&gpus), "{gpus} for child {child}");
     }
 }
