@@ -20,6 +20,7 @@ use clap::Parser;
 use kept::Plan;
 use measurement::Record;
 use options::{Cli, Command, RunOptions};
+use sections::Section;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
 
 /// Runs what is asked for and not there yet; then draws all that is there.
 fn run(options: RunOptions) -> Result<()> {
+    if options.model.is_some() && !options.sections().contains(&Section::Simulated) {
+        bail!("--model has no effect where nothing is simulated: name simulated beside the others, or leave it out");
+    }
     let out = options.out_folder();
     std::fs::create_dir_all(&out).with_context(|| format!("{} cannot be made", out.display()))?;
     let Plan { kept, missing } = kept::plan(&out, &options, &machine::look(&options.machine_kind()))?;

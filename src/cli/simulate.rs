@@ -46,7 +46,7 @@ pub struct Args {
     /// Most children of a rank [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     fan_out: Option<u32>,
-    /// Rank 0's node runs no tasks
+    /// Rank 0's node runs no tasks, where there are several
     #[arg(long)]
     dedicated_manager: bool,
     /// What the machine is like: local, slingshot, infiniband, gemini, or a file in TOML [default: local]
@@ -63,11 +63,11 @@ pub struct Args {
     /// Tasks a second that the hub of the star can do [default: what a rank of the model takes for its messages]
     #[arg(long, value_name = "N", requires = "star", conflicts_with = "faults", value_parser = star::parse_rate)]
     hub_rate: Option<f64>,
-    /// On this node every task fails after 1 ms, whatever it is; may be given again
-    #[arg(long, value_name = "NODE", conflicts_with_all = ["star", "faults"])]
+    /// On these nodes every task fails after 1 ms, whatever it is
+    #[arg(long, value_name = "NODE,NODE,…", value_delimiter = ',', conflicts_with_all = ["star", "faults"])]
     bad_node: Vec<u32>,
-    /// Further attempts that a failed task may have [default: 0; 3 with --bad-node]
-    #[arg(long, value_name = "N", conflicts_with_all = ["star", "faults"])]
+    /// With --bad-node: further attempts that a failed task may have [default: 3]
+    #[arg(long, value_name = "N", requires = "bad_node", conflicts_with_all = ["star", "faults"])]
     retries: Option<u32>,
     /// Outcomes leave no records that would travel or be kept in files: what the scheduler can do by itself
     #[arg(long, conflicts_with_all = ["star", "faults"])]
@@ -88,6 +88,9 @@ struct Report {
     seed: u64,
     layout: Layout,
     records: bool,
+    processes: bool,
+    bad_nodes: Vec<u32>,
+    retries: u32,
     /// What list scheduling of the same tasks takes where nothing but they takes time.
     list_scheduling_seconds: f64,
     #[serde(flatten)]
@@ -95,6 +98,9 @@ struct Report {
     /// Not of virtual time.
     simulated_in_seconds: f64,
 }
+
+/// Most ranks, for which a simulation takes up to some 80 GB.
+const MOST_RANKS: u64 = 1 << 22;
 
 /// A run that takes longer than ten years of virtual time is taken for one that does not end.
 const UNTIL_NS: u64 = 10 * 365 * 24 * 3_600_000_000_000;
@@ -126,9 +132,16 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
     };
     let slots = layout.all_slots().filter(|slots| *slots > 0);
     let slots = slots.context("--nodes times --ranks-per-node times --slots: there are too many slots, or none")?;
+    let ranks = u64::from(layout.nodes) * u64::from(layout.ranks_per_node);
+    if ranks > MOST_RANKS {
+        bail!("{} are too many: at most {} can be simulated", of(ranks, "rank"), count(MOST_RANKS));
+    }
     let tasks = args.tasks.unwrap_or(10 * slots);
     if let Some(node) = args.bad_node.iter().find(|node| **node >= layout.nodes) {
         bail!("--bad-node {node}: the nodes are 0 to {}", layout.nodes - 1);
+    }
+    if layout.dedicated_manager && layout.nodes > 1 && args.bad_node.contains(&0) {
+        bail!("--bad-node 0: with --dedicated-manager no task runs there");
     }
     let retries = args.retries.unwrap_or(if args.bad_node.is_empty() { 0 } else { 3 });
     let shape = Shape { resources: Resources::ONE_CORE, retries, calls: !args.processes };
@@ -157,6 +170,9 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
         seed: args.seed,
         layout,
         records: !args.no_records,
+        processes: args.processes,
+        bad_nodes: args.bad_node.clone(),
+        retries,
         list_scheduling_seconds: list_scheduling_seconds(&drawn, slots),
         figures,
         simulated_in_seconds,
@@ -176,15 +192,16 @@ fn list_scheduling_seconds(drawn: &Drawn, slots: u64) -> f64 {
 
 fn tell(report: &Report) {
     let Report { layout, figures, .. } = report;
-    let Layout { nodes, ranks_per_node, slots, .. } = layout;
+    let Layout { nodes, ranks_per_node, slots, dedicated_manager, .. } = layout;
     println!("simulated, model {}, seed {}:", report.model, report.seed);
     println!(
-        "  {} of {} on {} ({} × {} × {slots})",
+        "  {} of {} on {} ({} × {} × {slots}{})",
         of(figures.tasks, "task"),
         report.duration,
         of(figures.slots, "slot"),
         of(u64::from(*nodes), "node"),
-        of(u64::from(*ranks_per_node), "rank")
+        of(u64::from(*ranks_per_node), "rank"),
+        if *dedicated_manager { ", without those beside the manager" } else { "" }
     );
     println!(
         "  makespan     {:.6} s, the last task ended after {:.6} s; list scheduling at no cost {:.6} s",
@@ -193,15 +210,17 @@ fn tell(report: &Report) {
     println!("  rate         {}; plateau {}", rate(figures.tasks_per_second), rate(figures.plateau_tasks_per_second));
     if figures.failed_attempts > 0 {
         let (attempts, tasks) = (count(figures.failed_attempts), count(figures.failed_tasks));
-        println!("  failed       {attempts} attempts, {tasks} tasks; benched nodes: {:?}", figures.benched_nodes);
+        let benched: Vec<String> = figures.benched_nodes.iter().map(u32::to_string).collect();
+        let benched = if benched.is_empty() { "none".to_owned() } else { benched.join(", ") };
+        println!("  failed       {attempts} attempts, {tasks} tasks for good; benched nodes: {benched}");
     }
     println!("  utilisation  {:.2} %", 100.0 * figures.utilisation);
     println!(
-        "  depth     ranks   busy: mean     most   down: messages        bytes   up: messages        bytes   queue"
+        "  depth     ranks   busy: mean     most   sent down: messages   bytes   up to it: messages    bytes   longest queue"
     );
     for level in &figures.levels {
         println!(
-            "  {:>5} {:>9}   {:>8.3} % {:>8.3} % {:>14} {:>12} {:>14} {:>12} {:>7}",
+            "  {:>5} {:>9}   {:>8.3} % {:>8.3} % {:>13} {:>13} {:>12} {:>13} {:>15}",
             level.depth,
             level.ranks,
             100.0 * level.mean_busy,

@@ -271,7 +271,8 @@ fn last_start(s: &Summary) -> String {
     }
     let busy = (s.utilisation * 100.0).clamp(0.0, 100.0);
     let (time, rate) = (precise(time(s.wall_seconds)), rate(s.tasks_per_second));
-    format!("{time}, {rate}, {busy:.0} % of slot time busy, {place}")
+    let benched = if s.benched.is_empty() { String::new() } else { format!("; benched: {}", s.benched.join(", ")) };
+    format!("{time}, {rate}, {busy:.0} % of slot time busy, {place}{benched}")
 }
 
 fn time(seconds: f64) -> Duration {
@@ -475,6 +476,9 @@ mod tests {
         assert!(complete.contains(": complete, 12,345 of 12,345 tasks ended\n"), "{complete}");
         let last = "\n  last start: 4.0 s, 1,234 tasks/s, 50 % of slot time busy, 2 slots on 1 node (2 ranks)\n";
         assert!(complete.contains(last), "{complete}");
+        Summary { benched: vec!["n7".into(), "n9".into()], ..large.clone() }.write(&dir).unwrap();
+        let benched = text(&Report::read(&dir).unwrap());
+        assert!(benched.contains("2 slots on 1 node (2 ranks); benched: n7, n9\n"), "{benched}");
         Summary { tasks_per_second: 0.0, ranks: 1, slots: 1, ..large }.write(&dir).unwrap();
         let idle = text(&Report::read(&dir).unwrap());
         assert!(idle.contains("  last start: no task ended; 1 slot on 1 node (1 rank)\n"), "{idle}");

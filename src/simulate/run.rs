@@ -61,11 +61,11 @@ pub struct Figures {
     pub makespan_seconds: f64,
     /// Share of the slots' time in tasks.
     pub utilisation: f64,
-    /// From the first hand-out to the end of the last task; what follows is the telling.
+    /// From the first hand-out to the end of the last attempt; what follows is the telling, and files.
     pub last_end_seconds: f64,
     /// Tasks by makespan.
     pub tasks_per_second: f64,
-    /// Tasks a second between the times when a quarter and when three quarters of them had ended.
+    /// Attempts a second between the times when a quarter and when three quarters of them had ended.
     pub plateau_tasks_per_second: f64,
     /// Messages between each depth of the tree and the next, both ways.
     pub messages_by_level: Vec<u64>,
@@ -95,7 +95,7 @@ pub struct Figures {
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
     /// It did not come to its end in the time that it was given.
-    #[error("{ended} of {tasks} tasks have ended after {seconds} s of virtual time, and nothing says that it will end")]
+    #[error("{ended} of {tasks} tasks have ended after {seconds:.0} s of virtual time, and no more is simulated")]
     Endless {
         /// With an outcome.
         ended: u64,
