@@ -32,7 +32,7 @@ row() {
     last=$(key_of last_end_seconds "$1")
     awk -v name="$2" -v list="$list" -v makespan="$makespan" -v last="$last" -v rate="$(key_of tasks_per_second "$1")" 'BEGIN {
         printf "%-44s %12.6f s %7.2f %% of list scheduling, to the last end %7.2f %% %16.0f tasks/s\n",
-            name, makespan, 100 * list / makespan, last > 0 ? 100 * list / last : 0, rate }'
+            name, makespan, 100 * list / makespan, (last > 0 ? 100 * list / last : 0), rate }'
 }
 
 for length in 10ms 100ms; do

@@ -40,6 +40,8 @@ pub(super) struct Uplink {
     /// Since when there is something to tell, where news come from several children or tasks are not written yet.
     news_us: Option<Micros>,
     gathers: bool,
+    /// That attempts ended was told under this epoch.
+    has_told: bool,
     /// Since when cores have been idle.
     idle_us: Option<Micros>,
     /// Cores of work held when last supplied or reported: at half of it the parent should know.
@@ -174,11 +176,12 @@ impl Uplink {
         (self.urgent, self.full) = (true, true);
     }
 
-    /// When the report is due: at once when the parent waits for it or all work is gone (soon, where records of it may be
+    /// When the report is due: at once when the parent waits for it, when it is the first that tells of tasks and these are so
+    /// short that what was handed out on no knowledge lasts no longer than news take, or when all work is gone (soon, where records of it may be
     /// written until then: that is one report and not two), soon when cores are idle or half of the work is gone, else at the
     /// pace.
     fn due_at(&self, load: Load) -> Micros {
-        if self.urgent {
+        if self.urgent || (!self.has_told && self.tells_of_short_tasks()) {
             0
         } else if load.held_cores == 0 {
             let soon = |since| since + Policy::gather_us(self.pace_us);
@@ -189,6 +192,12 @@ impl Uplink {
             let news_us = self.news_us.filter(|_| self.gathers);
             (self.last_us + self.pace_us).max(news_us.map_or(0, |since| since + Policy::gather_us(self.pace_us)))
         }
+    }
+
+    /// Whether attempts have ended that took less than it takes until news are shared.
+    fn tells_of_short_tasks(&self) -> bool {
+        let Report { attempt_cores, busy_core_us, .. } = self.report;
+        attempt_cores > 0 && busy_core_us / attempt_cores <= Policy::gather_us(self.pace_us)
     }
 
     /// From when on what ended goes along.
@@ -244,6 +253,7 @@ impl Uplink {
         report.untold += self.unwritten.as_ref().map_or(Amount::default(), Unwritten::work);
         report.unstarted = unstarted;
         report.hands = self.hands;
+        self.has_told |= report.attempts > 0;
         self.last_us = now;
         self.mark = load.held_cores;
         (self.urgent, self.stirred) = (false, false);
@@ -361,6 +371,18 @@ mod tests {
             assert_eq!(due, if paces == 1 { all_of_few } else { since + 4 * PACE });
             assert!(take(&mut uplink, due - 1, idle).is_none());
             assert_eq!(take(&mut uplink, due, idle).expect("it is due").sections.len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_first_report_of_short_tasks_does_not_wait_and_the_next_does() {
+        for (took_us, waits) in [(PACE / 8, false), (PACE, true)] {
+            let mut uplink = uplink();
+            for now in [1, 2] {
+                (uplink.report.attempts, uplink.report.attempt_cores, uplink.report.busy_core_us) = (2, 2, 2 * took_us);
+                let told = take(&mut uplink, now, holding(99)).is_some();
+                assert_eq!(told, now == 1 && !waits, "tasks of {took_us} µs, at {now}");
+            }
         }
     }
 
