@@ -20,7 +20,7 @@ mod worker;
 pub use family::Violation;
 pub use manager::{Manager, ManagerAction, Settings, Shapes};
 pub use message::{
-    Capacity, Down, FailedAttempt, Report, Section, Unstarted, Up, Work, WorkRange, decode, encode, encode_after,
+    Capacity, Down, FailedAttempt, Report, Section, Tried, Unstarted, Up, Work, WorkRange, decode, encode, encode_after,
 };
 pub use policy::Policy;
 pub use submanager::{SubAction, SubManager};

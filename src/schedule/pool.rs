@@ -154,15 +154,19 @@ impl Pool {
     ) -> Vec<WorkRange> {
         let mut taken = Vec::new();
         while share.tasks > 0 && share.cores > 0 {
-            let fit = |((shape, avoid), _): &(&LineKey, &Line)| share.room_for(*shape) > 0 && fits(*shape, *avoid);
-            let lines = self.lines.iter().filter(fit);
-            let last = lines.max_by_key(|(_, line)| line.back().map(|(order, _)| *order));
-            let Some((&key, _)) = last else { break };
+            let fit = |(shape, avoid): &LineKey| share.room_for(*shape) > 0 && fits(*shape, *avoid);
+            let Some(key) = self.last_line(fit) else { break };
             let part = self.take_back(key, share.room_for(key.0).saturating_mul(u64::from(key.0.cores.max(1))));
             share.use_up(part.amount());
             taken.push(part);
         }
         taken
+    }
+
+    /// Which of these lines goes on longest.
+    fn last_line(&self, fits: impl Fn(&LineKey) -> bool) -> Option<LineKey> {
+        let lines = self.lines.iter().filter(|(key, _)| fits(key));
+        lines.max_by_key(|(_, line)| line.back().map(|(order, _)| *order)).map(|(key, _)| *key)
     }
 
     /// Takes the last tasks of a line, up to so many cores.
@@ -187,9 +191,7 @@ impl Pool {
     pub(super) fn take_last(&mut self, mut cores: u64, gpus: bool) -> Vec<WorkRange> {
         let mut taken = Vec::new();
         while cores > 0 {
-            let lines = self.lines.iter().filter(|((shape, _), _)| gpus || shape.gpus == 0);
-            let last = lines.max_by_key(|(_, line)| line.back().map(|(order, _)| *order));
-            let Some((&key, _)) = last else { break };
+            let Some(key) = self.last_line(|(shape, _)| gpus || shape.gpus == 0) else { break };
             let part = self.take_back(key, cores);
             cores = cores.saturating_sub(part.cores());
             taken.push(part);

@@ -92,7 +92,7 @@ fn at_first(capacity: &Capacity) -> u64 {
     u64::from(capacity.total.cores) * if capacity.workers > 1 { 2 } else { 1 }
 }
 
-/// Before anything has ended nobody is handed more tasks for each of his cores.
+/// Before anything has ended nobody is handed more cores of work than this for each of his own, nor more than half of all.
 const FIRST: u64 = 128;
 
 impl Account {

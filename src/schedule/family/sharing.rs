@@ -257,12 +257,11 @@ impl Family {
         // have come. Else, near the end, nobody takes more than fills it as far as all can be filled; nor ever, beyond one task
         // ahead of each slot, more than its part of a half of what waits here: news of the others is late, and what is kept
         // back makes good what that leads to.
-        let until_shared = match self.short_us().filter(|_| shares.gathers && shares.level.is_finite()) {
-            Some(mean) => (idle as f64 * Policy::gather_us(self.pace_us) as f64 / mean.max(0.01)) as u64,
-            None => u64::MAX,
-        };
-        let only_idle = shares.gathers && (idle == 0 || (shares.level.is_finite() && self.short_us().is_none()));
-        let (cores, gpus) = if only_idle {
+        let is_near_end = shares.level.is_finite();
+        let until_shared = self.short_us().filter(|_| shares.gathers && is_near_end);
+        let until_shared =
+            until_shared.map(|mean| (idle as f64 * Policy::gather_us(self.pace_us) as f64 / mean.max(0.01)) as u64);
+        let (cores, gpus) = if shares.gathers && (idle == 0 || (is_near_end && until_shared.is_none())) {
             (idle, idle_gpus)
         } else {
             let likely_left = self.likely_left(now, child);
@@ -272,8 +271,9 @@ impl Family {
             };
             let one_ahead = (2 * child.cores()).saturating_sub(held.cores);
             let gpus = part(shares.gpus, child.gpus(), u64::from(self.capacity.total.gpus)).saturating_sub(held.gpus);
-            let fair = shares.filling(child.cores(), likely_left).min(half.max(one_ahead)).min(until_shared);
-            let gpus = if until_shared < u64::MAX { idle_gpus } else { gpus.max(idle_gpus) };
+            let fair = shares.filling(child.cores(), likely_left).min(half.max(one_ahead));
+            let fair = fair.min(until_shared.unwrap_or(u64::MAX));
+            let gpus = if until_shared.is_some() { idle_gpus } else { gpus.max(idle_gpus) };
             (fair.max(idle), gpus)
         };
         // GPUs that are idle need cores for what runs on them.
