@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Plants one mistake after the other into a copy of the scheduler and says after how many seeds the simulator finds it. The
 # mistakes are in scripts/mutations/*.patch, each with a sentence on its first line.
-#   SEEDS=2000   so many at the most      FIRST=0   the first of them      ONLY=NAME   one mistake
+#   SEEDS=5000   so many at the most      FIRST=0   the first of them      ONLY=NAME   one mistake
 #
 # What is built is the scheduler and the simulator alone, so that each mistake takes seconds.
 set -euo pipefail
@@ -34,7 +34,7 @@ try() {
         printf -- '-\tit does not build\n'
         return
     fi
-    timeout 900 "$CARGO_TARGET_DIR/debug/mutant" "${FIRST:-0}" "${SEEDS:-2000}" || printf -- '-\tit hangs\n'
+    timeout 900 "$CARGO_TARGET_DIR/debug/mutant" "${FIRST:-0}" "${SEEDS:-5000}" || printf -- '-\tit hangs\n'
 }
 
 missed=0
