@@ -96,6 +96,12 @@ pub struct RunArgs {
     /// Times that a task may lose the rank that runs it before it counts as lost
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one(), help_heading = FAILING)]
     crash_limit: u32,
+    /// Give a rank up of which nothing was heard for so long: what it had runs elsewhere; 0: never
+    ///
+    /// It depends on how the job was launched whether it outlives a rank; `myriarch doctor` says. A rank that hears nothing of
+    /// its parent for three times as long ends.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = FAILING)]
+    lost_after: Duration,
     /// Stop when N tasks, or P% of all, have failed
     #[arg(long, value_name = "N|P%", value_parser = parse_max_fails, help_heading = FAILING)]
     max_fails: Option<MaxFails>,
@@ -281,6 +287,7 @@ impl RunArgs {
             retry_failed: self.retry_failed,
             dry_run: self.dry_run,
             crash_limit: self.crash_limit,
+            lost_after: self.lost_after,
             walltime: self.walltime,
             grace: self.grace,
             max_fails: self.max_fails,

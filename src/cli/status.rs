@@ -272,7 +272,9 @@ fn last_start(s: &Summary) -> String {
     let busy = (s.utilisation * 100.0).clamp(0.0, 100.0);
     let (time, rate) = (precise(time(s.wall_seconds)), rate(s.tasks_per_second));
     let benched = if s.benched.is_empty() { String::new() } else { format!("; benched: {}", s.benched.join(", ")) };
-    format!("{time}, {rate}, {busy:.0} % of slot time busy, {place}{benched}")
+    let lost: Vec<String> = s.lost.iter().map(|lost| format!("{} on {}", lost.rank, lost.node)).collect();
+    let lost = if lost.is_empty() { String::new() } else { format!("; lost ranks: {}", lost.join(", ")) };
+    format!("{time}, {rate}, {busy:.0} % of slot time busy, {place}{benched}{lost}")
 }
 
 fn time(seconds: f64) -> Duration {
@@ -410,6 +412,7 @@ mod tests {
             end_seconds: 0.1,
             manager_messages: 7,
             benched: Vec::new(),
+        lost: Vec::new(),
         }
     }
 

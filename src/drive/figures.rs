@@ -1,12 +1,12 @@
 //! The figures of a start, as `progress.json` and `summary.json` show them.
 
 use super::manager::name_of;
-use crate::ledger::{Counts, LongTask, Progress, RunState, Summary};
+use crate::ledger::{Counts, LongTask, LostRank, Progress, RunState, Summary};
 use crate::schedule::Manager;
-use crate::task::EndedBy;
+use crate::task::{EndedBy, Rank};
 
 /// What they are made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Figures {
     pub(super) ranks: u32,
     pub(super) nodes: u32,
@@ -17,6 +17,8 @@ pub(super) struct Figures {
     pub(super) last_record_us: u64,
     /// Time from the start of the process to the role's time 0.
     pub(super) before_us: u64,
+    /// The node of each rank.
+    pub(super) node_of: Vec<u32>,
 }
 
 impl Figures {
@@ -99,7 +101,15 @@ impl Figures {
             end_seconds: now.saturating_sub(self.last_record_us) as f64 / 1e6,
             manager_messages: machine.messages(),
             benched: machine.benched().iter().map(|node| name_of(nodes, node.0)).collect(),
+            lost: machine.given_up().iter().map(|(rank, back)| self.lost_rank(*rank, *back, nodes)).collect(),
         }
+    }
+}
+
+impl Figures {
+    pub(super) fn lost_rank(&self, rank: Rank, came_back: bool, nodes: &[String]) -> LostRank {
+        let node = self.node_of.get(rank.position()).map_or(String::new(), |node| name_of(nodes, *node));
+        LostRank { rank: rank.0, node, came_back }
     }
 }
 

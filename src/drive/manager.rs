@@ -50,6 +50,8 @@ pub struct Job {
     pub fan_out: u32,
     /// Ranks that a task may take with it.
     pub crash_limit: u32,
+    /// A rank that is silent for so long is given up; none: nobody ever is.
+    pub lost_after: Option<Duration>,
     /// The run stops at so many failures.
     pub max_fails: Option<u64>,
     /// Tasks out at once.
@@ -164,6 +166,7 @@ impl Job {
             first_segment: self.loaded.next_segment,
             sync: self.sync,
             crash_limit: self.crash_limit,
+            lost_after: self.lost_after,
             max_output: self.max_output,
             keep: self.keep,
             functions: self.bundle.functions().to_vec(),
@@ -183,6 +186,7 @@ pub(super) struct ManagerRole {
     figures: Figures,
     grace: Duration,
     patience: DrainPatience,
+    lost_after: Option<Duration>,
     /// On what the files' threads ring.
     muffle: Muffle,
     /// All tasks are calls in the ranks themselves, which cannot be killed.
@@ -260,6 +264,7 @@ impl ManagerRole {
             first_hand_us: None,
             last_record_us: 0,
             before_us,
+            node_of: shared.layout.ranks.iter().map(|rank| rank.node).collect(),
         };
         Ok(Self {
             machine,
@@ -269,6 +274,7 @@ impl ManagerRole {
             figures,
             grace,
             patience: if only_calls { patience.with_calls() } else { patience },
+            lost_after: job.lost_after,
             muffle,
             only_calls,
             walltime,
@@ -303,6 +309,12 @@ impl ManagerRole {
         self.act(now, actions, out);
     }
 
+    pub(super) fn on_lost(&mut self, now: u64, child: Rank, out: &mut Outbox) {
+        let mut actions = Vec::new();
+        self.machine.on_lost(now, child, &mut actions);
+        self.act(now, actions, out);
+    }
+
     fn act(&mut self, now: u64, actions: Vec<ManagerAction>, out: &mut Outbox) {
         for action in actions {
             match action {
@@ -330,6 +342,22 @@ impl ManagerRole {
                         "{} gets no more tasks: nearly all that it started failed, and elsewhere they do not",
                         name_of(&self.nodes, node.0)
                     );
+                    tracing::warn!("{note}");
+                    self.observer.note(&note);
+                }
+                ManagerAction::Lost(rank) => {
+                    let lost = self.figures.lost_rank(rank, false, &self.nodes);
+                    let patience = self.lost_after.unwrap_or_default();
+                    let note = format!(
+                        "rank {rank} on {} is lost: nothing was heard of it for {:.1} s; what it had runs elsewhere",
+                        lost.node,
+                        patience.as_secs_f64()
+                    );
+                    tracing::warn!("{note}");
+                    self.observer.note(&note);
+                }
+                ManagerAction::Back(rank) => {
+                    let note = format!("rank {rank} is there again, and gets tasks");
                     tracing::warn!("{note}");
                     self.observer.note(&note);
                 }

@@ -445,6 +445,8 @@ impl MemoryManager {
                         "{name} gets no more tasks: nearly all that it started failed, and elsewhere they do not"
                     );
                 }
+                ManagerAction::Lost(rank) => tracing::warn!("rank {rank} is lost; what it had runs elsewhere"),
+                ManagerAction::Back(rank) => tracing::warn!("rank {rank} is there again, and gets tasks"),
                 ManagerAction::Done => self.done = true,
             }
         }
@@ -592,6 +594,16 @@ impl Root for MemoryManager {
         let mut actions = Vec::new();
         self.machine.on_child(now, from, message, &mut actions);
         self.act(actions, blocks, out);
+    }
+
+    fn on_lost(&mut self, now: u64, child: Rank, out: &mut Outbox) {
+        let mut actions = Vec::new();
+        self.machine.on_lost(now, child, &mut actions);
+        self.act(actions, Vec::new(), out);
+    }
+
+    fn has_lost(&self) -> bool {
+        self.machine.has_lost()
     }
 
     /// Other ranks ask for the end when they get a signal; in a session signals are the program's own.

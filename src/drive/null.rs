@@ -101,6 +101,7 @@ fn share(reports: &[Vec<u8>], wanted: &NullRun) -> Result<Shared, DriveError> {
         first_segment: 0,
         sync: Duration::ZERO,
         crash_limit: 1,
+        lost_after: None,
         max_output: 0,
         keep: Keep::None,
         functions: Vec::new(),
@@ -116,7 +117,7 @@ fn with_roles(fabric: Box<dyn Fabric>, shared: &Shared, bundle: Bundle) -> Resul
     let tasks = bundle.len();
     let mut parts = Parts::new(Arc::new(crate::execute::functions::missing), true);
     parts.add(PartPlace::default(), bundle);
-    let mut rank = RankLoop::without_roles(fabric, &tree, parts, false)?;
+    let mut rank = RankLoop::without_roles(fabric, &tree, parts, false, None)?;
     for place in tree.places(me) {
         match place.role {
             Role::Manager => {
@@ -186,7 +187,11 @@ impl NullManager {
                     self.figures.tasks += section.runs.iter().map(|run| run.range.len()).sum::<u64>();
                     self.last_report_us = now;
                 }
-                ManagerAction::RecordOwn { .. } | ManagerAction::Failures(_) | ManagerAction::Benched(_) => {}
+                ManagerAction::RecordOwn { .. }
+                | ManagerAction::Failures(_)
+                | ManagerAction::Benched(_)
+                | ManagerAction::Lost(_)
+                | ManagerAction::Back(_) => {}
                 ManagerAction::Done => self.done = true,
             }
         }
@@ -206,6 +211,14 @@ impl Root for NullManager {
         self.figures.bytes += pack(&control, &blocks).len() as u64;
         let Control::Up(message) = control else { return };
         self.act(now, out, |machine, actions| machine.on_child(now, from, message, actions));
+    }
+
+    fn on_lost(&mut self, now: u64, child: Rank, out: &mut Outbox) {
+        self.act(now, out, |machine, actions| machine.on_lost(now, child, actions));
+    }
+
+    fn has_lost(&self) -> bool {
+        self.machine.has_lost()
     }
 
     fn on_stop(&mut self, now: u64, why: EndedBy, _: &str, out: &mut Outbox) {

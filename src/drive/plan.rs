@@ -159,6 +159,8 @@ pub(super) struct Shared {
     pub(super) first_segment: u32,
     pub(super) sync: Duration,
     pub(super) crash_limit: u32,
+    /// A rank that is silent for so long is given up; none: nobody ever is.
+    pub(super) lost_after: Option<Duration>,
     pub(super) max_output: u64,
     pub(super) keep: Keep,
     /// The functions that tasks call, by their numbers in the bundle.

@@ -15,7 +15,9 @@ use crate::execute::functions::{FunctionSlots, Isolation};
 use crate::execute::{Executor, Spawner};
 use crate::fabric::{Fabric, Listen};
 use crate::ledger::RunDir;
-use crate::schedule::{BATCH_US, Down, Place, Policy, Role, SubManager, Tree, Worker, decode, encode};
+use crate::schedule::{
+    BATCH_US, Down, Place, Policy, Pulse, Role, SubManager, Tree, Up, Watch, Worker, decode, encode,
+};
 use crate::task::{EndedBy, IndexRange, NodeId, Rank, Resources};
 use crate::wake::Wake;
 use std::collections::VecDeque;
@@ -72,6 +74,15 @@ impl CallsBy {
     }
 }
 
+/// All is over for this rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// All ranks leave together.
+    Together,
+    /// Some are gone, or do not answer: nobody waits for them.
+    WithoutAll,
+}
+
 fn parents_wait(children: usize) -> Duration {
     (2 * PARENTS_WAIT / children.max(2) as u32).max(BIG_PARENTS_WAIT)
 }
@@ -96,6 +107,8 @@ pub(super) struct RankLoop<M> {
     descriptors: Vec<libc::pollfd>,
     /// What ended the loop before its time.
     failed: Option<DriveError>,
+    watch: Watch,
+    leaving: Option<Leaving>,
     /// Start of the last turn.
     turned: Instant,
     /// See [`PARENTS_WAIT`].
@@ -119,8 +132,11 @@ impl<M: Root> RankLoop<M> {
         tree: &Tree,
         parts: Parts,
         attaches: bool,
+        lost_after: Option<Duration>,
     ) -> Result<Self, DriveError> {
         let me = fabric.rank();
+        let patience_us = lost_after.map(|patience| patience.as_micros() as u64);
+        let watch = Watch::new(tree, me, fabric.size(), patience_us);
         fabric.connect(&tree.families_of(me))?;
         let children = tree.places(me).iter().map(|place| place.children.len()).max().unwrap_or(0);
         Ok(Self {
@@ -138,6 +154,8 @@ impl<M: Root> RankLoop<M> {
             full_bytes: FULL_BYTES,
             descriptors: Vec::new(),
             failed: None,
+            watch,
+            leaving: None,
             turned: Instant::now(),
             parents_wait: parents_wait(children),
         })
@@ -347,19 +365,39 @@ impl<M: Root> RankLoop<M> {
         }
     }
 
+    /// Whether this rank has nothing left to do: everybody has ended, as rank 0 says, or there is no rank 0.
     pub(super) fn is_over(&self) -> bool {
-        if self.is_forced() {
-            return true;
-        }
-        self.local.is_empty()
-            && self.manager.as_ref().is_none_or(M::is_over)
-            && self.subs.iter().all(|sub| sub.done)
-            && self.worker.as_ref().is_none_or(|worker| worker.done)
+        self.leaving.is_some()
     }
 
-    /// Whether the run is ended without those that do not answer.
-    pub(super) fn is_forced(&self) -> bool {
-        self.manager.as_ref().is_some_and(|manager| manager.is_forced(&|| self.now()))
+    /// Whether ranks are gone, or do not answer: what all of them would have to do together cannot be done.
+    pub(super) fn leaves_without_all(&self) -> bool {
+        self.leaving == Some(Leaving::WithoutAll)
+    }
+
+    /// On rank 0: whether all have ended, or are waited for no longer.
+    fn look_at_end(&mut self) {
+        let Some(manager) = self.manager.as_ref().filter(|_| self.leaving.is_none()) else { return };
+        let forced = manager.is_forced(&|| self.now());
+        let ended = self.local.is_empty()
+            && manager.is_over()
+            && self.subs.iter().all(|sub| sub.done)
+            && self.worker.as_ref().is_none_or(|worker| worker.done);
+        if forced || ended {
+            let without_all = forced || manager.has_lost();
+            self.leave(if without_all { Leaving::WithoutAll } else { Leaving::Together });
+        }
+    }
+
+    /// Tells those below that all is over.
+    fn leave(&mut self, how: Leaving) {
+        self.leaving = Some(how);
+        let leave = pack(&Control::Leave { without_all: how == Leaving::WithoutAll }, &[]);
+        for (level, to) in self.watch.below() {
+            self.fabric.send(level, to, leave.clone());
+        }
+        // One that is only slow may still hear it. Nobody waits for that.
+        self.watch.silent().for_each(|rank| self.fabric.abandon(rank));
     }
 
     /// Whether no more can be taken up for now: what came waits to be written, or to go further up. Its children wait
@@ -406,6 +444,9 @@ impl<M: Root> RankLoop<M> {
 
     fn handle(&mut self, level: u8, from: Rank, control: Control, attached: Vec<u8>, out: &mut Outbox) {
         let now = self.now();
+        if from != self.me {
+            self.watch.heard(now, level, from);
+        }
         let depth = if control.is_down() { level + 1 } else { level };
         match control {
             Control::Down(message) => {
@@ -461,7 +502,48 @@ impl<M: Root> RankLoop<M> {
                     manager.on_longest(now, from, long);
                 }
             }
+            Control::Beat => {}
+            Control::Leave { without_all } => {
+                self.leave(if without_all { Leaving::WithoutAll } else { Leaving::Together });
+            }
         }
+    }
+
+    /// Tells relatives that this rank is there, and gives up those that are silent.
+    fn feel_pulses(&mut self, now: u64, out: &mut Outbox) {
+        for pulse in self.watch.step(now, self.is_full()) {
+            match pulse {
+                Pulse::Beat { level, to, is_parent } => {
+                    let control = if is_parent { self.beat_up(level) } else { Some(Control::Beat) };
+                    out.extend(control.map(|control| Outgoing { level, to, control, attached: Vec::new() }));
+                }
+                Pulse::Lost { level, child } => {
+                    self.fabric.abandon(child);
+                    if let Some(sub) = self.sub_at(level) {
+                        sub.on_lost(now, child, out);
+                    } else if let Some(manager) = &mut self.manager {
+                        manager.on_lost(now, child, out);
+                    }
+                }
+                Pulse::Orphaned { parent, silent_us } => {
+                    tracing::error!(
+                        "rank {}: nothing was heard of rank {parent} for {:.1} s: this rank ends",
+                        self.me,
+                        silent_us as f64 / 1e6
+                    );
+                    self.leave(Leaving::WithoutAll);
+                }
+            }
+        }
+    }
+
+    /// What tells the parent at this level that its child here is there; a rank without a role has nobody to tell.
+    fn beat_up(&mut self, level: u8) -> Option<Control> {
+        let epoch = match self.sub_at(level + 1) {
+            Some(sub) => sub.machine.epoch(),
+            None => self.worker.as_ref()?.machine.epoch(),
+        };
+        Some(Control::Up(Up::Beat { epoch }))
     }
 
     fn sub_at(&mut self, depth: u8) -> Option<&mut SubRole> {
@@ -502,6 +584,9 @@ impl<M: Root> RankLoop<M> {
         self.turned = Instant::now();
         let now = self.turned.duration_since(self.began).as_micros() as u64;
         self.wake.clear();
+        if self.watch.next_tick().is_some_and(|at| at <= now) {
+            self.feel_pulses(now, out);
+        }
         for sub in &mut self.subs {
             sub.look_at_segment(now, out);
             if sub.machine.next_tick().is_some_and(|at| at <= now) {
@@ -523,6 +608,7 @@ impl<M: Root> RankLoop<M> {
             self.pass_signals(out);
         }
         self.send(out);
+        self.look_at_end();
     }
 
     /// A signal to any rank asks for the end of the run.
@@ -557,7 +643,7 @@ impl<M: Root> RankLoop<M> {
         let now = self.now();
         let ticks = self.subs.iter().filter_map(|sub| sub.machine.next_tick());
         let ticks = ticks.chain(self.worker.as_ref().and_then(WorkerRole::next_tick));
-        let ticks = ticks.chain(self.manager.as_ref().and_then(M::next_tick));
+        let ticks = ticks.chain(self.manager.as_ref().and_then(M::next_tick)).chain(self.watch.next_tick());
         let tick = ticks.min().map(|at| Duration::from_micros(at.saturating_sub(now)));
         let look = self.worker.as_ref().and_then(WorkerRole::next_look);
         let next = tick.into_iter().chain(look).min().unwrap_or(LONGEST_WAIT);

@@ -87,6 +87,13 @@ impl SubRole {
         self.act(actions, out);
     }
 
+    /// A child is given up.
+    pub(super) fn on_lost(&mut self, now: u64, child: Rank, out: &mut Outbox) {
+        let mut actions = Vec::new();
+        self.machine.on_lost(now, child, &mut actions);
+        self.act(actions, out);
+    }
+
     pub(super) fn step(&mut self, now: u64, out: &mut Outbox) {
         let mut actions = Vec::new();
         self.machine.step(now, &mut actions);

@@ -18,6 +18,12 @@ pub(super) trait Root {
     /// A child's word; blocks of outcomes may come with it.
     fn on_child(&mut self, now: u64, from: Rank, message: Up, blocks: Vec<u8>, out: &mut Outbox);
 
+    /// A child is given up.
+    fn on_lost(&mut self, now: u64, child: Rank, out: &mut Outbox);
+
+    /// Whether some rank was given up and is not there again.
+    fn has_lost(&self) -> bool;
+
     /// A rank asks for the end.
     fn on_stop(&mut self, now: u64, why: EndedBy, what: &str, out: &mut Outbox);
 
@@ -60,6 +66,14 @@ impl Root for ManagerRole {
 
     fn on_child(&mut self, now: u64, from: Rank, message: Up, blocks: Vec<u8>, out: &mut Outbox) {
         ManagerRole::on_child(self, now, from, message, blocks, out);
+    }
+
+    fn on_lost(&mut self, now: u64, child: Rank, out: &mut Outbox) {
+        ManagerRole::on_lost(self, now, child, out);
+    }
+
+    fn has_lost(&self) -> bool {
+        self.machine.has_lost()
     }
 
     fn on_stop(&mut self, now: u64, why: EndedBy, what: &str, out: &mut Outbox) {

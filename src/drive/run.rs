@@ -46,7 +46,7 @@ pub fn run(
                     let callees = Callees { functions, isolation };
                     let rank = RankLoop::new(fabric, spawner, callees, *shared, job)?;
                     let rank = rank.play_to_the_end()?;
-                    lost = rank.is_forced();
+                    lost = rank.leaves_without_all();
                     let end;
                     (end, fabric) = rank.finish();
                     Ok(end)
@@ -60,6 +60,7 @@ pub fn run(
     match end {
         // Ranks that do not answer would be waited for at an ordinary end.
         Ok(Some(end)) if !orderly || lost => crate::fabric::leave(end.wait()),
+        Ok(None) if !orderly => crate::fabric::leave(0),
         end => end,
     }
 }
@@ -138,7 +139,7 @@ impl RankLoop<ManagerRole> {
         if let Some(bundle) = bundle {
             parts.add(PartPlace::default(), bundle);
         }
-        let mut rank = Self::without_roles(fabric, &tree, parts, false)?;
+        let mut rank = Self::without_roles(fabric, &tree, parts, false, shared.lost_after)?;
         signals::listen();
         let mut spawner = Some(spawner);
         let mut job = job;

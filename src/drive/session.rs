@@ -185,6 +185,7 @@ fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, Stri
         first_segment: 0,
         sync: Duration::ZERO,
         crash_limit: settings.crash_limit,
+        lost_after: None,
         max_output: settings.max_output.min(MAX_OUTPUT_BYTES),
         keep: Keep::All,
         functions: Vec::new(),
@@ -208,7 +209,7 @@ fn rank_of(
         None => find_builtin(name).unwrap_or_else(|| missing(name)),
     });
     let parts = Parts::new(find, me == Rank::MANAGER);
-    let mut rank = RankLoop::without_roles(fabric, &tree, parts, true)?;
+    let mut rank = RankLoop::without_roles(fabric, &tree, parts, true, None)?;
     let mut ready = Ok(());
     for place in tree.places(me) {
         match place.role {

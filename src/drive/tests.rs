@@ -57,6 +57,7 @@ fn resumed(path: &Path, cluster: Cluster) -> Job {
         pin: Pin::None,
         fan_out: cluster.fan_out,
         crash_limit: 5,
+        lost_after: Some(Duration::from_secs(30)),
         max_fails: None,
         max_running: None,
         walltime: None,

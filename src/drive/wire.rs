@@ -34,12 +34,19 @@ pub(super) enum Control {
     },
     /// Upwards: the tasks that run longest.
     Longest(Vec<LongRun>),
+    /// Downwards: the parent is there, and has nothing to tell.
+    Beat,
+    /// Downwards: all is over. Whoever hears it passes it on and leaves.
+    Leave {
+        /// Some rank is gone or does not answer: nothing that needs all of them can be done any more.
+        without_all: bool,
+    },
 }
 
 impl Control {
     /// Whether it goes from parent to child.
     pub(super) fn is_down(&self) -> bool {
-        matches!(self, Control::Down(_) | Control::Slice { .. })
+        matches!(self, Control::Down(_) | Control::Slice { .. } | Control::Beat | Control::Leave { .. })
     }
 }
 

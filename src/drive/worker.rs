@@ -477,6 +477,7 @@ mod tests {
             first_segment: 0,
             sync: Duration::ZERO,
             crash_limit: 1,
+            lost_after: None,
             max_output: 0,
             keep: Keep::All,
             functions: Vec::new(),

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 /// How long `finish` waits for the others before it leaves without MPI_Finalize.
 const FINISH_PATIENCE: Duration = Duration::from_secs(60);
+/// How long `finish` looks after what was said last, where some are gone.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// This process as a rank of an MPI job.
 pub struct MpiFabric {
@@ -310,6 +312,7 @@ impl Fabric for MpiFabric {
 
     fn finish(mut self: Box<Self>, lost: bool) -> bool {
         if lost {
+            self.send_off();
             return false;
         }
         match self.leave_together() {
@@ -333,6 +336,16 @@ impl Fabric for MpiFabric {
 }
 
 impl MpiFabric {
+    /// Looks after the last words to those that are there: who is gone would be waited for in vain.
+    fn send_off(&mut self) {
+        let deadline = Instant::now() + LAST_WORDS;
+        self.idle.reset();
+        while self.levels.iter().flatten().any(Level::has_unsent) && Instant::now() < deadline {
+            self.push_sends();
+            let _ = self.pause(Instant::now(), &mut [], Duration::MAX, Listen::Eagerly);
+        }
+    }
+
     /// Waits until everybody's messages were taken up; says whether that came about in time.
     fn leave_together(&mut self) -> Result<bool, FabricError> {
         let deadline = Instant::now() + FINISH_PATIENCE;

@@ -49,6 +49,6 @@ pub use row_tasks::RowTasks;
 pub use segment::SegmentWriter;
 pub use state::{Counts, LedgerState, StartInfo};
 pub(crate) use summary::read_json;
-pub use summary::{LongTask, Progress, RunState, SessionInfo, Summary};
+pub use summary::{LongTask, LostRank, Progress, RunState, SessionInfo, Summary};
 #[cfg(test)]
 pub(crate) use testing::eventually as eventually_for_tests;

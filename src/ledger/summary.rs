@@ -53,6 +53,20 @@ pub struct Summary {
     /// Nodes that got no more tasks in this start, since nearly everything failed there and not elsewhere.
     #[serde(default)]
     pub benched: Vec<String>,
+    /// Ranks of which nothing was heard for too long in this start: what they held ran elsewhere.
+    #[serde(default)]
+    pub lost: Vec<LostRank>,
+}
+
+/// A rank that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRank {
+    /// Which.
+    pub rank: u32,
+    /// Its node.
+    pub node: String,
+    /// Whether it was heard again later, and worked on.
+    pub came_back: bool,
 }
 
 impl Summary {
@@ -221,6 +235,7 @@ mod tests {
             end_seconds: 0.1,
             manager_messages: 7,
             benched: vec!["n1".to_owned()],
+            lost: vec![LostRank { rank: 3, node: "n2".to_owned(), came_back: false }],
         };
         let folder = tempfile::tempdir().unwrap();
         let dir = RunDir::create(Some(&folder.path().join("run"))).unwrap();
@@ -229,8 +244,9 @@ mod tests {
         assert_eq!(Summary::read(&dir).unwrap(), Some(summary));
         let value: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.summary()).unwrap()).unwrap();
         assert_eq!((&value["ended_by"], &value["exit_status"]), (&"max-fails".into(), &3.into()));
-        assert_eq!(value.as_object().unwrap().len(), 17);
+        assert_eq!(value.as_object().unwrap().len(), 18);
         assert_eq!(value["benched"], serde_json::json!(["n1"]));
+        assert_eq!(value["lost"], serde_json::json!([{ "rank": 3, "node": "n2", "came_back": false }]));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 }

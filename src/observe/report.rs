@@ -2,7 +2,7 @@
 
 use super::Names;
 use super::text::{count, of, one_line, precise, rate, resume_command, word};
-use crate::ledger::Summary;
+use crate::ledger::{LostRank, Summary};
 use crate::task::{EndedBy, FailureDigest, FailureGroup};
 use std::cmp::Reverse;
 use std::path::Path;
@@ -33,6 +33,7 @@ pub(super) fn end(summary: &Summary, digest: &FailureDigest, names: &Names<'_>, 
     let mut lines = vec![headline(summary)];
     failure_lines(summary, digest, &groups, names, &mut lines);
     lines.extend(benched_line(summary));
+    lines.extend(lost_line(summary));
     let dir_word = word(dir);
     let mut next = Vec::new();
     if summary.failed > 0 {
@@ -75,15 +76,30 @@ fn headline(summary: &Summary) -> String {
 
 /// Which nodes got no more tasks.
 fn benched_line(summary: &Summary) -> Option<String> {
-    const NAMED: usize = 10;
-    let names = &summary.benched;
-    let (last, more) = match names.len() {
-        0 => return None,
-        1..=NAMED => (names.len(), String::new()),
-        all => (NAMED, format!(" and {} more", all - NAMED)),
+    let nodes = of(summary.benched.len() as u64, "node");
+    Some(format!("  {nodes} benched, where nearly all failed: {}", first_of(&summary.benched)?))
+}
+
+/// Which ranks were given up.
+fn lost_line(summary: &Summary) -> Option<String> {
+    let name = |lost: &LostRank| {
+        let back = if lost.came_back { ", came back" } else { "" };
+        format!("{} ({}{back})", lost.rank, lost.node)
     };
-    let named = names[..last].join(", ");
-    Some(format!("  {} benched, where nearly all failed: {named}{more}", of(names.len() as u64, "node")))
+    let names: Vec<String> = summary.lost.iter().map(name).collect();
+    Some(format!("  {} lost, what they had ran elsewhere: {}", of(names.len() as u64, "rank"), first_of(&names)?))
+}
+
+/// The first of the names, and how many more there are; none where there is none.
+fn first_of(names: &[String]) -> Option<String> {
+    const NAMED: usize = 10;
+    let more = names.len().saturating_sub(NAMED);
+    let named = names[..names.len() - more].join(", ");
+    match more {
+        0 if names.is_empty() => None,
+        0 => Some(named),
+        more => Some(format!("{named} and {more} more")),
+    }
 }
 
 /// Why tasks are left.

@@ -106,6 +106,7 @@ fn summary(ok: u64, failed: u64, ended_by: EndedBy) -> Summary {
         end_seconds: 0.1,
         manager_messages: 20,
         benched: Vec::new(),
+        lost: Vec::new(),
     }
 }
 

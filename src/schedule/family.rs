@@ -202,6 +202,8 @@ pub(super) struct Family {
     /// Children where nearly all fails, and what the attempts came to of those that are not suspected.
     failing: usize,
     tried_by_trusted: Tried,
+    /// Ranks that were given up, or are there again, here or below, of which the parent is yet to be told.
+    comings: Vec<(Rank, bool)>,
     /// Nodes that are benched, here or below, and of which the parent is yet to be told.
     benched_untold: Vec<NodeId>,
     /// Who is there has changed, or what they can run, since it was last judged who is suspected.
@@ -259,6 +261,7 @@ impl Family {
             least_idle: u64::MAX,
             failing: 0,
             tried_by_trusted: Tried::default(),
+            comings: Vec::new(),
             benched_untold: Vec::new(),
             is_other: false,
             stirred: false,
@@ -307,6 +310,8 @@ impl Family {
         self.capacity = self.add_capacities();
         self.is_other = true;
         self.tell_of_benched();
+        let lost = self.children.iter().filter(|(_, child)| child.stage == Stage::Lost);
+        self.comings = lost.map(|(rank, _)| (*rank, false)).collect();
         self.all_answered = self.have_all_answered();
         self.open(out);
     }
@@ -374,6 +379,9 @@ impl Family {
         let child = self.children.get_mut(&rank).expect("hears() knows the child");
         child.heard_us = now;
         child.invited = false;
+        if child.stage == Stage::Lost {
+            self.comings.push((rank, true));
+        }
         child.stage = Stage::There;
         self.progress += 1;
         child.limit = child.limit.max(child.first_limit());
@@ -384,6 +392,23 @@ impl Family {
             out.push((rank, Down::End { epoch }));
         }
         true
+    }
+
+    /// A child says that it is there.
+    pub(super) fn on_beat(&mut self, rank: Rank, epoch: u32, out: &mut ToChildren) {
+        self.hears(rank, epoch, out);
+    }
+
+    /// A child says that a rank below it was given up, or is there again.
+    pub(super) fn on_coming(&mut self, from: Rank, epoch: u32, coming: (Rank, bool), out: &mut ToChildren) {
+        if self.hears(from, epoch, out) {
+            self.comings.push(coming);
+        }
+    }
+
+    /// The ranks that were given up (`false`) or are there again, here or below, since this was asked last.
+    pub(super) fn take_comings(&mut self) -> Vec<(Rank, bool)> {
+        std::mem::take(&mut self.comings)
     }
 
     /// Whether a word under this epoch counts. A child given up that speaks under an old one is told the new, once.
@@ -430,19 +455,20 @@ impl Family {
         report.sections.retain(|section| !section.runs.is_empty());
         child.failed_untold = child.failed_untold.saturating_add(report.tried.failed).saturating_sub(failed_told);
         let mut tried = report.tried;
-        report.failed.retain_mut(|failed| {
-            let IndexRange { start, end } = failed.task.range;
-            let mut had = None;
-            // One task, which is held or not.
-            child.held.take(
-                failed.task.work.bundle,
-                IndexRange::new(start, end.min(start.saturating_add(1))),
-                |part| had = Some(part),
-            );
-            strays += u64::from(had.is_none());
-            tried.add(Tried { ok: 0, failed: u64::from(had.is_some() && !failed.crashed) });
-            had.inspect(|had| failed.task = *had).is_some()
-        });
+        for failed in std::mem::take(&mut report.failed) {
+            let IndexRange { start, mut end } = failed.task.range;
+            if !failed.crashed {
+                // One task, which is held or not.
+                end = end.min(start.saturating_add(1));
+            }
+            let mut unknown = end.saturating_sub(start);
+            child.held.take(failed.task.work.bundle, IndexRange { start, end: end.max(start) }, |task| {
+                unknown -= task.range.len();
+                tried.add(Tried { ok: 0, failed: u64::from(!failed.crashed) });
+                report.failed.push(FailedAttempt { task, ..failed });
+            });
+            strays += unknown;
+        }
         let given_back = std::mem::take(&mut report.returned);
         for given in given_back {
             // What the parent noted counts, not what the child says of the tasks' attempts.
@@ -595,6 +621,7 @@ impl Family {
         let child = self.children.get_mut(&rank).expect("the child was just looked at");
         child.epoch += 1;
         child.stage = Stage::Lost;
+        self.comings.push((rank, false));
         child.invited = false;
         child.forget();
         child.conduct.forget();
@@ -603,11 +630,7 @@ impl Family {
         self.progress += 1;
         self.all_answered = self.have_all_answered();
         self.look = Look::Everybody;
-        let one = |work, index| WorkRange { work, range: IndexRange::one(index) };
-        held.into_iter()
-            .flat_map(|given| (given.range.start..given.range.end).map(move |index| one(given.work, index)))
-            .map(|task| FailedAttempt { task, node, crashed: true })
-            .collect()
+        held.into_iter().map(|task| FailedAttempt { task, node, crashed: true }).collect()
     }
 
     /// Everything that waits or is held, for the checks.

@@ -32,6 +32,11 @@ pub enum ManagerAction {
     Failures(FailureDigest),
     /// This node gets no more work: nearly everything fails there, and not elsewhere. Said once of each.
     Benched(NodeId),
+    /// Nothing was heard of this rank for too long: it was given up, and what it held waits again. Those below it may be gone
+    /// with it.
+    Lost(Rank),
+    /// A rank that was given up is there again.
+    Back(Rank),
     /// Every child has ended; the role is over.
     Done,
 }
@@ -109,6 +114,8 @@ pub struct Manager {
     messages: u64,
     /// Nodes that got no more work.
     benched: BTreeSet<NodeId>,
+    /// Ranks that were given up, and whether they are there again.
+    given_up: BTreeMap<Rank, bool>,
 }
 
 impl Manager {
@@ -125,6 +132,7 @@ impl Manager {
             busy_core_us: 0,
             messages: 0,
             benched: BTreeSet::new(),
+            given_up: BTreeMap::new(),
         }
     }
 
@@ -198,8 +206,11 @@ impl Manager {
                 }
             }
             Up::Benched { epoch, node } => self.family.on_benched(from, epoch, node, &mut down),
+            Up::Beat { epoch } => self.family.on_beat(from, epoch, &mut down),
+            Up::Rank { epoch, rank, is_there } => self.family.on_coming(from, epoch, (rank, is_there), &mut down),
             Up::Bye { epoch } => self.family.on_bye(from, epoch),
         }
+        self.tell_comings(out);
         for node in self.family.take_benched() {
             if self.benched.insert(node) {
                 out.push(ManagerAction::Benched(node));
@@ -207,6 +218,18 @@ impl Manager {
         }
         Self::send(down, out);
         self.step(now, out);
+    }
+
+    /// Who was given up, and who is there again.
+    fn tell_comings(&mut self, out: &mut Vec<ManagerAction>) {
+        for (rank, is_there) in self.family.take_comings() {
+            let before = self.given_up.insert(rank, is_there).unwrap_or(true);
+            match (before, is_there) {
+                (true, false) => out.push(ManagerAction::Lost(rank)),
+                (false, true) => out.push(ManagerAction::Back(rank)),
+                _ => {}
+            }
+        }
     }
 
     fn on_news(&mut self, news: Report, out: &mut Vec<ManagerAction>) {
@@ -286,6 +309,7 @@ impl Manager {
         for failed in self.family.on_lost(child).into_iter().rev() {
             self.on_failed_attempt(failed, out);
         }
+        self.tell_comings(out);
         self.step(now, out);
     }
 
@@ -496,6 +520,16 @@ impl Manager {
     /// Nodes that got no more work since nearly everything failed there.
     pub fn benched(&self) -> &BTreeSet<NodeId> {
         &self.benched
+    }
+
+    /// Ranks that were given up at some time, and whether they are there again.
+    pub fn given_up(&self) -> &BTreeMap<Rank, bool> {
+        &self.given_up
+    }
+
+    /// Whether some rank was given up and is not there again.
+    pub fn has_lost(&self) -> bool {
+        self.given_up.values().any(|is_there| !is_there)
     }
 
     /// Messages received from children.

@@ -1,6 +1,6 @@
 //! The messages between a parent and its children. Everything on a link carries the link's epoch.
 
-use crate::task::{BundleId, EndedRun, Extent, FailureDigest, IndexRange, NodeId, OutcomeClass, Resources};
+use crate::task::{BundleId, EndedRun, Extent, FailureDigest, IndexRange, NodeId, OutcomeClass, Rank, Resources};
 use serde::{Deserialize, Serialize};
 
 /// What the tasks of a range have in common.
@@ -246,6 +246,20 @@ pub enum Up {
         /// The node.
         node: NodeId,
     },
+    /// Nothing new, but the child is there.
+    Beat {
+        /// The link's epoch.
+        epoch: u32,
+    },
+    /// A rank below was given up, or is there again.
+    Rank {
+        /// The link's epoch.
+        epoch: u32,
+        /// Which.
+        rank: Rank,
+        /// Whether it is there.
+        is_there: bool,
+    },
     /// The last word: everything below has ended.
     Bye {
         /// The link's epoch.
@@ -267,7 +281,7 @@ pub struct Section {
 /// An attempt that failed and is not the last: the manager puts the task back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedAttempt {
-    /// The task, a range of one, as it was handed down.
+    /// The task, a range of one, as it was handed down; where it crashed it may be several.
     pub task: WorkRange,
     /// Where it failed.
     pub node: Option<NodeId>,

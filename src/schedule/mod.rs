@@ -15,6 +15,7 @@ mod tests;
 mod tree;
 mod unwritten;
 mod uplink;
+mod watch;
 mod worker;
 
 pub use family::Violation;
@@ -25,6 +26,7 @@ pub use message::{
 pub use policy::Policy;
 pub use submanager::{SubAction, SubManager};
 pub use tree::{NodeRanks, Place, Role, Tree};
+pub use watch::{Pulse, Watch};
 pub use worker::{AttemptEnd, BATCH_US, BatchEnd, TaskRun, Verdict, Worker, WorkerAction};
 
 /// A moment on one rank's own clock, in microseconds from a start of its choosing. Never compared across ranks.

@@ -175,6 +175,8 @@ impl SubManager {
                 }
             }
             Up::Benched { epoch, node } => self.family.on_benched(from, epoch, node, &mut down),
+            Up::Beat { epoch } => self.family.on_beat(from, epoch, &mut down),
+            Up::Rank { epoch, rank, is_there } => self.family.on_coming(from, epoch, (rank, is_there), &mut down),
             Up::Bye { epoch } => self.family.on_bye(from, epoch),
         }
         Self::send(down, out);
@@ -268,6 +270,8 @@ impl SubManager {
             if self.told.is_some() {
                 let benched = |node| SubAction::ToParent(Up::Benched { epoch: self.uplink.epoch, node });
                 out.extend(self.family.take_benched().into_iter().map(benched));
+                let coming = |(rank, is_there)| Up::Rank { epoch: self.uplink.epoch, rank, is_there };
+                out.extend(self.family.take_comings().into_iter().map(coming).map(SubAction::ToParent));
             }
             if self.ending {
                 self.uplink.flush();

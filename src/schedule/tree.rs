@@ -109,9 +109,17 @@ impl Tree {
         self.places.get(&rank).map_or(&[], Vec::as_slice)
     }
 
-    /// For each level, the parent whose family the rank belongs to.
+    /// Those of so many ranks that have no role. They hear of the end from rank 0.
+    pub(super) fn bystanders(&self, ranks: u32) -> impl Iterator<Item = Rank> + '_ {
+        (0..ranks).map(Rank).filter(|rank| self.places(*rank).is_empty())
+    }
+
+    /// For each level, the parent whose family the rank belongs to. A rank without a role is in that of rank 0.
     pub fn families_of(&self, rank: Rank) -> Vec<Option<Rank>> {
         let mut families = vec![None; usize::from(self.levels)];
+        if self.places(rank).is_empty() {
+            families[0] = Some(Rank::MANAGER);
+        }
         for place in self.places(rank) {
             if let (Some(parent), true) = (place.parent, place.depth > 0) {
                 families[usize::from(place.depth) - 1] = Some(parent);

@@ -506,6 +506,11 @@ impl Worker {
         self.running.iter().flatten().map(move |running| (running.slots[0], last(running.range), running.started_us))
     }
 
+    /// The epoch of the link to its parent; 0 before the first welcome.
+    pub fn epoch(&self) -> u32 {
+        self.uplink.epoch
+    }
+
     /// What waits, in the order in which it will be started.
     pub fn queue(&self) -> impl Iterator<Item = IndexRange> + '_ {
         self.queue.iter().map(|given| given.range)

@@ -301,7 +301,10 @@ impl Account {
                 self.benched([*node]);
                 rule(*epoch == self.epoch, || format!("names a node under epoch {epoch}, where {} is", self.epoch))
             }
-            Up::Bye { .. } => Ok(()),
+            Up::Rank { epoch, .. } => {
+                rule(*epoch == self.epoch, || format!("names a rank under epoch {epoch}, where {} is", self.epoch))
+            }
+            Up::Bye { .. } | Up::Beat { .. } => Ok(()),
         }
     }
 

@@ -221,7 +221,7 @@ impl Cluster<'_> {
                     self.on_account(role, |account, _| account.recorded_own(range, cancelled));
                     self.journal(&[EndedRun { range, class }], turn.at);
                 }
-                ManagerAction::Failures(_) => {}
+                ManagerAction::Failures(_) | ManagerAction::Lost(_) | ManagerAction::Back(_) => {}
                 ManagerAction::Benched(node) => self.benched(node),
                 ManagerAction::Done => self.is_over(),
             }

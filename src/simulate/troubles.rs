@@ -9,7 +9,7 @@ use super::draws::Draws;
 use super::faults::{Fault, Faults, GIVEN_UP, LOSSES, STALLS};
 use super::roles::Machine;
 use super::turns::{NEVER, RankState, Turn, micros};
-use crate::schedule::{Manager, ManagerAction, Micros, Report, Up, Violation};
+use crate::schedule::{Manager, ManagerAction, Micros, Up, Violation};
 use crate::task::{EndedBy, IndexRange, RangeSet, Rank};
 
 /// How long a drain may last beyond its grace, until the manager ends the start: for tasks that have to be killed; and then
@@ -214,7 +214,7 @@ impl Cluster<'_> {
         }
         let role = self.roles_of(rank).start;
         let turn = &mut Turn::new(rank, self.now);
-        self.send_up(role, Up::Report { epoch: 0, report: Report::default() }, 0, turn);
+        self.send_up(role, Up::Beat { epoch: 0 }, 0, turn);
         self.settle(self.now, turn);
     }
 

@@ -65,6 +65,9 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Times that a task may lose its rank.
     pub crash_limit: u32,
+    /// When a silent rank is given up; 0 is never.
+    #[serde(default)]
+    pub lost_after: Duration,
     /// Time limit of the run.
     pub walltime: Option<Duration>,
     /// Time for running tasks in a drain.

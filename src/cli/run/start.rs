@@ -430,6 +430,7 @@ fn job(
         pin: options.pin,
         fan_out: options.fan_out,
         crash_limit: options.crash_limit,
+        lost_after: Some(options.lost_after).filter(|patience| !patience.is_zero()),
         max_fails,
         max_running: options.max_running,
         walltime: options.walltime.or_else(time_left),

@@ -87,6 +87,7 @@ impl Kept {
             first_hand_us: None,
             last_record_us: 0,
             before_us: began.elapsed().as_micros() as u64,
+            node_of: shared.layout.ranks.iter().map(|rank| rank.node).collect(),
         };
         let kept = Self {
             parts: PartsWriter::new(&dir, shared.generation, shared.sync, wake.clone()),

@@ -192,6 +192,11 @@ impl Level {
         self.places.get(&peer).map_or(0, |place| self.relatives[*place].unsent_bytes)
     }
 
+    /// Whether something that was sent to a relative that is not given up was not taken up.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.relatives.iter().any(|relative| relative.unsent_bytes > 0)
+    }
+
     /// Whether everything was taken up.
     pub(super) fn has_sent_all(&self) -> bool {
         self.busy.is_empty()

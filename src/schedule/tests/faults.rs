@@ -58,6 +58,7 @@ fn a_late_word_of_a_child_given_up_changes_nothing_and_is_answered() {
     let handed = out.iter().any(|a| matches!(a, ManagerAction::ToChild(_, Down::Hand { epoch: 1, .. })));
     assert!(handed);
     manager.on_lost(2, rank(1), &mut out);
+    assert!(out.contains(&ManagerAction::Lost(rank(1))) && manager.has_lost());
     out.clear();
     let mut report = Report { attempts: 1, attempt_cores: 1, busy_core_us: 1, ..Report::default() };
     report.ended(BundleId(0), IndexRange::one(0), OutcomeClass::Ok);
@@ -68,7 +69,10 @@ fn a_late_word_of_a_child_given_up_changes_nothing_and_is_answered() {
     assert_eq!(manager.ended_tasks(), 0);
     out.clear();
     manager.on_child(4, rank(1), hello(2), &mut out);
-    assert!(matches!(&out[..], [ManagerAction::ToChild(_, Down::Hand { epoch: 2, .. })]), "it works again: {out:?}");
+    let [ManagerAction::Back(back), ManagerAction::ToChild(_, Down::Hand { epoch: 2, .. })] = &out[..] else {
+        panic!("it does not work again: {out:?}");
+    };
+    assert_eq!((*back, manager.has_lost()), (rank(1), false));
     manager.check().expect("nothing was lost");
 }
 
