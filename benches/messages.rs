@@ -72,6 +72,7 @@ fn hand(count: u64) -> Down {
         calls: false,
         attempt: 0,
         crashes: 0,
+        apart: false,
         avoid: None,
     };
     Down::Hand { epoch: 1, ranges: ranges(count).map(|range| WorkRange { work, range }).collect() }

@@ -290,7 +290,7 @@ impl Subordinate {
 /// The next tasks, as they are handed out.
 fn hand(handed: &mut u64, tasks: u64, shape: Shape) -> Down {
     let Shape { resources, retries, calls } = shape;
-    let work = Work { bundle: BUNDLE, resources, retries, calls, attempt: 0, crashes: 0, avoid: None };
+    let work = Work { bundle: BUNDLE, resources, retries, calls, attempt: 0, crashes: 0, apart: false, avoid: None };
     let range = IndexRange::new(*handed, *handed + tasks);
     *handed = range.end;
     Down::Hand { epoch: 1, ranges: vec![WorkRange { work, range }] }

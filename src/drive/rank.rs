@@ -83,6 +83,15 @@ enum Leaving {
     WithoutAll,
 }
 
+/// Whether this rank is the first child of its parent, the parent itself left aside.
+fn speaks_for_siblings(tree: &Tree, me: Rank) -> bool {
+    let Some((parent, depth)) = tree.places(me).first().and_then(|place| Some((place.parent?, place.depth))) else {
+        return false;
+    };
+    let of_parent = tree.places(parent).iter().find(|place| place.depth + 1 == depth);
+    of_parent.and_then(|place| place.children.iter().find(|child| **child != parent)) == Some(&me)
+}
+
 fn parents_wait(children: usize) -> Duration {
     (2 * PARENTS_WAIT / children.max(2) as u32).max(BIG_PARENTS_WAIT)
 }
@@ -108,6 +117,8 @@ pub(super) struct RankLoop<M> {
     /// What ended the loop before its time.
     failed: Option<DriveError>,
     watch: Watch,
+    /// What all children of its parent would say it says alone.
+    speaks_for_siblings: bool,
     leaving: Option<Leaving>,
     /// Start of the last turn.
     turned: Instant,
@@ -155,6 +166,7 @@ impl<M: Root> RankLoop<M> {
             descriptors: Vec::new(),
             failed: None,
             watch,
+            speaks_for_siblings: speaks_for_siblings(tree, me),
             leaving: None,
             turned: Instant::now(),
             parents_wait: parents_wait(children),
@@ -526,11 +538,10 @@ impl<M: Root> RankLoop<M> {
                     }
                 }
                 Pulse::Orphaned { parent, silent_us } => {
-                    tracing::error!(
-                        "rank {}: nothing was heard of rank {parent} for {:.1} s: this rank ends",
-                        self.me,
-                        silent_us as f64 / 1e6
-                    );
+                    if self.speaks_for_siblings {
+                        let silent = silent_us as f64 / 1e6;
+                        tracing::error!("nothing was heard of rank {parent} for {silent:.1} s: those below it end");
+                    }
                     self.leave(Leaving::WithoutAll);
                 }
             }

@@ -179,6 +179,7 @@ impl RankLoop<ManagerRole> {
             source: bundle.source().to_owned(),
             launcher: launcher(),
             survival: loss_survival(),
+            gives_up: shared.lost_after.is_some(),
             pinned: layout.pinned(),
         };
         Ok(ManagerRole::new(place, job, bundle, shared, facts, &self.wake)?)

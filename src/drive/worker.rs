@@ -497,6 +497,7 @@ mod tests {
             calls: false,
             attempt: 0,
             crashes: 0,
+            apart: false,
             avoid: None,
         };
         let ranges = vec![WorkRange { work, range: IndexRange::new(0, bundle.len()) }];

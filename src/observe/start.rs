@@ -33,6 +33,8 @@ pub struct Facts {
     pub launcher: Launcher,
     /// Whether the loss of a rank can be survived.
     pub survival: LossSurvival,
+    /// Whether silent ranks are given up.
+    pub gives_up: bool,
     /// Whether tasks are bound to cores.
     pub pinned: bool,
 }
@@ -47,7 +49,7 @@ impl Facts {
         };
         let mut lines = vec![
             format!(
-                "{} on {}, {}, {} of {} cores allotted{}; {} of {}{ended}; {}",
+                "{} on {}, {}, {} of {} cores allotted{}; {} of {}{ended}; {}{}",
                 of(self.ranks.into(), "rank"),
                 of(self.nodes.into(), "node"),
                 of(self.slots, "slot"),
@@ -56,7 +58,8 @@ impl Facts {
                 if self.pinned { "" } else { ", not pinned" },
                 of(self.tasks, "task"),
                 self.source,
-                self.dir.display()
+                self.dir.display(),
+                self.after_a_loss()
             ),
             format!(
                 "stop with: myriarch stop {}; go on later with: {}",
@@ -65,15 +68,20 @@ impl Facts {
             ),
         ];
         lines.extend(self.core_warning());
-        if self.survival == LossSurvival::Survives {
-            // The launcher would keep the others, but nobody here notices a loss yet: they would wait for ever.
-            lines.push(
-                "this launch keeps the other ranks when one dies, and the run would wait for it: start without that, and \
-                 resume after a loss"
-                    .to_owned(),
-            );
-        }
         lines
+    }
+
+    /// What becomes of the run when a rank is lost.
+    fn after_a_loss(&self) -> &'static str {
+        if self.ranks == 1 || self.launcher == Launcher::None {
+            return "";
+        }
+        match self.survival {
+            LossSurvival::Survives if self.gives_up => "; goes on without lost ranks",
+            LossSurvival::Survives => "; waits for lost ranks",
+            LossSurvival::Ends(_) => "; a lost rank ends it",
+            LossSurvival::Unknown(_) => "; a lost rank may end it",
+        }
     }
 
     /// Where less than half of the cores are used: why, and the option that changes it.

@@ -42,6 +42,7 @@ fn facts() -> Facts {
         source: "tasks.txt".into(),
         launcher: Launcher::OpenMpi { recovery: Some(true) },
         survival: LossSurvival::Ends("start srun with -K0".into()),
+        gives_up: true,
         pinned: true,
     }
 }
@@ -115,7 +116,8 @@ fn the_start_says_who_takes_part_and_how_to_stop_and_go_on() {
     let (_observer, paper) = observer(ProgressMode::None, &facts());
     assert_eq!(
         paper.news(),
-        "myriarch: 4 ranks on 2 nodes, 8 slots, 8 of 16 cores allotted; 1,000 tasks of tasks.txt; runs/7\n\
+        "myriarch: 4 ranks on 2 nodes, 8 slots, 8 of 16 cores allotted; 1,000 tasks of tasks.txt; runs/7; a \
+         lost rank ends it\n\
          myriarch: stop with: myriarch stop runs/7; go on later with: mpiexec -n 4 myriarch run --resume --out runs/7\n"
     );
     let alone = Facts {
@@ -156,8 +158,21 @@ fn less_than_half_of_the_cores_is_a_warning_that_names_the_missing_option() {
     let idle = third_line(Facts { cores_used: 7, ..facts() }).unwrap();
     assert!(idle.contains("only 7 cores of 16 allotted are used: -j"), "{idle}");
     assert_eq!(third_line(Facts { cores_used: 8, ..facts() }), None, "half is no warning");
-    let keeps = third_line(Facts { survival: LossSurvival::Survives, ..facts() }).unwrap();
-    assert!(keeps.ends_with("start without that, and resume after a loss"), "{keeps}");
+}
+
+#[test]
+fn the_first_line_says_what_becomes_of_the_run_when_a_rank_is_lost() {
+    let told = |survival, gives_up| {
+        let launcher = Launcher::OpenMpi { recovery: None };
+        let lines = Facts { ranks: 4, launcher, survival, gives_up, ..facts() }.lines();
+        lines[0].rsplit_once("; ").expect("it has several parts").1.to_owned()
+    };
+    assert_eq!(told(LossSurvival::Survives, true), "goes on without lost ranks");
+    assert_eq!(told(LossSurvival::Survives, false), "waits for lost ranks");
+    assert_eq!(told(LossSurvival::Ends("so".into()), true), "a lost rank ends it");
+    assert_eq!(told(LossSurvival::Unknown("so".into()), true), "a lost rank may end it");
+    let alone = Facts { ranks: 1, ..facts() }.lines();
+    assert!(!alone[0].contains("lost"), "{}", alone[0]);
 }
 
 #[test]

@@ -169,6 +169,8 @@ impl Look {
 pub(super) struct Family {
     policy: Policy,
     pace_us: u64,
+    /// The child on the parent's own rank.
+    own: Option<Rank>,
     children: BTreeMap<Rank, Child>,
     pub(super) pool: Pool,
     durations: Durations,
@@ -241,6 +243,7 @@ impl Family {
         let mut family = Self {
             policy,
             pace_us: policy.pace_us(children.len()),
+            own: None,
             children: children.iter().map(|rank| (*rank, child())).collect(),
             pool: Pool::default(),
             durations: Durations::default(),
@@ -274,6 +277,12 @@ impl Family {
     /// All work there is waits here: most of it is kept, until it is known how long tasks take.
     pub(super) fn with_all_work(mut self) -> Self {
         self.first_one_in = 4;
+        self
+    }
+
+    /// The parent is on this rank.
+    pub(super) fn on_rank(mut self, rank: Option<Rank>) -> Self {
+        self.own = rank.filter(|rank| self.children.contains_key(rank));
         self
     }
 

@@ -87,6 +87,7 @@ mod tests {
             calls: false,
             attempt,
             crashes: 0,
+            apart: false,
             avoid: None,
         }
     }

@@ -46,6 +46,10 @@ const FED_AT_ONCE: usize = 64;
 /// Ranges that may wait in the pool for that.
 const WAITING_RANGES: usize = 16 * 1024;
 
+/// Losses after which tasks run apart from each other. After one they do not: that is mostly a node that died, and to run all
+/// that it had one by one would take long.
+const APART_AFTER: u32 = 2;
+
 /// Limits of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -123,7 +127,7 @@ impl Manager {
     pub fn new(policy: Policy, settings: Settings, children: &[Rank]) -> Self {
         Self {
             settings,
-            family: Family::new(policy, children).with_all_work(),
+            family: Family::new(policy, children).with_all_work().on_rank(Some(Rank::MANAGER)),
             bundles: BTreeMap::new(),
             unfed_tasks: 0,
             failed: 0,
@@ -271,6 +275,8 @@ impl Manager {
         let mut task = failed.task;
         if failed.crashed {
             task.work.crashes += 1;
+            // All that a lost rank had may be why, or nothing of it: after a second loss they are told apart, before the limit.
+            task.work.apart = task.work.crashes >= self.settings.crash_limit.saturating_sub(1).clamp(1, APART_AFTER);
         } else {
             task.work.attempt += 1;
         }
@@ -278,7 +284,8 @@ impl Manager {
             self.end_own(task, OutcomeClass::Failed, out);
             return;
         }
-        task.work.avoid = failed.node.filter(|_| self.settings.nodes > 1);
+        // One that runs apart spares the ranks of parents, and takes any other.
+        task.work.avoid = failed.node.filter(|_| self.settings.nodes > 1 && !task.work.apart);
         self.put_back(task, out);
     }
 
@@ -446,7 +453,7 @@ impl Manager {
             bundle.unfed.pop_front();
         }
         self.unfed_tasks -= range.len();
-        let work = Work { bundle: id, resources, retries, calls, attempt: 0, crashes: 0, avoid: None };
+        let work = Work { bundle: id, resources, retries, calls, attempt: 0, crashes: 0, apart: false, avoid: None };
         self.family.pool.push_back(WorkRange { work, range });
         true
     }

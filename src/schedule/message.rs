@@ -18,6 +18,8 @@ pub struct Work {
     pub attempt: u32,
     /// Ranks lost so far while they may have been running.
     pub crashes: u32,
+    /// So often that one of them may be why: no worker has two such tasks at a time.
+    pub apart: bool,
     /// The node where the last attempt failed; another is preferred.
     pub avoid: Option<NodeId>,
 }
@@ -37,7 +39,8 @@ impl WorkRange {
         let (tasks, each) = (self.range.len(), self.work.resources);
         let cores = tasks * u64::from(each.cores);
         let gpus = tasks * u64::from(each.gpus);
-        Amount { tasks, cores, gpus, gpu_cores: if gpus > 0 { cores } else { 0 } }
+        let apart = if self.work.apart { tasks } else { 0 };
+        Amount { tasks, cores, gpus, gpu_cores: if gpus > 0 { cores } else { 0 }, apart }
     }
 
     /// Cores that all tasks of the range would take at once.
@@ -66,6 +69,8 @@ pub struct Amount {
     pub gpus: u64,
     /// Those of the cores that belong to tasks that take GPUs.
     pub gpu_cores: u64,
+    /// Those of the tasks that run apart from each other.
+    pub apart: u64,
 }
 
 impl std::ops::AddAssign for Amount {
@@ -74,6 +79,7 @@ impl std::ops::AddAssign for Amount {
         self.cores += more.cores;
         self.gpus += more.gpus;
         self.gpu_cores += more.gpu_cores;
+        self.apart += more.apart;
     }
 }
 
@@ -83,6 +89,7 @@ impl std::ops::SubAssign for Amount {
         self.cores -= less.cores;
         self.gpus -= less.gpus;
         self.gpu_cores -= less.gpu_cores;
+        self.apart -= less.apart;
     }
 }
 
@@ -94,6 +101,7 @@ impl Amount {
             cores: self.cores.saturating_sub(less.cores),
             gpus: self.gpus.saturating_sub(less.gpus),
             gpu_cores: self.gpu_cores.saturating_sub(less.gpu_cores),
+            apart: self.apart.saturating_sub(less.apart),
         }
     }
 
@@ -104,6 +112,7 @@ impl Amount {
             cores: self.cores.min(most.cores),
             gpus: self.gpus.min(most.gpus),
             gpu_cores: self.gpu_cores.min(most.gpu_cores),
+            apart: self.apart.min(most.apart),
         }
     }
 }

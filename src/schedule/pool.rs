@@ -4,8 +4,21 @@ use super::message::{Amount, Work, WorkRange};
 use crate::task::{BundleId, IndexRange, NodeId, Resources};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What the tasks of a line have in common: what they take, and the node that they avoid.
-type LineKey = (Resources, Option<NodeId>);
+/// What the tasks of a line have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    /// What each takes.
+    pub(super) shape: Resources,
+    /// The node that they avoid.
+    pub(super) avoid: Option<NodeId>,
+    /// They run apart from each other.
+    pub(super) apart: bool,
+}
+
+impl Kind {
+    /// Before all others in order.
+    const FIRST: Kind = Kind { shape: Resources { cores: 0, gpus: 0 }, avoid: None, apart: false };
+}
 
 /// Ranges, each with its place in the order of all.
 type Line = VecDeque<(i64, WorkRange)>;
@@ -16,23 +29,28 @@ pub(super) struct Share {
     pub(super) tasks: u64,
     pub(super) cores: u64,
     pub(super) gpus: u64,
+    /// Of tasks that run apart.
+    pub(super) apart: u64,
 }
 
 impl Share {
-    /// How many tasks of this shape it has room for: at least one while none of what they take is used up.
-    fn room_for(&self, each: Resources) -> u64 {
+    /// How many tasks of this kind it has room for: at least one while none of what they take is used up.
+    fn room_for(&self, kind: Kind) -> u64 {
+        let each = kind.shape;
         let room = |have: u64, need: u32| match need {
             0 => u64::MAX,
             _ if have == 0 => 0,
             need => (have / u64::from(need)).max(1),
         };
-        self.tasks.min(room(self.cores, each.cores.max(1))).min(room(self.gpus, each.gpus))
+        let tasks = if kind.apart { self.tasks.min(self.apart) } else { self.tasks };
+        tasks.min(room(self.cores, each.cores.max(1))).min(room(self.gpus, each.gpus))
     }
 
     fn use_up(&mut self, part: Amount) {
         self.tasks -= part.tasks;
         self.cores = self.cores.saturating_sub(part.cores);
         self.gpus = self.gpus.saturating_sub(part.gpus);
+        self.apart = self.apart.saturating_sub(part.apart);
     }
 }
 
@@ -40,8 +58,8 @@ impl Share {
 /// next task for a child is found by passing over no more than the lines that do not fit it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool {
-    lines: BTreeMap<LineKey, Line>,
-    heads: BTreeSet<(i64, LineKey)>,
+    lines: BTreeMap<Kind, Line>,
+    heads: BTreeSet<(i64, Kind)>,
     front: i64,
     back: i64,
     amount: Amount,
@@ -104,27 +122,25 @@ impl Pool {
         line.push_front((self.front, given));
     }
 
-    fn key(work: &Work) -> LineKey {
-        (work.resources, work.avoid)
+    fn key(work: &Work) -> Kind {
+        Kind { shape: work.resources, avoid: work.avoid, apart: work.apart }
     }
 
-    /// Takes the next tasks in order, as many as there is room for, of those that `fits` admits by shape and avoided
-    /// node.
+    /// Takes the next tasks in order, as many as there is room for, of the kinds that `fits` admits.
     pub(super) fn take(
         &mut self,
         mut share: Share,
-        fits: impl Fn(Resources, Option<NodeId>) -> bool,
+        fits: impl Fn(Kind) -> bool,
     ) -> Vec<WorkRange> {
         let mut taken = Vec::new();
         // What was passed over does not fit later either: the share only shrinks.
         let mut from = i64::MIN;
         loop {
-            let fit = |(_, (shape, avoid)): &&(i64, LineKey)| share.room_for(*shape) > 0 && fits(*shape, *avoid);
-            let after = (from, (Resources { cores: 0, gpus: 0 }, None));
-            let Some(&(order, key)) = self.heads.range(after..).find(fit) else { break };
+            let fit = |(_, kind): &&(i64, Kind)| share.room_for(*kind) > 0 && fits(*kind);
+            let Some(&(order, key)) = self.heads.range((from, Kind::FIRST)..).find(fit) else { break };
             let line = self.lines.get_mut(&key).expect("a head belongs to a line");
             let (_, first) = line.front_mut().expect("a line is not empty");
-            let end = first.range.start + share.room_for(key.0).min(first.range.len());
+            let end = first.range.start + share.room_for(key).min(first.range.len());
             let part = WorkRange { work: first.work, range: IndexRange::new(first.range.start, end) };
             first.range.start = end;
             if first.range.is_empty() {
@@ -150,13 +166,13 @@ impl Pool {
     pub(super) fn take_from_end(
         &mut self,
         mut share: Share,
-        fits: impl Fn(Resources, Option<NodeId>) -> bool,
+        fits: impl Fn(Kind) -> bool,
     ) -> Vec<WorkRange> {
         let mut taken = Vec::new();
         while share.tasks > 0 && share.cores > 0 {
-            let fit = |(shape, avoid): &LineKey| share.room_for(*shape) > 0 && fits(*shape, *avoid);
+            let fit = |kind: &Kind| share.room_for(*kind) > 0 && fits(*kind);
             let Some(key) = self.last_line(fit) else { break };
-            let part = self.take_back(key, share.room_for(key.0).saturating_mul(u64::from(key.0.cores.max(1))));
+            let part = self.take_back(key, share.room_for(key).saturating_mul(u64::from(key.shape.cores.max(1))));
             share.use_up(part.amount());
             taken.push(part);
         }
@@ -164,13 +180,13 @@ impl Pool {
     }
 
     /// Which of these lines goes on longest.
-    fn last_line(&self, fits: impl Fn(&LineKey) -> bool) -> Option<LineKey> {
+    fn last_line(&self, fits: impl Fn(&Kind) -> bool) -> Option<Kind> {
         let lines = self.lines.iter().filter(|(key, _)| fits(key));
         lines.max_by_key(|(_, line)| line.back().map(|(order, _)| *order)).map(|(key, _)| *key)
     }
 
     /// Takes the last tasks of a line, up to so many cores.
-    fn take_back(&mut self, key: LineKey, cores: u64) -> WorkRange {
+    fn take_back(&mut self, key: Kind, cores: u64) -> WorkRange {
         let line = self.lines.get_mut(&key).expect("the line was just found");
         let (order, last) = line.back_mut().expect("a line is not empty");
         let order = *order;
@@ -191,7 +207,7 @@ impl Pool {
     pub(super) fn take_last(&mut self, mut cores: u64, gpus: bool) -> Vec<WorkRange> {
         let mut taken = Vec::new();
         while cores > 0 {
-            let Some(key) = self.last_line(|(shape, _)| gpus || shape.gpus == 0) else { break };
+            let Some(key) = self.last_line(|kind| gpus || kind.shape.gpus == 0) else { break };
             let part = self.take_back(key, cores);
             cores = cores.saturating_sub(part.cores());
             taken.push(part);
@@ -251,7 +267,7 @@ mod tests {
     use super::*;
 
     fn range(start: u64, end: u64, resources: Resources, avoid: Option<NodeId>) -> WorkRange {
-        let work = Work { bundle: BundleId(0), resources, retries: 0, calls: false, attempt: 0, crashes: 0, avoid };
+        let work = Work { bundle: BundleId(0), resources, retries: 0, calls: false, attempt: 0, crashes: 0, apart: false, avoid };
         WorkRange { work, range: IndexRange::new(start, end) }
     }
 
@@ -266,8 +282,8 @@ mod tests {
         for given in [plain(0, 10), range(10, 20, two, None), plain(20, 22), range(22, 24, two, Some(NodeId(3)))] {
             pool.push_back(given);
         }
-        let elsewhere = |_, avoid: Option<NodeId>| avoid != Some(NodeId(3));
-        let taken = pool.take_from_end(Share { tasks: 9, cores: 6, gpus: 0 }, elsewhere);
+        let elsewhere = |kind: Kind| kind.avoid != Some(NodeId(3));
+        let taken = pool.take_from_end(Share { tasks: 9, cores: 6, gpus: 0, apart: 0 }, elsewhere);
         let ranges: Vec<_> = taken.iter().map(|given| (given.range.start, given.range.end)).collect();
         assert_eq!(ranges, [(20, 22), (18, 20)]);
         pool.check().expect("its accounts are right");
@@ -276,7 +292,7 @@ mod tests {
         assert_eq!(pool.amount().tasks, 2);
     }
 
-    const ALL: Share = Share { tasks: u64::MAX, cores: u64::MAX, gpus: u64::MAX };
+    const ALL: Share = Share { tasks: u64::MAX, cores: u64::MAX, gpus: u64::MAX, apart: u64::MAX };
 
     fn cores(cores: u64) -> Share {
         Share { cores, ..ALL }
@@ -287,7 +303,7 @@ mod tests {
         let mut pool = Pool::default();
         pool.push_back(plain(10, 20));
         pool.push_front(plain(5, 10));
-        assert_eq!(pool.take(cores(7), |_, _| true), vec![plain(5, 12)]);
+        assert_eq!(pool.take(cores(7), |_| true), vec![plain(5, 12)]);
         assert_eq!(pool.amount().tasks, 8);
     }
 
@@ -297,9 +313,9 @@ mod tests {
         let picky = range(0, 1, Resources::ONE_CORE, Some(NodeId(3)));
         pool.push_back(picky);
         pool.push_back(plain(1, 3));
-        let not_node_3 = |_: Resources, avoid: Option<NodeId>| avoid != Some(NodeId(3));
+        let not_node_3 = |kind: Kind| kind.avoid != Some(NodeId(3));
         assert_eq!(pool.take(cores(1), not_node_3), vec![plain(1, 2)]);
-        assert_eq!(pool.take(cores(1), |_, _| true), vec![picky]);
+        assert_eq!(pool.take(cores(1), |_| true), vec![picky]);
         pool.check().unwrap();
     }
 
@@ -310,9 +326,24 @@ mod tests {
         pool.push_back(range(0, 10, gpu, None));
         pool.push_back(plain(10, 20));
         let share = Share { gpus: 4, cores: 8, ..ALL };
-        assert_eq!(pool.take(share, |_, _| true), vec![range(0, 4, gpu, None), plain(10, 14)]);
+        assert_eq!(pool.take(share, |_| true), vec![range(0, 4, gpu, None), plain(10, 14)]);
         let without = Share { gpus: 0, ..share };
-        assert_eq!(pool.take(without, |_, _| true), vec![plain(14, 20)]);
+        assert_eq!(pool.take(without, |_| true), vec![plain(14, 20)]);
+        pool.check().unwrap();
+    }
+
+    #[test]
+    fn tasks_that_run_apart_leave_one_by_one_and_let_others_pass() {
+        let mut pool = Pool::default();
+        let mut suspects = plain(0, 10);
+        suspects.work.apart = true;
+        pool.push_back(suspects);
+        pool.push_back(plain(10, 20));
+        let one = Share { cores: 4, apart: 1, ..ALL };
+        let first = WorkRange { range: IndexRange::one(0), ..suspects };
+        assert_eq!(pool.take(one, |_| true), vec![first, plain(10, 13)]);
+        assert_eq!(pool.take(Share { apart: 0, ..one }, |_| true), vec![plain(13, 17)]);
+        assert_eq!(pool.amount().apart, 9);
         pool.check().unwrap();
     }
 
@@ -335,7 +366,7 @@ mod tests {
         let mut pool = Pool::default();
         pool.push_back(plain(0, 10));
         assert_eq!(pool.take_range(BundleId(0), IndexRange::new(3, 5)), vec![plain(3, 5)]);
-        assert_eq!(pool.take(ALL, |_, _| true), vec![plain(0, 3), plain(5, 10)]);
+        assert_eq!(pool.take(ALL, |_| true), vec![plain(0, 3), plain(5, 10)]);
         assert!(pool.is_empty() && pool.amount() == Amount::default());
     }
 }

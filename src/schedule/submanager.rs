@@ -49,7 +49,8 @@ impl SubManager {
     /// A sub-manager of these children.
     pub fn new(policy: Policy, children: &[Rank]) -> Self {
         Self {
-            family: Family::new(policy, children),
+            // The first of its children is on its own rank: see `Tree`.
+            family: Family::new(policy, children).on_rank(children.first().copied()),
             uplink: if children.len() > 1 { Uplink::gathering(&policy) } else { Uplink::new(&policy) },
             told: None,
             owed: None,

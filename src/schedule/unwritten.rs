@@ -104,7 +104,7 @@ impl Unwritten {
 pub(super) fn as_not_run(sections: Vec<Section>) -> impl Iterator<Item = WorkRange> {
     let given = |Section { bundle, runs, .. }: Section| {
         let (resources, avoid) = (Resources::ONE_CORE, None);
-        let work = Work { bundle, resources, retries: 0, calls: false, attempt: 0, crashes: 0, avoid };
+        let work = Work { bundle, resources, retries: 0, calls: false, attempt: 0, crashes: 0, apart: false, avoid };
         runs.into_iter().map(move |run| WorkRange { work, range: run.range })
     };
     sections.into_iter().flat_map(given)

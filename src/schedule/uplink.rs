@@ -282,7 +282,7 @@ mod tests {
         let count = runs.len() as u64;
         uplink.report.attempts += count;
         let section = Section { bundle: BundleId(1), extent: None, runs };
-        let work = Amount { tasks: count, cores: count, gpus: 0, gpu_cores: 0 };
+        let work = Amount { tasks: count, cores: count, gpus: 0, gpu_cores: 0, apart: 0 };
         uplink.ended_below(Ended { sections: vec![section], work, digest: FailureDigest::default() });
     }
 
@@ -390,7 +390,7 @@ mod tests {
     fn what_children_have_not_told_counts_too() {
         let mut uplink = uplink();
         end(&mut uplink, (0..40).map(|at| 2 * at));
-        let below = Amount { tasks: 5, cores: 10, gpus: 0, gpu_cores: 0 };
+        let below = Amount { tasks: 5, cores: 10, gpus: 0, gpu_cores: 0, apart: 0 };
         let news = take_with(&mut uplink, PACE, holding(99), below).expect("the pace is over");
         assert_eq!((news.untold.tasks, news.untold.cores), (45, 50));
     }

@@ -88,18 +88,17 @@ pub(super) fn alone(version: Option<String>) -> Finding {
 pub(super) fn loss(launcher: &Launcher, loss: &LossSurvival) -> Finding {
     let values = json!({ "launcher": launcher.to_string(), "loss": loss_word(loss) });
     match loss {
-        // The ranks themselves do not notice a loss yet.
-        LossSurvival::Survives => Finding::warning(
+        LossSurvival::Survives => Finding::ok(
             "lost rank",
-            format!("started by {launcher}: it keeps the others when a rank dies, and a run would wait for that rank"),
-            "start without that option; after a loss, go on with run --resume",
+            format!("started by {launcher}: when a rank dies the run goes on without it; rank 0 alone cannot be spared"),
             values,
         ),
-        LossSurvival::Ends(_) => Finding::ok(
+        LossSurvival::Ends(todo) => Finding::warning(
             "lost rank",
             format!(
                 "started by {launcher}: a rank that dies ends the run, and run --resume, started alike, goes on with it"
             ),
+            format!("to go on without the rank: {todo}"),
             values,
         ),
         LossSurvival::Unknown(todo) => Finding::warning(
@@ -305,8 +304,7 @@ mod tests {
     fn what_becomes_of_a_run_whose_rank_dies_is_told() {
         let launcher = Launcher::OpenMpi { recovery: Some(false) };
         let ends = loss(&launcher, &LossSurvival::Ends("use --enable-recovery".into()));
-        assert_eq!(ends.verdict, Verdict::Ok);
-        let keeps = loss(&launcher, &LossSurvival::Survives);
-        assert!(keeps.verdict == Verdict::Warning && keeps.todo.contains("--resume"), "{}", keeps.todo);
+        assert!(ends.verdict == Verdict::Warning && ends.todo.contains("--enable-recovery"), "{}", ends.todo);
+        assert_eq!(loss(&launcher, &LossSurvival::Survives).verdict, Verdict::Ok);
     }
 }

@@ -5,7 +5,7 @@ use super::{Child, Family, Look, ToChildren};
 use crate::schedule::Micros;
 use crate::schedule::message::{Amount, Capacity, Down, WorkRange};
 use crate::schedule::policy::Policy;
-use crate::schedule::pool::Share;
+use crate::schedule::pool::{Kind, Share};
 use crate::task::{NodeId, Rank, Resources};
 
 /// The part `own` of `everyones` of `all`, rounded up.
@@ -85,7 +85,13 @@ impl Family {
         let (held, may_hold) = (child.left(), self.target(rank).min(limit));
         let for_gpus = if self.any_ended { may_hold } else { may_hold.min(2 * child.cores()) };
         let gpus = (for_gpus * child.gpus()).div_ceil(child.cores().max(1));
-        Share { tasks: u64::MAX, cores: may_hold.saturating_sub(held.cores), gpus: gpus.saturating_sub(held.gpus) }
+        let apart = child.capacity.map_or(0, |capacity| u64::from(capacity.workers));
+        Share {
+            tasks: u64::MAX,
+            cores: may_hold.saturating_sub(held.cores),
+            gpus: gpus.saturating_sub(held.gpus),
+            apart: apart.saturating_sub(held.apart),
+        }
     }
 
     /// Whether the child has so much less than it may hold that more is worth a message. Of short tasks half of what it
@@ -279,7 +285,8 @@ impl Family {
         // GPUs that are idle need cores for what runs on them.
         let waiting = self.pool.amount();
         let for_gpus = part(waiting.gpu_cores, idle_gpus, waiting.gpus).min(waiting.gpu_cores);
-        let share = Share { tasks: most, cores: credit.cores.min(cores.max(for_gpus)), gpus: credit.gpus.min(gpus) };
+        let cores = credit.cores.min(cores.max(for_gpus));
+        let share = Share { tasks: most, cores, gpus: credit.gpus.min(gpus), apart: credit.apart };
         if share.cores == 0 {
             return 0;
         }
@@ -289,8 +296,16 @@ impl Family {
             let could = |c: &Capacity| c.total.cores > 0 && c.widest.fits(need);
             !here(&capacity) || self.children.values().filter_map(Child::offered).filter(could).all(|c| here(&c))
         };
-        let fits = |need: Resources, avoid: Option<NodeId>| {
-            capacity.widest.fits(need) && avoid.is_none_or(|node| elsewhere(need, node))
+        // A task that may have taken ranks with it should not take the parent's own: not as long as another could run it.
+        let is_own = self.own == Some(rank) && capacity.workers == 1;
+        let others_could = |need: Resources| {
+            let others = self.children.iter().filter(|(other, child)| **other != rank && child.cores() > 0);
+            others.filter_map(|(_, child)| child.capacity).any(|capacity| capacity.widest.fits(need))
+        };
+        let fits = |kind: Kind| {
+            capacity.widest.fits(kind.shape)
+                && kind.avoid.is_none_or(|node| elsewhere(kind.shape, node))
+                && !(kind.apart && is_own && others_could(kind.shape))
         };
         // A trial is no task beside those that failed: a part of the input may be bad.
         let ranges = match child.conduct.is_trusted() {

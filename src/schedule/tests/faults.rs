@@ -1,10 +1,12 @@
 //! Losses, drains, cancels and late words, each by itself; all of them together are in `simulate/`.
 
 use super::{depth, each_takes, one_core, rank, settings};
-use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Up};
+use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Settings, Up};
 use crate::simulate::Fault;
 use crate::simulate::testing::Room;
-use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Resources, Shape as TaskShape};
+use crate::task::{
+    BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Shape as TaskShape,
+};
 use std::sync::Arc;
 
 #[test]
@@ -109,4 +111,113 @@ fn a_resumed_bundle_has_what_has_not_ended_and_takes_more() {
     assert_eq!(manager.extend(BundleId(0), 5, Arc::new(TaskShape::CALL)), Some(IndexRange::new(10, 15)));
     manager.check().unwrap();
     assert_eq!((manager.tasks(), manager.unfed_tasks()), (15, 10));
+}
+
+/// Workers that call functions of which one ends its rank, each time; the rank is back at once.
+struct Deadly {
+    manager: Manager,
+    out: Vec<ManagerAction>,
+    epochs: Vec<u32>,
+    bad: u64,
+    now: u64,
+    losses: u32,
+    ok: RangeSet,
+}
+
+impl Deadly {
+    const WORKERS: u32 = 3;
+
+    fn new(tasks: u64, bad: u64, crash_limit: u32) -> Self {
+        let settings = Settings { crash_limit, nodes: Self::WORKERS, ..settings() };
+        let children: Vec<_> = (0..Self::WORKERS).map(rank).collect();
+        let mut manager = Manager::new(Policy::default(), settings, &children);
+        manager.add_bundle(BundleId(0), tasks, RangeSet::new(), Arc::new(TaskShape::CALL));
+        let mut out = Vec::new();
+        manager.open(0, &mut out);
+        let epochs = vec![1; children.len()];
+        let mut deadly = Self { manager, out, epochs, bad, now: 0, losses: 0, ok: RangeSet::new() };
+        children.iter().for_each(|child| deadly.joins(*child));
+        deadly
+    }
+
+    fn joins(&mut self, child: Rank) {
+        let total = Resources { cores: 2, gpus: 0 };
+        let node = Some(NodeId(child.0));
+        let capacity = Capacity { total, widest: total, node, horizon_us: 0, workers: 1 };
+        let epoch = self.epochs[child.position()];
+        self.manager.on_child(self.now, child, Up::Hello { epoch, capacity }, &mut self.out);
+    }
+
+    /// All that was handed out is run, in order, until there is nothing more; who was lost.
+    fn run(&mut self) -> Vec<Rank> {
+        let mut lost = Vec::new();
+        for _ in 0..10_000 {
+            self.now += 100_000;
+            self.manager.step(self.now, &mut self.out);
+            self.manager.check().expect("every rule holds");
+            let actions = std::mem::take(&mut self.out);
+            if self.manager.ending().is_some() {
+                self.out = actions;
+                return lost;
+            }
+            for action in actions {
+                match action {
+                    ManagerAction::ToChild(child, Down::Hand { epoch, ranges })
+                        if epoch == self.epochs[child.position()] =>
+                    {
+                        let apart: u64 = ranges.iter().filter(|given| given.work.apart).map(|w| w.range.len()).sum();
+                        assert!(apart <= 1, "{ranges:?}");
+                        if self.ends(child, &ranges) {
+                            lost.push(child);
+                        }
+                    }
+                    ManagerAction::RecordOwn { .. } => self.out.push(action),
+                    _ => {}
+                }
+            }
+        }
+        panic!("it does not end");
+    }
+
+    /// Whether the child is lost to one of these.
+    fn ends(&mut self, child: Rank, ranges: &[crate::schedule::WorkRange]) -> bool {
+        let epoch = self.epochs[child.position()];
+        if ranges.iter().any(|given| (given.range.start..given.range.end).contains(&self.bad)) {
+            self.losses += 1;
+            self.manager.on_lost(self.now, child, &mut self.out);
+            self.epochs[child.position()] += 1;
+            self.joins(child);
+            return true;
+        }
+        let all: u64 = ranges.iter().map(|given| given.range.len()).sum();
+        let mut report = Report { attempts: all, attempt_cores: all, busy_core_us: 10 * all, ..Report::default() };
+        report.hands = u32::MAX;
+        for given in ranges {
+            report.ended(BundleId(0), given.range, OutcomeClass::Ok);
+            self.ok.insert(given.range);
+        }
+        self.manager.on_child(self.now, child, Up::Report { epoch, report }, &mut self.out);
+        false
+    }
+}
+
+#[test]
+fn a_function_that_ends_rank_after_rank_is_told_apart_from_its_neighbours() {
+    for (crash_limit, bad) in [(2, 0), (3, 700), (5, 0), (5, 1_999), (9, 1_000)] {
+        let mut deadly = Deadly::new(2_000, bad, crash_limit);
+        let lost = deadly.run();
+        let own: Vec<_> = deadly.out.iter().filter(|a| matches!(a, ManagerAction::RecordOwn { .. })).collect();
+        let range = IndexRange::one(bad);
+        let is_lost = ManagerAction::RecordOwn {
+            bundle: BundleId(0),
+            range,
+            class: OutcomeClass::Failed,
+            attempts: crash_limit,
+        };
+        assert_eq!((own, deadly.ok.len()), (vec![&is_lost], 1_999), "limit {crash_limit}");
+        assert_eq!(deadly.losses, crash_limit);
+        // Rank 0 is spared once it is known that something is deadly: no more than the first two losses can be its.
+        let of_rank_0 = lost.iter().filter(|child| child.0 == 0).count();
+        assert!(of_rank_0 <= 2 && lost.iter().skip(2).all(|child| child.0 != 0), "{lost:?}");
+    }
 }
