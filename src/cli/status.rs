@@ -412,7 +412,7 @@ mod tests {
             end_seconds: 0.1,
             manager_messages: 7,
             benched: Vec::new(),
-        lost: Vec::new(),
+            lost: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::ledger::{
     SubmittedPart,
 };
 use crate::schedule::{Report, Section};
-use crate::task::{BundleId, Captured, EndedBy, EndedRun, Extent, IndexRange, Outcome, OutcomeClass, Status};
+use crate::task::{BundleId, Captured, EndedBy, EndedRun, Extent, IndexRange, NodeId, Outcome, OutcomeClass, Status};
 use crate::wake::Wake;
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -117,7 +117,13 @@ impl DurableLedger {
     }
 
     /// Outcomes that no worker knows are put into rank 0's own segment.
-    pub(super) fn record_own(&mut self, bundle: BundleId, range: IndexRange, class: OutcomeClass, attempts: u32) {
+    pub(super) fn record_own(
+        &mut self,
+        bundle: BundleId,
+        range: IndexRange,
+        class: OutcomeClass,
+        (attempts, node): (u32, Option<NodeId>),
+    ) {
         const PER_BLOCK: u64 = 10_000;
         let status = if class == OutcomeClass::Cancelled { Status::Cancelled } else { Status::Lost };
         let mut start = range.start;
@@ -132,7 +138,7 @@ impl DurableLedger {
                     started_unix_us: unix_us(),
                     duration_us: 0,
                     rank: 0,
-                    node: 0,
+                    node: node.map_or(0, |node| node.0),
                     stdout: Captured::default(),
                     stderr: Captured::default(),
                 });

@@ -326,8 +326,8 @@ impl ManagerRole {
                     out.push(Outgoing { level: 0, to, control, attached: Vec::new() });
                 }
                 ManagerAction::Record(section) => self.ledger.push(section),
-                ManagerAction::RecordOwn { bundle, range, class, attempts } => {
-                    self.ledger.record_own(bundle, range, class, attempts);
+                ManagerAction::RecordOwn { bundle, range, class, attempts, node } => {
+                    self.ledger.record_own(bundle, range, class, (attempts, node));
                 }
                 ManagerAction::Failures(digest) => {
                     let (bundle, nodes) = (&self.bundle, &self.nodes);

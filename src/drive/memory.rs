@@ -434,8 +434,8 @@ impl MemoryManager {
                     Some(kept) => kept.push(section),
                     None => accepted.extend(section.runs),
                 },
-                ManagerAction::RecordOwn { bundle, range, class, attempts } => match &mut self.kept {
-                    Some(kept) => kept.record_own(bundle, range, class, attempts),
+                ManagerAction::RecordOwn { bundle, range, class, attempts, node } => match &mut self.kept {
+                    Some(kept) => kept.record_own(bundle, range, class, (attempts, node)),
                     None => self.on_own(range, class, attempts),
                 },
                 ManagerAction::Failures(_) => {}

@@ -5,7 +5,8 @@ use super::family::{Family, ToChildren, Violation};
 use super::message::{Down, FailedAttempt, Report, Section, Up, Work, WorkRange};
 use super::policy::Policy;
 use crate::task::{
-    BundleId, EndedBy, EndedRun, FailureDigest, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Shape,
+    BundleId, EndedBy, EndedRun, FailureDigest, FailureGroup, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Shape,
+    Status,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub enum ManagerAction {
         class: OutcomeClass,
         /// Attempts made.
         attempts: u32,
+        /// Where the last of them was lost.
+        node: Option<NodeId>,
     },
     /// Failures, to be shown.
     Failures(FailureDigest),
@@ -281,11 +284,23 @@ impl Manager {
             task.work.attempt += 1;
         }
         if failed.crashed && task.work.crashes >= self.settings.crash_limit {
-            self.end_own(task, OutcomeClass::Failed, out);
+            let node = failed.node;
+            let count = self.end_own(task, OutcomeClass::Failed, node, out);
+            let mut digest = FailureDigest::default();
+            digest.add(FailureGroup {
+                status: Status::Lost.to_string(),
+                last_line: String::new(),
+                count,
+                example: task.range.start,
+                node: node.map_or(0, |node| node.0),
+            });
+            if count > 0 {
+                out.push(ManagerAction::Failures(digest));
+            }
             return;
         }
-        // One that runs apart spares the ranks of parents, and takes any other.
-        task.work.avoid = failed.node.filter(|_| self.settings.nodes > 1 && !task.work.apart);
+        // One that may have taken a rank with it spares those of parents, and takes any other.
+        task.work.avoid = failed.node.filter(|_| self.settings.nodes > 1 && task.work.crashes == 0);
         self.put_back(task, out);
     }
 
@@ -295,20 +310,31 @@ impl Manager {
         let part = |range: IndexRange| WorkRange { work: given.work, range };
         let gone: Vec<_> = bundle.cancelled.overlapping(given.range).map(part).collect();
         let kept: Vec<_> = bundle.cancelled.missing(given.range).into_iter().map(part).collect();
-        gone.into_iter().for_each(|given| self.end_own(given, OutcomeClass::Cancelled, out));
+        for given in gone {
+            self.end_own(given, OutcomeClass::Cancelled, None, out);
+        }
         kept.into_iter().rev().for_each(|given| self.family.pool.push_front(given));
     }
 
-    /// Ends tasks by the manager's own word.
-    fn end_own(&mut self, given: WorkRange, class: OutcomeClass, out: &mut Vec<ManagerAction>) {
-        let Some(bundle) = self.bundles.get_mut(&given.work.bundle) else { return };
+    /// Ends tasks by the manager's own word; how many of them had not ended.
+    fn end_own(
+        &mut self,
+        given: WorkRange,
+        class: OutcomeClass,
+        node: Option<NodeId>,
+        out: &mut Vec<ManagerAction>,
+    ) -> u64 {
+        let Some(bundle) = self.bundles.get_mut(&given.work.bundle) else { return 0 };
+        let mut ended = 0;
         bundle.ended.insert_new(given.range, |range| {
-            if class == OutcomeClass::Failed {
-                self.failed += range.len();
-            }
+            ended += range.len();
             let attempts = given.work.attempt + given.work.crashes;
-            out.push(ManagerAction::RecordOwn { bundle: given.work.bundle, range, class, attempts });
+            out.push(ManagerAction::RecordOwn { bundle: given.work.bundle, range, class, attempts, node });
         });
+        if class == OutcomeClass::Failed {
+            self.failed += ended;
+        }
+        ended
     }
 
     /// A child is given up; what it held and may have been running waits again.
@@ -328,7 +354,7 @@ impl Manager {
         self.feed_all_of(id);
         let mut down = ToChildren::new();
         for given in self.family.cancel(id, range, &mut down) {
-            self.end_own(given, OutcomeClass::Cancelled, out);
+            self.end_own(given, OutcomeClass::Cancelled, None, out);
         }
         Self::send(down, out);
         self.step(now, out);

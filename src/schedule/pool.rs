@@ -11,13 +11,15 @@ pub(super) struct Kind {
     pub(super) shape: Resources,
     /// The node that they avoid.
     pub(super) avoid: Option<NodeId>,
+    /// They may have taken a rank with them.
+    pub(super) crashed: bool,
     /// They run apart from each other.
     pub(super) apart: bool,
 }
 
 impl Kind {
     /// Before all others in order.
-    const FIRST: Kind = Kind { shape: Resources { cores: 0, gpus: 0 }, avoid: None, apart: false };
+    const FIRST: Kind = Kind { shape: Resources { cores: 0, gpus: 0 }, avoid: None, crashed: false, apart: false };
 }
 
 /// Ranges, each with its place in the order of all.
@@ -123,15 +125,11 @@ impl Pool {
     }
 
     fn key(work: &Work) -> Kind {
-        Kind { shape: work.resources, avoid: work.avoid, apart: work.apart }
+        Kind { shape: work.resources, avoid: work.avoid, crashed: work.crashes > 0, apart: work.apart }
     }
 
     /// Takes the next tasks in order, as many as there is room for, of the kinds that `fits` admits.
-    pub(super) fn take(
-        &mut self,
-        mut share: Share,
-        fits: impl Fn(Kind) -> bool,
-    ) -> Vec<WorkRange> {
+    pub(super) fn take(&mut self, mut share: Share, fits: impl Fn(Kind) -> bool) -> Vec<WorkRange> {
         let mut taken = Vec::new();
         // What was passed over does not fit later either: the share only shrinks.
         let mut from = i64::MIN;
@@ -163,11 +161,7 @@ impl Pool {
     }
 
     /// As [`take`](Self::take), but from the end: the last that is admitted first.
-    pub(super) fn take_from_end(
-        &mut self,
-        mut share: Share,
-        fits: impl Fn(Kind) -> bool,
-    ) -> Vec<WorkRange> {
+    pub(super) fn take_from_end(&mut self, mut share: Share, fits: impl Fn(Kind) -> bool) -> Vec<WorkRange> {
         let mut taken = Vec::new();
         while share.tasks > 0 && share.cores > 0 {
             let fit = |kind: &Kind| share.room_for(*kind) > 0 && fits(*kind);
@@ -267,7 +261,16 @@ mod tests {
     use super::*;
 
     fn range(start: u64, end: u64, resources: Resources, avoid: Option<NodeId>) -> WorkRange {
-        let work = Work { bundle: BundleId(0), resources, retries: 0, calls: false, attempt: 0, crashes: 0, apart: false, avoid };
+        let work = Work {
+            bundle: BundleId(0),
+            resources,
+            retries: 0,
+            calls: false,
+            attempt: 0,
+            crashes: 0,
+            apart: false,
+            avoid,
+        };
         WorkRange { work, range: IndexRange::new(start, end) }
     }
 

@@ -13,7 +13,7 @@ fn launches() -> Vec<Launch> {
 }
 
 /// Builds a shared object of this C source, with the header of the project.
-fn plugin(world: &World, name: &str, source: &str) {
+pub fn plugin(world: &World, name: &str, source: &str) {
     build(world, name, source, &["cc", "-std=c99"]);
 }
 

@@ -16,6 +16,8 @@ mod failures;
 mod full_disk;
 mod functions;
 mod isolate;
+#[cfg(feature = "mpi")]
+mod losses;
 mod mixed_lines;
 mod mpi_tasks;
 mod pin;

@@ -90,7 +90,9 @@ pub(super) fn loss(launcher: &Launcher, loss: &LossSurvival) -> Finding {
     match loss {
         LossSurvival::Survives => Finding::ok(
             "lost rank",
-            format!("started by {launcher}: when a rank dies the run goes on without it; rank 0 alone cannot be spared"),
+            format!(
+                "started by {launcher}: when a rank dies the run goes on without it; rank 0 alone cannot be spared"
+            ),
             values,
         ),
         LossSurvival::Ends(todo) => Finding::warning(

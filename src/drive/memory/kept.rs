@@ -16,7 +16,7 @@ use crate::ledger::{
     SubmittedPart, write_failed_jsonl,
 };
 use crate::schedule::{Report, Section};
-use crate::task::{Bundle, BundleId, EndedBy, EndedRun, IndexRange, OutcomeClass, RangeSet, Rank, Shape};
+use crate::task::{Bundle, BundleId, EndedBy, EndedRun, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Shape};
 use crate::wake::Wake;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -138,8 +138,14 @@ impl Kept {
         self.ledger.push(section);
     }
 
-    pub(super) fn record_own(&mut self, bundle: BundleId, range: IndexRange, class: OutcomeClass, attempts: u32) {
-        self.ledger.record_own(bundle, range, class, attempts);
+    pub(super) fn record_own(
+        &mut self,
+        bundle: BundleId,
+        range: IndexRange,
+        class: OutcomeClass,
+        last: (u32, Option<NodeId>),
+    ) {
+        self.ledger.record_own(bundle, range, class, last);
     }
 
     pub(super) fn on_longest(&mut self, now: u64, from: Rank, long: Vec<LongRun>) {

@@ -305,7 +305,7 @@ impl Family {
         let fits = |kind: Kind| {
             capacity.widest.fits(kind.shape)
                 && kind.avoid.is_none_or(|node| elsewhere(kind.shape, node))
-                && !(kind.apart && is_own && others_could(kind.shape))
+                && !(kind.crashed && is_own && others_could(kind.shape))
         };
         // A trial is no task beside those that failed: a part of the input may be bad.
         let ranges = match child.conduct.is_trusted() {

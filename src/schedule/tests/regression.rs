@@ -165,7 +165,16 @@ fn work_that_crosses_a_report_can_be_asked_back() {
 
 fn range_of(start: u64, end: u64, gpus: u32) -> WorkRange {
     let resources = Resources { cores: 1, gpus };
-    let work = Work { bundle: BundleId(0), resources, retries: 0, calls: false, attempt: 0, crashes: 0, apart: false, avoid: None };
+    let work = Work {
+        bundle: BundleId(0),
+        resources,
+        retries: 0,
+        calls: false,
+        attempt: 0,
+        crashes: 0,
+        apart: false,
+        avoid: None,
+    };
     WorkRange { work, range: IndexRange::new(start, end) }
 }
 

@@ -15,14 +15,16 @@ pub struct Launch {
     /// Ranks that mpiexec starts; 0 where there is no mpiexec.
     mpi_ranks: u32,
     options: &'static [&'static str],
+    /// The launcher is told to let the others go on when a rank dies.
+    outlives: bool,
 }
 
 const fn threads(name: &'static str, options: &'static [&'static str]) -> Launch {
-    Launch { name, mpi_ranks: 0, options }
+    Launch { name, mpi_ranks: 0, options, outlives: false }
 }
 
 const fn mpi(name: &'static str, mpi_ranks: u32, options: &'static [&'static str]) -> Launch {
-    Launch { name, mpi_ranks, options }
+    Launch { name, mpi_ranks, options, outlives: false }
 }
 
 impl Launch {
@@ -45,6 +47,21 @@ impl Launch {
     pub const MPI_8_NODES: Launch = mpi("mpiexec -n 8, nodes of 2", 8, &["--ranks-per-node", "2"]);
     /// The same, with sub-managers above sub-managers.
     pub const MPI_8_DEEP: Launch = mpi("mpiexec -n 8, depth 3", 8, &["--ranks-per-node", "2", "--fan-out", "2"]);
+
+    /// Four virtual nodes of two ranks, and the launcher lets the others go on when one dies.
+    pub const OUTLIVES: Launch = Launch {
+        outlives: true,
+        ..mpi("mpiexec that outlives ranks", 8, &["--ranks-per-node", "2", "--lost-after", "1"])
+    };
+    /// The same with sub-managers above sub-managers.
+    pub const OUTLIVES_DEEP: Launch = Launch {
+        outlives: true,
+        ..mpi(
+            "mpiexec that outlives ranks, depth 3",
+            8,
+            &["--ranks-per-node", "2", "--fan-out", "2", "--lost-after", "1"],
+        )
+    };
 
     /// All that this build can do.
     pub fn all() -> Vec<Launch> {
@@ -128,6 +145,11 @@ impl Launch {
         let mut command = mpiexec_of(library);
         if library == MpiLibrary::OpenMpi {
             command.args(["--oversubscribe", "--bind-to", "none", "-q"]);
+        }
+        match library {
+            MpiLibrary::OpenMpi if self.outlives => drop(command.arg("--enable-recovery")),
+            MpiLibrary::Mpich if self.outlives => drop(command.arg("-disable-auto-cleanup")),
+            _ => {}
         }
         command.args(["-n", &self.mpi_ranks.to_string()]).arg(program);
         command

@@ -1,0 +1,282 @@
+//! Ranks that die, or are silent for a while: the run goes on without them, and nothing is lost or told twice. Launchers that
+//! outlive a rank have to be told to (docs/src/how-to/lost-ranks.md); Hydra does not always, and the run is resumed then.
+//!
+//! `MYRIARCH_TEST_FAULTS`: how many random faults (2); `MYRIARCH_TEST_SEED` chooses them.
+
+use crate::common::processes::{Process, program_of, signal_all};
+use crate::common::{BINARY, Launch, Random, Running, World, eventually, setting, summary, tasks};
+use crate::functions::plugin;
+use myriarch::fabric::{MpiLibrary, environment};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Tasks that note that they run, and wait until they are let go.
+const WAITS: &str = "echo {} >> ran; while [ ! -e go ]; do sleep 0.05; done";
+
+/// The words of a run of such tasks.
+fn waiting(last: &str) -> Vec<&str> {
+    vec!["run", "--out", "run", "--progress", "none", "--array", last, "--", WAITS]
+}
+
+fn launches() -> Vec<Launch> {
+    Launch::possible(&[Launch::OUTLIVES, Launch::OUTLIVES_DEEP])
+}
+
+/// Hydra sometimes ends all ranks of the node of one that a signal ended, whatever it was told.
+fn may_end_all() -> bool {
+    environment().library == MpiLibrary::Mpich
+}
+
+fn begun(world: &World, running: &Running<'_>, tasks: usize) {
+    eventually("tasks run", || (world.lines("ran").len() >= tasks).then_some(()));
+    assert_eq!(running.ranks().len(), 8);
+}
+
+fn rank(running: &Running<'_>, number: u32) -> Process {
+    running.ranks().into_iter().find(|process| process.rank == Some(number)).expect("it is there")
+}
+
+/// Waits until it has said this; `false` where the launcher has ended all meanwhile.
+fn says(running: &mut Running<'_>, what: &str) -> bool {
+    eventually(what, || {
+        let has_said = running.stderr().contains(what);
+        (has_said || (may_end_all() && !running.is_running())).then_some(has_said)
+    })
+}
+
+/// Lets it come to its end, resumes it where the launcher ended it, and checks that each task has one outcome, a good one.
+/// Whether it came to its end by itself.
+fn ends_well(world: &World, launch: Launch, running: Running<'_>, words: &[&str], count: u64) -> bool {
+    world.write("go", "");
+    let ended = running.wait();
+    let by_itself = world.has("run/summary.json") && summary(world, "run")["unfinished"] == 0;
+    if !by_itself {
+        assert!(may_end_all(), "it did not come to its end\n{}", ended.stderr);
+        let resumed: Vec<&str> = [&words[..1], &["--resume"], &words[1..]].concat();
+        world.run(launch, &resumed);
+    }
+    let rows = tasks(world, "run");
+    assert!(rows.iter().map(|row| row["index"].as_u64().unwrap()).eq(0..count), "{}", ended.stderr);
+    let other: Vec<_> = rows.iter().filter(|row| row["status"] != "ok").take(5).collect();
+    assert!(other.is_empty(), "{other:?}\n{}", ended.stderr);
+    assert_eq!(summary(world, "run")["exit_status"], 0);
+    by_itself
+}
+
+/// Ranks that were given up, and whether they came back.
+fn lost(world: &World) -> BTreeMap<u64, bool> {
+    let summary = summary(world, "run");
+    let lost = summary["lost"].as_array().expect("a list").iter();
+    lost.map(|lost| (lost["rank"].as_u64().unwrap(), lost["came_back"] == true)).collect()
+}
+
+#[test]
+fn a_run_goes_on_without_a_worker_and_without_a_sub_manager() {
+    for launch in launches() {
+        // Rank 3 is a worker alone, rank 2 its sub-manager too, and in the deep tree rank 4 one of sub-managers.
+        for victim in [3, 2, 4] {
+            let world = World::new();
+            let words = waiting("0-31");
+            let mut running = world.start(launch, &words);
+            begun(&world, &running, 8);
+            rank(&running, victim).kill();
+            says(&mut running, &format!("rank {victim} on "));
+            if ends_well(&world, launch, running, &words, 32) {
+                assert_eq!(lost(&world).get(&u64::from(victim)), Some(&false), "{}", launch.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_was_given_up_and_goes_on_works_again() {
+    for launch in launches() {
+        for victim in [3, 2] {
+            let world = World::new();
+            let words = waiting("0-63");
+            let mut running = world.start(launch, &words);
+            begun(&world, &running, 8);
+            let stopped = rank(&running, victim);
+            stopped.signal("STOP");
+            assert!(says(&mut running, &format!("rank {victim} on ")));
+            stopped.signal("CONT");
+            assert!(says(&mut running, &format!("rank {victim} is there again")));
+            assert!(ends_well(&world, launch, running, &words, 64), "nobody died");
+            assert_eq!(lost(&world).get(&u64::from(victim)), Some(&true), "{}", launch.name);
+        }
+    }
+}
+
+#[test]
+fn all_end_when_rank_0_is_gone_and_the_run_can_be_resumed() {
+    for launch in launches() {
+        let world = World::new();
+        let words = waiting("0-31");
+        let running = world.start(launch, &words);
+        begun(&world, &running, 8);
+        rank(&running, 0).kill();
+        // Nothing is left running: `wait` looks for it.
+        running.wait();
+        assert!(!world.has("run/summary.json"));
+        world.write("go", "");
+        let again = world.start(launch, &["run", "--resume", "--out", "run", "--progress", "none"]);
+        assert!(ends_well(&world, launch, again, &words, 32));
+    }
+}
+
+const DIES: &str = r#"
+#define MYRIARCH_TASK_PLUGIN
+#include "myriarch_task.h"
+#include <signal.h>
+#include <unistd.h>
+
+MYRIARCH_TASK_EXPORT int dies(struct myriarch_task *task)
+{
+    if (task->index == 700)
+        kill(getpid(), SIGKILL);
+    return usleep(1000);
+}
+"#;
+
+#[test]
+fn a_function_that_ends_its_rank_each_time_is_lost_and_costs_no_more_ranks_than_the_limit() {
+    for launch in launches() {
+        let world = World::new();
+        let source = format!("#define _GNU_SOURCE\n{DIES}");
+        plugin(&world, "dies.so", &source);
+        // Where it runs first decides chance: not on rank 0, which nothing outlives.
+        let words = ["run", "--out", "run", "--progress", "none", "--array", "0-1499", "--call", "dies.so:dies"];
+        let words = [&words[..], &["--crash-limit", "3", "--dedicated-manager"]].concat();
+        let ended = world.run(launch, &words);
+        if !world.has("run/summary.json") {
+            assert!(may_end_all(), "{}", ended.stderr);
+            continue;
+        }
+        let told = summary(&world, "run");
+        assert_eq!((&told["ok"], &told["failed"]), (&1_499.into(), &1.into()), "{}", ended.stderr);
+        let bad = tasks(&world, "run").into_iter().find(|row| row["index"] == 700).expect("it has an outcome");
+        assert_eq!((&bad["status"], &bad["attempts"]), (&"lost".into(), &3.into()));
+        assert!(ended.stderr.contains("1 x lost"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn with_isolate_a_function_that_ends_its_process_costs_no_rank() {
+    let launch = Launch::OUTLIVES;
+    if Launch::possible(&[launch]).is_empty() {
+        return;
+    }
+    let world = World::new();
+    plugin(&world, "dies.so", &format!("#define _GNU_SOURCE\n{DIES}"));
+    let words = ["run", "--out", "run", "--array", "0-1499", "--isolate", "--call", "dies.so:dies"];
+    world.run(launch, &words);
+    assert_eq!(summary(&world, "run")["ok"], 1_499);
+    assert_eq!(lost(&world), BTreeMap::new());
+}
+
+/// What happens in a round of the random faults.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Kill,
+    KillNode,
+    KillSpawner,
+    /// For less than ranks are given up.
+    StopBriefly,
+    /// For longer.
+    Stop,
+    KillTwo,
+    /// Rank 0 too: the run is resumed.
+    KillAll,
+}
+
+/// Spawners of a rank.
+fn spawners(running: &Running<'_>, of: &Process) -> Vec<Process> {
+    let ours = |process: &Process| program_of(process.pid).is_some_and(|program| program == Path::new(BINARY));
+    running.processes().into_iter().filter(|process| process.parent == of.pid && ours(process)).collect()
+}
+
+/// How often each task has run.
+fn runs_of_each(world: &World) -> BTreeMap<u64, u64> {
+    let mut runs = BTreeMap::new();
+    for index in world.lines("ran").iter().filter_map(|line| line.parse().ok()) {
+        *runs.entry(index).or_default() += 1;
+    }
+    runs
+}
+
+#[test]
+fn whatever_dies_and_whenever_each_task_has_one_outcome() {
+    let seed = setting("MYRIARCH_TEST_SEED", 11);
+    let launches = launches();
+    for number in 0..if launches.is_empty() { 0 } else { setting("MYRIARCH_TEST_FAULTS", 2) } {
+        let mut random = Random::new(seed + number);
+        let launch = *random.one_of(&launches);
+        let (count, work): (u64, &[&str]) = *random.one_of(&[
+            (400, &["--", "echo {} >> ran; sleep 0.0{}"] as &[&str]),
+            (400, &["--retries", "1", "--", "echo {} >> ran; sleep 0.02"]),
+            (3_000, &["--call", "builtin:sleep", "--call-arg", "5000"]),
+            (3_000, &["--isolate", "--call", "builtin:sleep", "--call-arg", "5000"]),
+        ]);
+        let fault = *random.one_of(&[
+            Fault::Kill,
+            Fault::KillNode,
+            Fault::KillSpawner,
+            Fault::StopBriefly,
+            Fault::Stop,
+            Fault::KillTwo,
+            Fault::KillAll,
+        ]);
+        let (pause, victim) = (Duration::from_millis(random.below(2_500)), 1 + random.below(7) as u32);
+        println!(
+            "MYRIARCH_TEST_SEED={}: {}, {work:?}, {fault:?} of rank {victim} after {pause:?}",
+            seed + number,
+            launch.name
+        );
+        let world = World::new();
+        let last = format!("0-{}", count - 1);
+        let words = [&["run", "--out", "run", "--progress", "none", "--array", &last][..], work].concat();
+        let running = world.start(launch, &words);
+        eventually("the run begins", || world.has("run/log").then_some(()));
+        std::thread::sleep(pause);
+        let ranks = running.ranks();
+        let of = |number: u32| ranks.iter().filter(move |process| process.rank == Some(number));
+        let other = 1 + (victim + 2) % 7;
+        match fault {
+            Fault::Kill => signal_all(of(victim), "KILL"),
+            // The manager's own node cannot be spared.
+            Fault::KillNode => {
+                signal_all(of(2 * victim.div_ceil(2).min(3)).chain(of(2 * victim.div_ceil(2).min(3) + 1)), "KILL")
+            }
+            Fault::KillSpawner => of(victim).for_each(|rank| signal_all(spawners(&running, rank).iter(), "KILL")),
+            Fault::StopBriefly | Fault::Stop => {
+                signal_all(of(victim), "STOP");
+                let brief = matches!(fault, Fault::StopBriefly);
+                std::thread::sleep(Duration::from_millis(if brief { 400 } else { 2_000 }));
+                signal_all(of(victim), "CONT");
+            }
+            Fault::KillTwo => signal_all(of(victim).chain(of(other)), "KILL"),
+            Fault::KillAll => signal_all(ranks.iter(), "KILL"),
+        }
+        let rows = tasks(&world, "run");
+        let before = runs_of_each(&world);
+        let ended = running.wait();
+        if !world.has("run/summary.json") {
+            assert!(may_end_all() || matches!(fault, Fault::KillAll), "{}", ended.stderr);
+            world.run(launch, &["run", "--resume", "--out", "run", "--progress", "none"]);
+        }
+        let after = runs_of_each(&world);
+        for index in rows.iter().filter(|row| row["status"] == "ok").map(|row| row["index"].as_u64().unwrap()) {
+            assert_eq!(
+                before.get(&index),
+                after.get(&index),
+                "task {index} had an outcome and ran again\n{}",
+                ended.stderr
+            );
+        }
+        let rows = tasks(&world, "run");
+        assert!(rows.iter().map(|row| row["index"].as_u64().unwrap()).eq(0..count));
+        let other: Vec<_> = rows.iter().filter(|row| row["status"] != "ok").take(5).collect();
+        assert!(other.is_empty(), "{other:?}\n{}", ended.stderr);
+    }
+}
