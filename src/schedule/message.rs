@@ -18,7 +18,7 @@ pub struct Work {
     pub attempt: u32,
     /// Ranks lost so far while they may have been running.
     pub crashes: u32,
-    /// So often that one of them may be why: no worker has two such tasks at a time.
+    /// So often that one of them may be why: no node has two such tasks at a time.
     pub apart: bool,
     /// The node where the last attempt failed; another is preferred.
     pub avoid: Option<NodeId>,

@@ -1,5 +1,5 @@
 //! Ranks that die, or are silent for a while: the run goes on without them, and nothing is lost or told twice. Launchers that
-//! outlive a rank have to be told to (docs/src/how-to/lost-ranks.md); Hydra does not always, and the run is resumed then.
+//! outlive a rank have to be told to (docs/src/how-to/lost-ranks.md).
 //!
 //! `MYRIARCH_TEST_FAULTS`: how many random faults (2); `MYRIARCH_TEST_SEED` chooses them.
 
@@ -23,8 +23,9 @@ fn launches() -> Vec<Launch> {
     Launch::possible(&[Launch::OUTLIVES, Launch::OUTLIVES_DEEP])
 }
 
-/// Hydra sometimes ends all ranks of the node of one that a signal ended, whatever it was told.
-fn may_end_all() -> bool {
+/// Hydra mostly ends the other ranks of the node of one that a signal ended, whatever it was told: the run goes on if that is
+/// not the node of rank 0, and is resumed if it is.
+fn ends_whole_nodes() -> bool {
     environment().library == MpiLibrary::Mpich
 }
 
@@ -37,31 +38,20 @@ fn rank(running: &Running<'_>, number: u32) -> Process {
     running.ranks().into_iter().find(|process| process.rank == Some(number)).expect("it is there")
 }
 
-/// Waits until it has said this; `false` where the launcher has ended all meanwhile.
-fn says(running: &mut Running<'_>, what: &str) -> bool {
-    eventually(what, || {
-        let has_said = running.stderr().contains(what);
-        (has_said || (may_end_all() && !running.is_running())).then_some(has_said)
-    })
+fn says(running: &Running<'_>, what: &str) {
+    eventually(what, || running.stderr().contains(what).then_some(()));
 }
 
-/// Lets it come to its end, resumes it where the launcher ended it, and checks that each task has one outcome, a good one.
-/// Whether it came to its end by itself.
-fn ends_well(world: &World, launch: Launch, running: Running<'_>, words: &[&str], count: u64) -> bool {
+/// Lets it come to its end, and checks that each task has one outcome, a good one.
+fn ends_well(world: &World, running: Running<'_>, count: u64) {
     world.write("go", "");
     let ended = running.wait();
-    let by_itself = world.has("run/summary.json") && summary(world, "run")["unfinished"] == 0;
-    if !by_itself {
-        assert!(may_end_all(), "it did not come to its end\n{}", ended.stderr);
-        let resumed: Vec<&str> = [&words[..1], &["--resume"], &words[1..]].concat();
-        world.run(launch, &resumed);
-    }
+    assert!(world.has("run/summary.json"), "it did not come to its end\n{}", ended.stderr);
     let rows = tasks(world, "run");
     assert!(rows.iter().map(|row| row["index"].as_u64().unwrap()).eq(0..count), "{}", ended.stderr);
     let other: Vec<_> = rows.iter().filter(|row| row["status"] != "ok").take(5).collect();
     assert!(other.is_empty(), "{other:?}\n{}", ended.stderr);
     assert_eq!(summary(world, "run")["exit_status"], 0);
-    by_itself
 }
 
 /// Ranks that were given up, and whether they came back.
@@ -77,14 +67,14 @@ fn a_run_goes_on_without_a_worker_and_without_a_sub_manager() {
         // Rank 3 is a worker alone, rank 2 its sub-manager too, and in the deep tree rank 4 one of sub-managers.
         for victim in [3, 2, 4] {
             let world = World::new();
-            let words = waiting("0-31");
-            let mut running = world.start(launch, &words);
+            let running = world.start(launch, &waiting("0-31"));
             begun(&world, &running, 8);
             rank(&running, victim).kill();
-            says(&mut running, &format!("rank {victim} on "));
-            if ends_well(&world, launch, running, &words, 32) {
-                assert_eq!(lost(&world).get(&u64::from(victim)), Some(&false), "{}", launch.name);
-            }
+            says(&running, " is lost: ");
+            ends_well(&world, running, 32);
+            let lost = lost(&world);
+            let is_known = lost.get(&u64::from(victim)) == Some(&false);
+            assert!(is_known || (ends_whole_nodes() && !lost.is_empty()), "{}, rank {victim}: {lost:?}", launch.name);
         }
     }
 }
@@ -94,15 +84,14 @@ fn a_rank_that_was_given_up_and_goes_on_works_again() {
     for launch in launches() {
         for victim in [3, 2] {
             let world = World::new();
-            let words = waiting("0-63");
-            let mut running = world.start(launch, &words);
+            let running = world.start(launch, &waiting("0-63"));
             begun(&world, &running, 8);
             let stopped = rank(&running, victim);
             stopped.signal("STOP");
-            assert!(says(&mut running, &format!("rank {victim} on ")));
+            says(&running, &format!("rank {victim} on "));
             stopped.signal("CONT");
-            assert!(says(&mut running, &format!("rank {victim} is there again")));
-            assert!(ends_well(&world, launch, running, &words, 64), "nobody died");
+            says(&running, &format!("rank {victim} is there again"));
+            ends_well(&world, running, 64);
             assert_eq!(lost(&world).get(&u64::from(victim)), Some(&true), "{}", launch.name);
         }
     }
@@ -112,8 +101,7 @@ fn a_rank_that_was_given_up_and_goes_on_works_again() {
 fn all_end_when_rank_0_is_gone_and_the_run_can_be_resumed() {
     for launch in launches() {
         let world = World::new();
-        let words = waiting("0-31");
-        let running = world.start(launch, &words);
+        let running = world.start(launch, &waiting("0-31"));
         begun(&world, &running, 8);
         rank(&running, 0).kill();
         // Nothing is left running: `wait` looks for it.
@@ -121,7 +109,7 @@ fn all_end_when_rank_0_is_gone_and_the_run_can_be_resumed() {
         assert!(!world.has("run/summary.json"));
         world.write("go", "");
         let again = world.start(launch, &["run", "--resume", "--out", "run", "--progress", "none"]);
-        assert!(ends_well(&world, launch, again, &words, 32));
+        ends_well(&world, again, 32);
     }
 }
 
@@ -141,22 +129,22 @@ MYRIARCH_TASK_EXPORT int dies(struct myriarch_task *task)
 
 #[test]
 fn a_function_that_ends_its_rank_each_time_is_lost_and_costs_no_more_ranks_than_the_limit() {
+    if ends_whole_nodes() {
+        // A node, a little later than the rank, counts as another loss; and there are too few of them here.
+        return;
+    }
     for launch in launches() {
         let world = World::new();
         let source = format!("#define _GNU_SOURCE\n{DIES}");
         plugin(&world, "dies.so", &source);
         // Where it runs first decides chance: not on rank 0, which nothing outlives.
         let words = ["run", "--out", "run", "--progress", "none", "--array", "0-1499", "--call", "dies.so:dies"];
-        let words = [&words[..], &["--crash-limit", "3", "--dedicated-manager"]].concat();
+        let words = [&words[..], &["--crash-limit", "2", "--dedicated-manager"]].concat();
         let ended = world.run(launch, &words);
-        if !world.has("run/summary.json") {
-            assert!(may_end_all(), "{}", ended.stderr);
-            continue;
-        }
         let told = summary(&world, "run");
         assert_eq!((&told["ok"], &told["failed"]), (&1_499.into(), &1.into()), "{}", ended.stderr);
         let bad = tasks(&world, "run").into_iter().find(|row| row["index"] == 700).expect("it has an outcome");
-        assert_eq!((&bad["status"], &bad["attempts"]), (&"lost".into(), &3.into()));
+        assert_eq!((&bad["status"], &bad["attempts"]), (&"lost".into(), &2.into()));
         assert!(ended.stderr.contains("1 x lost"), "{}", ended.stderr);
     }
 }
@@ -262,7 +250,8 @@ fn whatever_dies_and_whenever_each_task_has_one_outcome() {
         let before = runs_of_each(&world);
         let ended = running.wait();
         if !world.has("run/summary.json") {
-            assert!(may_end_all() || matches!(fault, Fault::KillAll), "{}", ended.stderr);
+            let may_be = ends_whole_nodes() && (victim == 1 || other == 1);
+            assert!(may_be || matches!(fault, Fault::KillAll), "{}", ended.stderr);
             world.run(launch, &["run", "--resume", "--out", "run", "--progress", "none"]);
         }
         let after = runs_of_each(&world);

@@ -85,7 +85,9 @@ impl Family {
         let (held, may_hold) = (child.left(), self.target(rank).min(limit));
         let for_gpus = if self.any_ended { may_hold } else { may_hold.min(2 * child.cores()) };
         let gpus = (for_gpus * child.gpus()).div_ceil(child.cores().max(1));
-        let apart = child.capacity.map_or(0, |capacity| u64::from(capacity.workers));
+        // Of what may have taken ranks with it one for a node, since a node may be what it takes.
+        let nodes = |capacity: Capacity| capacity.node.map_or(u64::from(capacity.workers), |_| 1);
+        let apart = child.capacity.map_or(0, nodes);
         Share {
             tasks: u64::MAX,
             cores: may_hold.saturating_sub(held.cores),

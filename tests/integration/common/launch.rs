@@ -148,7 +148,10 @@ impl Launch {
         }
         match library {
             MpiLibrary::OpenMpi if self.outlives => drop(command.arg("--enable-recovery")),
-            MpiLibrary::Mpich if self.outlives => drop(command.arg("-disable-auto-cleanup")),
+            // Hydra ends the other ranks of a node, whatever it is told: so there are several nodes, as far as it knows.
+            MpiLibrary::Mpich if self.outlives => {
+                command.args(["-disable-auto-cleanup", "-launcher", "fork", "-hosts", "n0,n1,n2,n3", "-ppn", "2"]);
+            }
             _ => {}
         }
         command.args(["-n", &self.mpi_ranks.to_string()]).arg(program);

@@ -96,7 +96,7 @@ pub fn program_of(pid: u32) -> Option<PathBuf> {
 pub fn shared_memory() -> Vec<PathBuf> {
     let is_of_mpi = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("mpich") || name.starts_with("vader_segment")
+        ["mpich", "vader_segment", "ucx_shm"].iter().any(|of_mpi| name.starts_with(of_mpi))
     };
     let own = fs::metadata("/proc/self").map(|own| own.uid()).ok();
     let is_ours = |path: &Path| fs::metadata(path).is_ok_and(|file| Some(file.uid()) == own);
