@@ -11,6 +11,8 @@ mod idle;
 mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "mpi")]
+mod patience;
 mod system;
 mod threads;
 

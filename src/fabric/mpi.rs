@@ -14,6 +14,7 @@ pub use environment::{MpiEnvironment, MpiLibrary, ThreadLevel, environment};
 use super::error::{check_levels, check_size};
 use super::idle::{Idle, Step};
 use super::launcher::{Environment, Launcher};
+use super::patience::Patience;
 use super::{Fabric, FabricError, Listen, MAX_MESSAGE_BYTES, Received, StartError, Woken, system};
 use crate::task::Rank;
 use calls::{Comm, Transfer};
@@ -34,6 +35,10 @@ pub struct MpiFabric {
     all: Comm,
     levels: Vec<Option<Level>>,
     connected: bool,
+    /// See [`MpiFabric::start_bounded`].
+    bounded: bool,
+    /// Rank 0 has told all something.
+    has_heard_rank_0: bool,
     /// The level that `receive` looks at first.
     next_level: usize,
     /// Found by `wait`, not yet fetched.
@@ -81,6 +86,16 @@ impl MpiFabric {
         Ok(fabric)
     }
 
+    /// As [`start`](Self::start); but this process ends when others do not take part in that, or in a collective call later, for
+    /// minutes: one that died before is waited for in vain, and MPI does not tell.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_bounded() -> Result<MpiFabric, StartError> {
+        let _patience = Patience::at_start(false, super::is_first_of_launch());
+        Self::start().map(|fabric| Self { bounded: true, ..fabric })
+    }
+
     /// Enters with a communicator of a program that has started MPI; a duplicate of it is used. Collective over it. MPI is
     /// left as it is when the fabric ends.
     ///
@@ -124,6 +139,8 @@ impl MpiFabric {
             all,
             levels: Vec::new(),
             connected: false,
+            bounded: false,
+            has_heard_rank_0: false,
             next_level: 0,
             ready: None,
             traffic: Traffic::none(),
@@ -204,12 +221,13 @@ impl Fabric for MpiFabric {
     }
 
     fn gather(&mut self, mine: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, FabricError> {
+        let _patience = self.patience();
         let is_root = self.rank == Rank::MANAGER;
         let eight = if is_root { vec![8; self.size as usize] } else { Vec::new() };
         let lengths = self.all.gather((mine.len() as u64).to_le_bytes().to_vec(), &eight)?;
         let lengths: Vec<u64> = self.complete(lengths)?.into_parts().iter().map(|part| number(part)).collect();
         // All must agree whether it goes on: rank 0 knows the sum.
-        let total = self.broadcast(is_root.then(|| lengths.iter().sum::<u64>().to_le_bytes().to_vec()))?;
+        let total = self.tell_all(is_root.then(|| lengths.iter().sum::<u64>().to_le_bytes().to_vec()))?;
         check_size("what the ranks tell rank 0", number(&total))?;
         let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
         let parts = self.all.gather(mine, &lengths)?;
@@ -218,24 +236,8 @@ impl Fabric for MpiFabric {
     }
 
     fn broadcast(&mut self, from_manager: Option<Vec<u8>>) -> Result<Vec<u8>, FabricError> {
-        let message = if self.rank == Rank::MANAGER {
-            let message = from_manager.ok_or(FabricError::Misuse("rank 0 has nothing to broadcast"));
-            message.and_then(|message| check_size("a broadcast", message.len() as u64).map(|()| message))
-        } else {
-            Ok(Vec::new())
-        };
-        // The others learn of a refusal too, instead of waiting for ever.
-        let announced = message.as_ref().map_or(u64::MAX, |message| message.len() as u64);
-        let announced = self.all.broadcast(announced.to_le_bytes().to_vec())?;
-        let bytes = number(&self.complete(announced)?.into_buffer());
-        let mut message = message?;
-        check_size("a broadcast", bytes)?;
-        if self.rank != Rank::MANAGER {
-            message.try_reserve_exact(bytes as usize).map_err(|_| FabricError::Memory(bytes as usize))?;
-            message.resize(bytes as usize, 0);
-        }
-        let message = self.all.broadcast(message)?;
-        Ok(self.complete(message)?.into_buffer())
+        let _patience = self.patience();
+        self.tell_all(from_manager)
     }
 
     fn connect(&mut self, levels: &[Option<Rank>]) -> Result<(), FabricError> {
@@ -244,6 +246,7 @@ impl Fabric for MpiFabric {
         let counts = self.gather(vec![levels.len() as u8])?;
         let most = counts.map(|counts| vec![counts.iter().flatten().copied().max().unwrap_or(0)]);
         let count = self.broadcast(most)?.first().copied().unwrap_or(0);
+        let _patience = self.patience();
         for number in 0..usize::from(count) {
             let parent = levels.get(number).copied().flatten();
             self.levels.push(Level::join(&self.all, parent, self.rank)?);
@@ -336,6 +339,39 @@ impl Fabric for MpiFabric {
 }
 
 impl MpiFabric {
+    /// See [`Fabric::broadcast`].
+    fn tell_all(&mut self, from_manager: Option<Vec<u8>>) -> Result<Vec<u8>, FabricError> {
+        let message = if self.rank == Rank::MANAGER {
+            let message = from_manager.ok_or(FabricError::Misuse("rank 0 has nothing to broadcast"));
+            message.and_then(|message| check_size("a broadcast", message.len() as u64).map(|()| message))
+        } else {
+            Ok(Vec::new())
+        };
+        // The others learn of a refusal too, instead of waiting for ever.
+        let announced = message.as_ref().map_or(u64::MAX, |message| message.len() as u64);
+        let announced = self.all.broadcast(announced.to_le_bytes().to_vec())?;
+        let bytes = number(&self.complete(announced)?.into_buffer());
+        let mut message = message?;
+        check_size("a broadcast", bytes)?;
+        if self.rank != Rank::MANAGER {
+            message.try_reserve_exact(bytes as usize).map_err(|_| FabricError::Memory(bytes as usize))?;
+            message.resize(bytes as usize, 0);
+        }
+        let message = self.all.broadcast(message)?;
+        let message = self.complete(message)?.into_buffer();
+        self.has_heard_rank_0 = true;
+        Ok(message)
+    }
+
+    /// A bound for waiting in a collective call.
+    fn patience(&self) -> Option<Patience> {
+        if !self.bounded {
+            return None;
+        }
+        let with_rank_0 = self.rank != Rank::MANAGER && !self.has_heard_rank_0;
+        Some(Patience::at_start(with_rank_0, self.rank == Rank::MANAGER))
+    }
+
     /// Looks after the last words to those that are there: who is gone would be waited for in vain.
     fn send_off(&mut self) {
         let deadline = Instant::now() + LAST_WORDS;

@@ -163,6 +163,26 @@ fn with_isolate_a_function_that_ends_its_process_costs_no_rank() {
     assert_eq!(lost(&world), BTreeMap::new());
 }
 
+#[test]
+fn a_rank_that_dies_before_all_have_met_does_not_keep_the_others_waiting() {
+    for launch in launches() {
+        let world = World::new();
+        let words = waiting("0-31");
+        let running = world.start_with(launch, &words, |command| {
+            command.env("MYRIARCH_START_PATIENCE", "3");
+        });
+        let ranks = eventually("ranks are there", || Some(running.ranks()).filter(|ranks| ranks.len() == 8));
+        // Where its start is already over the run goes on without it; either way it comes to an end.
+        signal_all(ranks.iter().filter(|process| process.rank == Some(5)), "KILL");
+        world.write("go", "");
+        let ended = running.wait();
+        let told = ended.stderr.contains("did not take part in the start") || world.has("run/summary.json");
+        assert!(told || ended.code != Some(0), "{}", ended.stderr);
+        world.run(launch, &["run", "--resume", "--out", "run", "--progress", "none", "--array", "0-31", "--", WAITS]);
+        assert_eq!(summary(&world, "run")["ok"], 32);
+    }
+}
+
 /// What happens in a round of the random faults.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -224,7 +244,9 @@ fn whatever_dies_and_whenever_each_task_has_one_outcome() {
         let world = World::new();
         let last = format!("0-{}", count - 1);
         let words = [&["run", "--out", "run", "--progress", "none", "--array", &last][..], work].concat();
-        let running = world.start(launch, &words);
+        let running = world.start_with(launch, &words, |command| {
+            command.env("MYRIARCH_START_PATIENCE", "5");
+        });
         eventually("the run begins", || world.has("run/log").then_some(()));
         std::thread::sleep(pause);
         let ranks = running.ranks();
@@ -250,8 +272,10 @@ fn whatever_dies_and_whenever_each_task_has_one_outcome() {
         let before = runs_of_each(&world);
         let ended = running.wait();
         if !world.has("run/summary.json") {
-            let may_be = ends_whole_nodes() && (victim == 1 || other == 1);
-            assert!(may_be || matches!(fault, Fault::KillAll), "{}", ended.stderr);
+            // Nothing outlives rank 0, and no start goes on without somebody.
+            let rank_0 = matches!(fault, Fault::KillAll) || (ends_whole_nodes() && (victim == 1 || other == 1));
+            let at_start = ended.stderr.contains("did not take part in the start");
+            assert!(rank_0 || at_start, "{}", ended.stderr);
             world.run(launch, &["run", "--resume", "--out", "run", "--progress", "none"]);
         }
         let after = runs_of_each(&world);

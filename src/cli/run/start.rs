@@ -98,7 +98,7 @@ fn launched(options: RunOptions, began: Instant, report: &RankReport) -> i32 {
             return EXIT_USAGE;
         }
     };
-    let fabric = match fabric::MpiFabric::start() {
+    let fabric = match fabric::MpiFabric::start_bounded() {
         Ok(fabric) => fabric,
         Err(error) => {
             if error.is_ours_to_tell() {
