@@ -12,13 +12,14 @@ destination := $(prefix)/bin
 export MPI
 SHELL := bash
 
-.PHONY: help setup build run test soak bench scaling install install-c fmt check clean
+.PHONY: help setup build run test soak faults bench scaling install install-c fmt check clean
 
 help:
 	@echo "make run       build, then estimate pi with 2,000 processes on real MPI"
 	@echo "make build     the release binary"
 	@echo "make test      every check and every test, on Open MPI, on MPICH, and without MPI"
 	@echo "make soak      simulated runs with faults of fresh seeds, for as long as SOAK says (default 10m)"
+	@echo "make faults    kills and stops ranks of real runs at random; FAULTS=100 under each launcher, SLURM=yes under srun too"
 	@echo "make bench     measures single steps of range sets, messages, lists, roles, ledger and links; ARGS=manager: only such"
 	@echo "make scaling   measures scaling, simulates it at large scale, compares with others: tables and plots; ARGS=--help"
 	@echo "make install   the release binary to PREFIX/bin ($(destination))"
@@ -42,6 +43,10 @@ test:
 
 soak: build
 	@scripts/soak.sh
+
+faults:
+	@scripts/setup.sh openmpi mpich
+	@scripts/faults.sh
 
 bench: setup
 	@scripts/bench.sh $(ARGS)

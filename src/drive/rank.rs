@@ -514,7 +514,7 @@ impl<M: Root> RankLoop<M> {
                     manager.on_longest(now, from, long);
                 }
             }
-            Control::Beat => {}
+            Control::Beat { is_cut_off } => self.watch.heard_of_parent(level, from, is_cut_off),
             Control::Leave { without_all } => {
                 self.leave(if without_all { Leaving::WithoutAll } else { Leaving::Together });
             }
@@ -523,10 +523,11 @@ impl<M: Root> RankLoop<M> {
 
     /// Tells relatives that this rank is there, and gives up those that are silent.
     fn feel_pulses(&mut self, now: u64, out: &mut Outbox) {
+        let is_cut_off = self.watch.is_cut_off(now);
         for pulse in self.watch.step(now, self.is_full()) {
             match pulse {
                 Pulse::Beat { level, to, is_parent } => {
-                    let control = if is_parent { self.beat_up(level) } else { Some(Control::Beat) };
+                    let control = if is_parent { self.beat_up(level) } else { Some(Control::Beat { is_cut_off }) };
                     out.extend(control.map(|control| Outgoing { level, to, control, attached: Vec::new() }));
                 }
                 Pulse::Lost { level, child } => {
@@ -606,9 +607,10 @@ impl<M: Root> RankLoop<M> {
         }
         let full = self.is_full();
         let waits_up = self.worker.as_ref().is_some_and(|worker| self.unsent_up(&worker.place) > self.full_bytes);
+        let is_cut_off = self.watch.is_cut_off(now);
         if let Some(worker) = &mut self.worker {
             let ended = worker.poll(now, &self.parts, out);
-            let paused = full || waits_up;
+            let paused = full || waits_up || is_cut_off;
             if ended || paused != worker.is_paused() || worker.next_tick().is_some_and(|at| at <= now) {
                 worker.step(now, paused, &self.parts, out);
             }

@@ -34,8 +34,11 @@ pub(super) enum Control {
     },
     /// Upwards: the tasks that run longest.
     Longest(Vec<LongRun>),
-    /// Downwards: the parent is there, and has nothing to tell.
-    Beat,
+    /// Downwards: the parent is there.
+    Beat {
+        /// But nobody may be there for it: see [`Watch::is_cut_off`](crate::schedule::Watch::is_cut_off).
+        is_cut_off: bool,
+    },
     /// Downwards: all is over. Whoever hears it passes it on and leaves.
     Leave {
         /// Some rank is gone or does not answer: nothing that needs all of them can be done any more.
@@ -46,7 +49,7 @@ pub(super) enum Control {
 impl Control {
     /// Whether it goes from parent to child.
     pub(super) fn is_down(&self) -> bool {
-        matches!(self, Control::Down(_) | Control::Slice { .. } | Control::Beat | Control::Leave { .. })
+        matches!(self, Control::Down(_) | Control::Slice { .. } | Control::Beat { .. } | Control::Leave { .. })
     }
 }
 

@@ -56,6 +56,10 @@ struct Link {
     heard_us: Micros,
     /// It is silent, and that was said.
     is_silent: bool,
+    /// This rank was away for so long that this parent may have given it up: until it is heard again nobody knows.
+    is_doubted: bool,
+    /// This parent says that it is cut off itself.
+    is_cut_off: bool,
 }
 
 /// The links of a rank to others, and when each was heard last.
@@ -74,7 +78,15 @@ impl Watch {
     /// Of a rank of the tree, one of so many. `patience_us`: see [`Watch::step`].
     pub fn new(tree: &Tree, me: Rank, ranks: u32, patience_us: Option<Micros>) -> Self {
         let places = tree.places(me);
-        let link = |level, peer, kind| Link { level, peer, kind, heard_us: 0, is_silent: false };
+        let link = |level, peer, kind| Link {
+            level,
+            peer,
+            kind,
+            heard_us: 0,
+            is_silent: false,
+            is_doubted: false,
+            is_cut_off: false,
+        };
         let parents = places.iter().filter_map(|place: &Place| Some((place.depth.checked_sub(1)?, place.parent?)));
         let mut links: Vec<Link> = parents.map(|(level, parent)| link(level, parent, Kind::Parent)).collect();
         for place in places {
@@ -99,7 +111,23 @@ impl Watch {
             self.last = at;
         }
         let link = &mut self.links[self.last];
-        (link.heard_us, link.is_silent) = (now, false);
+        (link.heard_us, link.is_silent, link.is_doubted) = (now, false, false);
+    }
+
+    /// A parent said whether it is cut off.
+    pub fn heard_of_parent(&mut self, level: u8, parent: Rank, is_cut_off: bool) {
+        let is_it = |link: &&mut Link| (link.level, link.peer) == (level, parent);
+        if let Some(link) = self.links.iter_mut().find(is_it) {
+            link.is_cut_off = is_cut_off;
+        }
+    }
+
+    /// Whether this rank, or one that it works for, has likely been given up: what it has not started, somebody else may have
+    /// run by now. So nothing is started before the parent is heard again.
+    pub fn is_cut_off(&self, now: Micros) -> bool {
+        let Some(patience) = self.patience_us else { return false };
+        let mut parents = self.links.iter().filter(|link| link.kind == Kind::Parent);
+        parents.any(|link| link.is_doubted || link.is_cut_off || now.saturating_sub(link.heard_us) > patience)
     }
 
     /// Beats that are due, and who has been silent for too long: a child for longer than the patience, the parent for three
@@ -120,6 +148,7 @@ impl Watch {
         let mut due = Vec::new();
         for link in &mut self.links {
             link.heard_us = (link.heard_us + away).min(now);
+            link.is_doubted |= away > patience && !deaf;
             let Link { level, peer, .. } = *link;
             let silent_us = now - link.heard_us;
             match link.kind {
@@ -266,6 +295,30 @@ mod tests {
             assert_eq!(watch.step(at, true).len(), 4, "all are told");
         }
         assert_eq!(lost(&until(&mut watch, 13 * PATIENCE, |_, _| {})).len(), 3);
+    }
+
+    #[test]
+    fn who_may_have_been_given_up_is_cut_off_until_the_parent_is_heard() {
+        let mut watch = watch(2);
+        let at = watch.next_tick().expect("it has relatives");
+        watch.heard(at, 0, Rank(0));
+        watch.step(at, false);
+        assert!(!watch.is_cut_off(at + PATIENCE) && watch.is_cut_off(at + PATIENCE + 1), "the parent is silent");
+        watch.heard(at + 2 * PATIENCE, 0, Rank(0));
+        assert!(!watch.is_cut_off(at + 2 * PATIENCE));
+        // What was heard before it looked may have waited since long.
+        let later = at + 9 * PATIENCE;
+        watch.heard(later, 0, Rank(0));
+        watch.step(later, false);
+        assert!(watch.is_cut_off(later));
+        watch.heard(later + 1, 1, Rank(3));
+        assert!(watch.is_cut_off(later + 1), "a child tells nothing of it");
+        watch.heard(later + 2, 0, Rank(0));
+        assert!(!watch.is_cut_off(later + 2));
+        watch.heard_of_parent(0, Rank(0), true);
+        assert!(watch.is_cut_off(later + 2), "the parent itself is cut off");
+        watch.heard_of_parent(0, Rank(0), false);
+        assert!(!watch.is_cut_off(later + 2));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! `MYRIARCH_TEST_FAULTS`: how many random faults (2); `MYRIARCH_TEST_SEED` chooses them.
 
+use crate::common::launch::by_srun;
 use crate::common::processes::{Process, program_of, signal_all};
 use crate::common::{BINARY, Launch, Random, Running, World, eventually, setting, summary, tasks};
 use crate::functions::plugin;
@@ -26,7 +27,7 @@ fn launches() -> Vec<Launch> {
 /// Hydra mostly ends the other ranks of the node of one that a signal ended, whatever it was told: the run goes on if that is
 /// not the node of rank 0, and is resumed if it is.
 fn ends_whole_nodes() -> bool {
-    environment().library == MpiLibrary::Mpich
+    environment().library == MpiLibrary::Mpich && !by_srun()
 }
 
 fn begun(world: &World, running: &Running<'_>, tasks: usize) {

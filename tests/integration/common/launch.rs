@@ -142,6 +142,11 @@ impl Launch {
     #[cfg(feature = "mpi")]
     fn mpiexec(self, program: &Path) -> Command {
         let library = environment().library;
+        if self.outlives && by_srun() {
+            let mut command = Command::new("srun");
+            command.args(["-K0", "--mpi=pmi2", "-N4", "--ntasks-per-node=2", "-c1"]).arg(program);
+            return command;
+        }
         let mut command = mpiexec_of(library);
         if library == MpiLibrary::OpenMpi {
             command.args(["--oversubscribe", "--bind-to", "none", "-q"]);
@@ -162,6 +167,11 @@ impl Launch {
     fn mpiexec(self, _: &Path) -> Command {
         panic!("{}: this build has no MPI", self.name)
     }
+}
+
+/// Whether launches that outlive ranks are Slurm's, with a node for each two ranks: `MYRIARCH_TEST_LAUNCHER=srun`.
+pub fn by_srun() -> bool {
+    std::env::var_os("MYRIARCH_TEST_LAUNCHER").is_some_and(|launcher| launcher == "srun")
 }
 
 /// A word of a shell script.

@@ -62,7 +62,7 @@ fn marked_process(pid: u32, wanted: &[u8]) -> Option<Process> {
     variables.clone().find(|variable| is_marked(variable, wanted))?;
     let rank = variables.find_map(|variable| {
         let (name, value) = std::str::from_utf8(variable).ok()?.split_once('=')?;
-        ["OMPI_COMM_WORLD_RANK", "PMI_RANK"].contains(&name).then(|| value.parse().ok())?
+        ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"].contains(&name).then(|| value.parse().ok())?
     });
     let fields = stat_fields(pid)?;
     if fields[0] == "Z" || fields[0] == "X" {
