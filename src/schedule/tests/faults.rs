@@ -1,6 +1,6 @@
 //! Losses, drains, cancels and late words, each by itself; all of them together are in `simulate/`.
 
-use super::{depth, each_takes, one_core, rank, settings};
+use super::{depth, each_takes, layout, one_core, rank, settings};
 use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Settings, Up};
 use crate::simulate::Fault;
 use crate::simulate::testing::Room;
@@ -216,4 +216,19 @@ fn a_function_that_ends_rank_after_rank_is_told_apart_from_its_neighbours() {
             "rank 0 is spared once something may be deadly: {lost:?}"
         );
     }
+}
+
+#[test]
+fn a_lost_first_rank_costs_what_its_node_does() {
+    // 32 nodes of 8 ranks, 64 tasks of 100 ms for each slot: what adopting the workers of a lost sub-manager would save.
+    let shape = layout(32, 8, 1, 64);
+    let run = |lost: Option<Fault>| {
+        let room = Room::new(shape, settings());
+        let room = lost.into_iter().fold(room, |room, fault| room.at(1_050_000, fault));
+        room.run(256 * 64, one_core(0), each_takes(100_000)).all_ended_once().last_end_us as f64
+    };
+    let (all, node, worker) = (run(None), run(Some(Fault::LoseNode(rank(8)))), run(Some(Fault::Lose(rank(9)))));
+    println!("{:.4} with the node lost, {:.4} with one worker lost", node / all, worker / all);
+    // A thirty-second of the slots is gone; and what was under way there runs again.
+    assert!(worker / all < 1.03 && node / all < 1.06, "{node} and {worker} for {all}");
 }
