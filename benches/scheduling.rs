@@ -61,7 +61,8 @@ impl Child {
     fn hello(&self) -> Up {
         let total = Resources { cores: self.cores, gpus: 0 };
         let node = Some(NodeId(self.rank.0));
-        let capacity = Capacity { total, widest: Resources::ONE_CORE, node, horizon_us: 0, workers: self.cores };
+        let capacity =
+            Capacity { total, widest: Resources::ONE_CORE, node, horizon_us: 0, workers: self.cores, nodes: 1 };
         Up::Hello { epoch: self.epoch, capacity }
     }
 

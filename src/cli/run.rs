@@ -100,7 +100,7 @@ pub struct RunArgs {
     ///
     /// It depends on how the job was launched whether it outlives a rank; `myriarch doctor` says. A rank that hears nothing of
     /// its parent for three times as long ends.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = FAILING)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_patience, help_heading = FAILING)]
     lost_after: Duration,
     /// Stop when N tasks, or P% of all, have failed
     #[arg(long, value_name = "N|P%", value_parser = parse_max_fails, help_heading = FAILING)]
@@ -459,6 +459,16 @@ impl EachTaskArgs {
         };
         defaults.check()?;
         Ok(defaults)
+    }
+}
+
+/// When a silent rank is given up: a rank that waits for its core for some tenths of a second is not lost.
+fn parse_patience(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_millis(500);
+    let patience = parse_duration(text).map_err(|error| error.to_string())?;
+    match patience.is_zero() || patience >= LEAST {
+        true => Ok(patience),
+        false => Err("at least 0.5 s, or 0 for never".to_owned()),
     }
 }
 

@@ -4,7 +4,8 @@
 use super::dir::{DirArg, print};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED};
 use crate::ledger::{
-    Counts, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, SessionInfo, Summary, read_json,
+    Counts, LostRank, OwnerRecord, OwnerState, Patience, Progress, Reader, RunDir, RunState, SessionInfo, Summary,
+    read_json,
 };
 use crate::observe::stopped_by;
 use crate::observe::text::{count, of, precise, rate, resume_command, whole};
@@ -219,6 +220,9 @@ impl Report {
                 line += &format!(", {} {what}", count(n));
             }
         }
+        if let Some(lost) = self.progress.as_ref().map(|p| p.lost).filter(|lost| *lost > 0) {
+            line += &format!(", {} lost", of(lost.into(), "rank"));
+        }
         if let Some(p) = self.progress.as_ref().filter(|p| p.tasks_per_second > 0.0) {
             line += &format!(", {}", rate(p.tasks_per_second));
         }
@@ -272,7 +276,8 @@ fn last_start(s: &Summary) -> String {
     let busy = (s.utilisation * 100.0).clamp(0.0, 100.0);
     let (time, rate) = (precise(time(s.wall_seconds)), rate(s.tasks_per_second));
     let benched = if s.benched.is_empty() { String::new() } else { format!("; benched: {}", s.benched.join(", ")) };
-    let lost: Vec<String> = s.lost.iter().map(|lost| format!("{} on {}", lost.rank, lost.node)).collect();
+    let back = |lost: &LostRank| if lost.came_back { ", came back" } else { "" };
+    let lost: Vec<String> = s.lost.iter().map(|lost| format!("{} ({}{})", lost.rank, lost.node, back(lost))).collect();
     let lost = if lost.is_empty() { String::new() } else { format!("; lost ranks: {}", lost.join(", ")) };
     format!("{time}, {rate}, {busy:.0} % of slot time busy, {place}{benched}{lost}")
 }
@@ -389,6 +394,7 @@ mod tests {
             ranks: 2,
             nodes: 1,
             slots: 2,
+            lost: 0,
             longest: vec![LongTask { index: 7, bundle: None, node: "n1".into(), seconds: 3.2 }],
         }
     }

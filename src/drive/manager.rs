@@ -15,6 +15,7 @@ use crate::ledger::{
     Counts, LedgerState, Loaded, LongTask, Owner, Progress, Reader, RunDir, RunState, StopRequest, Summary,
     write_failed_jsonl,
 };
+use crate::observe::text::{of, word};
 use crate::observe::{Facts, Names, Observer, ProgressMode, Snapshot};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Settings, Shapes, Up};
 use crate::task::{Bundle, BundleId, EndedBy, FailureDigest, FailureGroup, IndexRange, Rank, Shape};
@@ -187,6 +188,7 @@ pub(super) struct ManagerRole {
     grace: Duration,
     patience: DrainPatience,
     lost_after: Option<Duration>,
+    told_few: bool,
     /// On what the files' threads ring.
     muffle: Muffle,
     /// All tasks are calls in the ranks themselves, which cannot be killed.
@@ -265,6 +267,7 @@ impl ManagerRole {
             last_record_us: 0,
             before_us,
             node_of: shared.layout.ranks.iter().map(|rank| rank.node).collect(),
+            tree: shared.layout.tree(shared.fan_out),
         };
         Ok(Self {
             machine,
@@ -275,6 +278,7 @@ impl ManagerRole {
             grace,
             patience: if only_calls { patience.with_calls() } else { patience },
             lost_after: job.lost_after,
+            told_few: false,
             muffle,
             only_calls,
             walltime,
@@ -347,11 +351,14 @@ impl ManagerRole {
                 }
                 ManagerAction::Lost(rank) => {
                     let lost = self.figures.lost_rank(rank, false, &self.nodes);
-                    let patience = self.lost_after.unwrap_or_default();
+                    let below = match self.figures.tree.below(rank).len() as u64 {
+                        0 => String::new(),
+                        some => format!(", and with it {}", of(some, "rank")),
+                    };
+                    let silent = self.lost_after.unwrap_or_default().as_secs_f64();
                     let note = format!(
-                        "rank {rank} on {} is lost: nothing was heard of it for {:.1} s; what it had runs elsewhere",
-                        lost.node,
-                        patience.as_secs_f64()
+                        "rank {rank} on {} is lost{below}: nothing was heard of it for {silent:.1} s; what it had runs elsewhere",
+                        lost.node
                     );
                     tracing::warn!("{note}");
                     self.observer.note(&note);
@@ -436,6 +443,14 @@ impl ManagerRole {
         if goes_on && self.machine.is_without_cores() {
             self.observer.note("no rank can start tasks any more: the run stops and can be resumed");
             self.drain(now, EndedBy::Stop, Duration::ZERO, out);
+        }
+        let few = self.machine.has_lost() && u64::from(self.machine.cores()) < self.figures.slots / 2;
+        if few && !std::mem::replace(&mut self.told_few, true) {
+            let (left, all) = (self.machine.cores(), of(self.figures.slots, "slot"));
+            let stop = format!("myriarch stop {}", word(self.ledger.dir.path()));
+            let note = format!("only {left} of {all} are left; where a new job has more: {stop}, then resume there");
+            tracing::warn!("{note}");
+            self.observer.note(&note);
         }
         if let Some((_, grace)) = self.walltime.take_if(|(at, _)| now >= *at) {
             self.drain(now, EndedBy::Walltime, grace, out);

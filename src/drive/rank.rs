@@ -92,6 +92,24 @@ fn speaks_for_siblings(tree: &Tree, me: Rank) -> bool {
     of_parent.and_then(|place| place.children.iter().find(|child| **child != parent)) == Some(&me)
 }
 
+/// The last word of a rank to those below.
+pub(super) struct Farewell {
+    below: Vec<(u8, Rank)>,
+    silent: Vec<Rank>,
+    without_all: bool,
+}
+
+impl Farewell {
+    pub(super) fn say(&self, fabric: &mut dyn Fabric) {
+        // One that is only slow may still hear it, behind what it did not take up; nobody waits for that.
+        self.silent.iter().for_each(|rank| fabric.abandon(*rank));
+        let leave = pack(&Control::Leave { without_all: self.without_all }, &[]);
+        for (level, to) in &self.below {
+            fabric.send(*level, *to, leave.clone());
+        }
+    }
+}
+
 fn parents_wait(children: usize) -> Duration {
     (2 * PARENTS_WAIT / children.max(2) as u32).max(BIG_PARENTS_WAIT)
 }
@@ -117,6 +135,9 @@ pub(super) struct RankLoop<M> {
     /// What ended the loop before its time.
     failed: Option<DriveError>,
     watch: Watch,
+    was_cut_off: bool,
+    /// The process ends with this rank, whatever its other threads do.
+    is_all_of_the_process: bool,
     /// What all children of its parent would say it says alone.
     speaks_for_siblings: bool,
     leaving: Option<Leaving>,
@@ -129,6 +150,10 @@ pub(super) struct RankLoop<M> {
 impl<M: Root + Send + 'static> Play for RankLoop<M> {
     fn play(&mut self, leave: &dyn Fn() -> bool) {
         self.go_on(leave);
+        if self.leaves_without_all() && self.is_all_of_the_process {
+            // The other thread is in a call, which may never return.
+            crate::fabric::leave(0);
+        }
     }
 
     fn bell(&self) -> Wake {
@@ -166,6 +191,8 @@ impl<M: Root> RankLoop<M> {
             descriptors: Vec::new(),
             failed: None,
             watch,
+            was_cut_off: false,
+            is_all_of_the_process: false,
             speaks_for_siblings: speaks_for_siblings(tree, me),
             leaving: None,
             turned: Instant::now(),
@@ -270,6 +297,11 @@ impl<M: Root> RankLoop<M> {
         self.receive(&mut out, &mut |_| false)?;
         self.turn(&mut out);
         Ok(())
+    }
+
+    /// Where not all ranks leave together the process ends, though a function may still run in it.
+    pub(super) fn ends_with_process(&mut self) {
+        self.is_all_of_the_process = true;
     }
 
     /// Bytes unread or unsent above which nothing is taken up.
@@ -401,15 +433,18 @@ impl<M: Root> RankLoop<M> {
         }
     }
 
-    /// Tells those below that all is over.
+    /// All is over: tells those below. On rank 0, where not all can leave together, later, by its [`Farewell`].
     fn leave(&mut self, how: Leaving) {
         self.leaving = Some(how);
-        let leave = pack(&Control::Leave { without_all: how == Leaving::WithoutAll }, &[]);
-        for (level, to) in self.watch.below() {
-            self.fabric.send(level, to, leave.clone());
+        if self.manager.is_none() || how == Leaving::Together {
+            self.farewell().say(&mut *self.fabric);
         }
-        // One that is only slow may still hear it. Nobody waits for that.
-        self.watch.silent().for_each(|rank| self.fabric.abandon(rank));
+    }
+
+    /// What is to be told to those below when this rank leaves.
+    pub(super) fn farewell(&self) -> Farewell {
+        let (below, silent) = (self.watch.below().collect(), self.watch.silent().collect());
+        Farewell { below, silent, without_all: self.leaves_without_all() }
     }
 
     /// Whether no more can be taken up for now: what came waits to be written, or to go further up. Its children wait
@@ -523,8 +558,12 @@ impl<M: Root> RankLoop<M> {
 
     /// Tells relatives that this rank is there, and gives up those that are silent.
     fn feel_pulses(&mut self, now: u64, out: &mut Outbox) {
+        let full = self.is_full();
+        if full {
+            self.listen_though_full(out);
+        }
         let is_cut_off = self.watch.is_cut_off(now);
-        for pulse in self.watch.step(now, self.is_full()) {
+        for pulse in self.watch.step(now, full) {
             match pulse {
                 Pulse::Beat { level, to, is_parent } => {
                     let control = if is_parent { self.beat_up(level) } else { Some(Control::Beat { is_cut_off }) };
@@ -545,6 +584,17 @@ impl<M: Root> RankLoop<M> {
                     }
                     self.leave(Leaving::WithoutAll);
                 }
+            }
+        }
+    }
+
+    /// A rank that takes up no more hears its parents all the same: a message or two of each level, in turns.
+    fn listen_though_full(&mut self, out: &mut Outbox) {
+        const MESSAGES: usize = 8;
+        for _ in 0..MESSAGES {
+            let Ok(Some((level, from, bytes))) = self.fabric.receive() else { return };
+            if let Ok((control, attached)) = unpack(from, bytes) {
+                self.handle(level, from, control, attached, out);
             }
         }
     }
@@ -608,6 +658,18 @@ impl<M: Root> RankLoop<M> {
         let full = self.is_full();
         let waits_up = self.worker.as_ref().is_some_and(|worker| self.unsent_up(&worker.place) > self.full_bytes);
         let is_cut_off = self.watch.is_cut_off(now);
+        if is_cut_off != std::mem::replace(&mut self.was_cut_off, is_cut_off) {
+            // Those below should not wait for the next beat to know.
+            for place in self.subs.iter().map(|sub| &sub.place) {
+                let to_child = |to: &Rank| Outgoing {
+                    level: place.depth,
+                    to: *to,
+                    control: Control::Beat { is_cut_off },
+                    attached: Vec::new(),
+                };
+                out.extend(place.children.iter().filter(|child| **child != self.me).map(to_child));
+            }
+        }
         if let Some(worker) = &mut self.worker {
             let ended = worker.poll(now, &self.parts, out);
             let paused = full || waits_up || is_cut_off;

@@ -5,7 +5,7 @@ use super::functions::{Functions, functions_everywhere};
 use super::manager::{Job, ManagerRole, RunEnd};
 use super::parts::{FindFunction, PartPlace, Parts};
 use super::plan::{Layout, RankReport, Shared, Start};
-use super::rank::{CallsBy, RankLoop};
+use super::rank::{CallsBy, Farewell, RankLoop};
 use super::signals;
 use crate::execute::Spawner;
 use crate::execute::functions::Isolation;
@@ -44,11 +44,20 @@ pub fn run(
                 },
                 Ok(functions) => {
                     let callees = Callees { functions, isolation };
-                    let rank = RankLoop::new(fabric, spawner, callees, *shared, job)?;
+                    let is_own_process = fabric.is_own_process();
+                    let mut rank = RankLoop::new(fabric, spawner, callees, *shared, job)?;
+                    if is_own_process {
+                        rank.ends_with_process();
+                    }
                     let rank = rank.play_to_the_end()?;
                     lost = rank.leaves_without_all();
+                    let farewell = rank.farewell();
                     let end;
                     (end, fabric) = rank.finish();
+                    let end = match end {
+                        Some(end) if lost => last_of_all(end, &farewell, fabric),
+                        end => end,
+                    };
                     Ok(end)
                 }
             }
@@ -59,10 +68,19 @@ pub fn run(
     let orderly = fabric.finish(lost);
     match end {
         // Ranks that do not answer would be waited for at an ordinary end.
-        Ok(Some(end)) if !orderly || lost => crate::fabric::leave(end.wait()),
+        Ok(Some(end)) if !orderly => crate::fabric::leave(end.wait()),
         Ok(None) if !orderly => crate::fabric::leave(0),
         end => end,
     }
+}
+
+/// Rank 0 where not all leave together: the first process that ends without MPI_Finalize may make the launcher end the others, so
+/// nobody is let go before all is written and said.
+fn last_of_all(end: RunEnd, farewell: &Farewell, mut fabric: Box<dyn Fabric>) -> ! {
+    let status = end.wait();
+    farewell.say(&mut *fabric);
+    fabric.finish(true);
+    crate::fabric::leave(status)
 }
 
 /// What tasks call.

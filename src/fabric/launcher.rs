@@ -51,6 +51,8 @@ impl Launcher {
             Launcher::None => return String::new(),
             Launcher::Srun { .. } => "srun",
             Launcher::Other(name) if name == "aprun" => "aprun",
+            Launcher::OpenMpi { recovery: Some(true) } => "mpiexec --enable-recovery",
+            Launcher::Hydra { auto_cleanup_disabled: Some(true) } => "mpiexec -disable-auto-cleanup",
             Launcher::OpenMpi { .. } | Launcher::Hydra { .. } | Launcher::Other(_) => "mpiexec",
         };
         format!("{name} -n {ranks} ")
@@ -102,6 +104,13 @@ pub fn loss_survival() -> LossSurvival {
 pub fn is_first_of_launch() -> bool {
     let environment = Environment::of_this_process();
     environment.broken_promise(0).and_then(|promise| promise.number).unwrap_or(0) == 0
+}
+
+/// Whether this process is one of the first two of its launch: what the first cannot say any more, the second may.
+#[cfg(feature = "mpi")]
+pub(super) fn is_among_the_first() -> bool {
+    let environment = Environment::of_this_process();
+    environment.broken_promise(0).and_then(|promise| promise.number).unwrap_or(0) <= 1
 }
 
 /// For a start without MPI.

@@ -78,6 +78,9 @@ pub trait Fabric: Send {
     /// Whether others in this process may use what lies under the fabric at the same time.
     fn may_be_shared(&self) -> bool;
 
+    /// Whether this rank is a process of its own.
+    fn is_own_process(&self) -> bool;
+
     /// Collective: rank 0 gets what every rank gave, in the order of ranks; the others get `None`.
     ///
     /// # Errors

@@ -92,7 +92,7 @@ impl MpiFabric {
     /// # Errors
     /// As `start`.
     pub fn start_bounded() -> Result<MpiFabric, StartError> {
-        let _patience = Patience::at_start(false, super::is_first_of_launch());
+        let _patience = Patience::at_start(false, super::launcher::is_among_the_first());
         Self::start().map(|fabric| Self { bounded: true, ..fabric })
     }
 
@@ -218,6 +218,10 @@ impl Fabric for MpiFabric {
 
     fn may_be_shared(&self) -> bool {
         self.threading >= Threading::Multiple
+    }
+
+    fn is_own_process(&self) -> bool {
+        true
     }
 
     fn gather(&mut self, mine: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, FabricError> {
@@ -369,7 +373,7 @@ impl MpiFabric {
             return None;
         }
         let with_rank_0 = self.rank != Rank::MANAGER && !self.has_heard_rank_0;
-        Some(Patience::at_start(with_rank_0, self.rank == Rank::MANAGER))
+        Some(Patience::at_start(with_rank_0, self.rank.0 <= 1))
     }
 
     /// Looks after the last words to those that are there: who is gone would be waited for in vain.

@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long ranks wait for each other at the start; `MYRIARCH_START_PATIENCE`, in seconds, says otherwise.
-const START: Duration = Duration::from_secs(300);
-/// So many times as long they wait for rank 0, which reads its input before.
+const START: Duration = Duration::from_secs(900);
+/// For rank 0's first word they wait without a bound: it reads its input before, perhaps from a program that goes on for hours.
+/// Where the variable is set, so many times as long.
 const FOR_RANK_0: u32 = 6;
 /// The status of a process that gives up: tasks are left.
 const STATUS: i32 = 3;
@@ -20,16 +21,24 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// With the others at the start. Rank 0 `tells` when it gives up.
+    /// With the others at the start. Who `tells` says why it gives up: rank 0, and the next, since rank 0 may be gone.
     pub(super) fn at_start(with_rank_0: bool, tells: bool) -> Self {
         let seconds = std::env::var("MYRIARCH_START_PATIENCE").ok().and_then(|text| text.trim().parse().ok());
-        let patience = seconds.map_or(START, Duration::from_secs) * if with_rank_0 { FOR_RANK_0 } else { 1 };
+        let said: Option<Duration> = seconds.map(Duration::from_secs);
+        let patience = match (with_rank_0, said) {
+            (true, None) => return Self { done: None, watcher: None },
+            (true, Some(said)) => said.saturating_mul(FOR_RANK_0),
+            (false, said) => said.unwrap_or(START),
+        };
         let (done, end) = channel::<()>();
         let watch = move || {
             if end.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
                 if tells {
                     let waited = patience.as_secs();
-                    eprintln!("myriarch: some rank did not take part in the start within {waited} s: it may have died");
+                    eprintln!(
+                        "myriarch: some rank did not take part in the start within {waited} s: it may have died; start again \
+                         (with --resume, where the folder is there)"
+                    );
                 }
                 leave(STATUS);
             }

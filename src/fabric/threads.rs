@@ -166,6 +166,10 @@ impl Fabric for ThreadFabric {
         true
     }
 
+    fn is_own_process(&self) -> bool {
+        false
+    }
+
     fn gather(&mut self, mine: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, FabricError> {
         locked(&self.shared.meeting).gathered[self.rank.position()].push_back(mine);
         self.shared.changed.notify_all();

@@ -151,6 +151,9 @@ pub struct Progress {
     pub nodes: u32,
     /// Slots of this start.
     pub slots: u64,
+    /// Ranks that are lost for now, with those below them.
+    #[serde(default)]
+    pub lost: u32,
     /// The longest-running tasks, longest first.
     pub longest: Vec<LongTask>,
 }

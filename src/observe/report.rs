@@ -87,7 +87,7 @@ fn lost_line(summary: &Summary) -> Option<String> {
         format!("{} ({}{back})", lost.rank, lost.node)
     };
     let names: Vec<String> = summary.lost.iter().map(name).collect();
-    Some(format!("  {} lost, what they had ran elsewhere: {}", of(names.len() as u64, "rank"), first_of(&names)?))
+    Some(format!("  {} lost, whose tasks ran elsewhere: {}", of(names.len() as u64, "rank"), first_of(&names)?))
 }
 
 /// The first of the names, and how many more there are; none where there is none.

@@ -118,7 +118,7 @@ fn the_start_says_who_takes_part_and_how_to_stop_and_go_on() {
         paper.news(),
         "myriarch: 4 ranks on 2 nodes, 8 slots, 8 of 16 cores allotted; 1,000 tasks of tasks.txt; runs/7; a \
          lost rank ends it\n\
-         myriarch: stop with: myriarch stop runs/7; go on later with: mpiexec -n 4 myriarch run --resume --out runs/7\n"
+         myriarch: stop with: myriarch stop runs/7; go on later with: mpiexec --enable-recovery -n 4 myriarch run --resume --out runs/7\n"
     );
     let alone = Facts {
         ranks: 1,
@@ -274,8 +274,8 @@ fn the_end_groups_failures_largest_first_and_says_what_to_do() {
   10 failed in earlier starts
   what failed:  myriarch failed runs/7
   its stderr:   myriarch output runs/7 --task 105 --stderr
-  go on:        mpiexec -n 4 myriarch run --resume --out runs/7
-  retry failed: mpiexec -n 4 myriarch run --resume --retry-failed --out runs/7
+  go on:        mpiexec --enable-recovery -n 4 myriarch run --resume --out runs/7
+  retry failed: mpiexec --enable-recovery -n 4 myriarch run --resume --retry-failed --out runs/7
   outputs:      myriarch output runs/7
 "
     );

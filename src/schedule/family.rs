@@ -70,8 +70,9 @@ struct Child {
     asked_at: u64,
     asked_times: u32,
     asked_us: Micros,
-    /// How far it has come.
+    /// How far it has come, and whether it was ever given up.
     stage: Stage,
+    was_lost: bool,
     /// How attempts end on it.
     conduct: Conduct,
     /// What it counts for in the family's sums.
@@ -237,6 +238,7 @@ impl Family {
             asked_times: 0,
             asked_us: 0,
             stage: Stage::Expected,
+            was_lost: false,
             conduct: Conduct::default(),
             counted: Sums::default(),
         };
@@ -319,8 +321,9 @@ impl Family {
         self.capacity = self.add_capacities();
         self.is_other = true;
         self.tell_of_benched();
-        let lost = self.children.iter().filter(|(_, child)| child.stage == Stage::Lost);
-        self.comings = lost.map(|(rank, _)| (*rank, false)).collect();
+        // What was told of them under the old epoch may not have been heard.
+        let known = self.children.iter().filter(|(_, child)| child.was_lost);
+        self.comings = known.map(|(rank, child)| (*rank, child.stage != Stage::Lost)).collect();
         self.all_answered = self.have_all_answered();
         self.open(out);
     }
@@ -349,6 +352,7 @@ impl Family {
             sum.node = if at == 0 || sum.node == capacity.node { capacity.node } else { None };
             sum.horizon_us = sum.horizon_us.max(capacity.horizon_us);
             sum.workers += capacity.workers;
+            sum.nodes = if sum.node.is_some() { 1 } else { sum.nodes + capacity.nodes };
         }
         sum.horizon_us += self.policy.horizon_us(self.pace_us);
         sum
@@ -629,7 +633,7 @@ impl Family {
         let node = child.capacity.and_then(|c| c.node);
         let child = self.children.get_mut(&rank).expect("the child was just looked at");
         child.epoch += 1;
-        child.stage = Stage::Lost;
+        (child.stage, child.was_lost) = (Stage::Lost, true);
         self.comings.push((rank, false));
         child.invited = false;
         child.forget();

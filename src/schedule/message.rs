@@ -18,7 +18,8 @@ pub struct Work {
     pub attempt: u32,
     /// Ranks lost so far while they may have been running.
     pub crashes: u32,
-    /// So often that one of them may be why: no node has two such tasks at a time.
+    /// So often that one of them may be why: no worker has two such tasks at a time, nor has a node
+    /// with a sub-manager.
     pub apart: bool,
     /// The node where the last attempt failed; another is preferred.
     pub avoid: Option<NodeId>,
@@ -137,8 +138,10 @@ pub struct Capacity {
     pub node: Option<NodeId>,
     /// Time that the child needs to be supplied ahead, so that it can supply its own children. Microseconds.
     pub horizon_us: u64,
-    /// Workers below.
+    /// Workers below, and the nodes that they are on.
     pub workers: u32,
+    /// See `workers`.
+    pub nodes: u32,
 }
 
 impl Capacity {
@@ -149,6 +152,7 @@ impl Capacity {
         node: None,
         horizon_us: 0,
         workers: 0,
+        nodes: 0,
     };
 }
 

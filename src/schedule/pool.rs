@@ -11,7 +11,7 @@ pub(super) struct Kind {
     pub(super) shape: Resources,
     /// The node that they avoid.
     pub(super) avoid: Option<NodeId>,
-    /// They may have taken a rank with them.
+    /// They are functions, and may have taken a rank with them.
     pub(super) crashed: bool,
     /// They run apart from each other.
     pub(super) apart: bool,
@@ -125,7 +125,7 @@ impl Pool {
     }
 
     fn key(work: &Work) -> Kind {
-        Kind { shape: work.resources, avoid: work.avoid, crashed: work.crashes > 0, apart: work.apart }
+        Kind { shape: work.resources, avoid: work.avoid, crashed: work.calls && work.crashes > 0, apart: work.apart }
     }
 
     /// Takes the next tasks in order, as many as there is room for, of the kinds that `fits` admits.

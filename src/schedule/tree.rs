@@ -109,6 +109,19 @@ impl Tree {
         self.places.get(&rank).map_or(&[], Vec::as_slice)
     }
 
+    /// The ranks below this one: its children's, and theirs.
+    pub fn below(&self, rank: Rank) -> Vec<Rank> {
+        let mut found = Vec::new();
+        let children = |rank: Rank| self.places(rank).iter().flat_map(|place| &place.children).copied();
+        let mut next: Vec<Rank> = children(rank).filter(|child| *child != rank).collect();
+        while let Some(child) = next.pop() {
+            found.push(child);
+            next.extend(children(child).filter(|other| *other != child));
+        }
+        found.sort_unstable();
+        found
+    }
+
     /// Those of so many ranks that have no role. They hear of the end from rank 0.
     pub(super) fn bystanders(&self, ranks: u32) -> impl Iterator<Item = Rank> + '_ {
         (0..ranks).map(Rank).filter(|rank| self.places(*rank).is_empty())
@@ -165,6 +178,14 @@ mod tests {
             assert!(tree.places(Rank(leader)).iter().any(|place| place.keeper && place.role == Role::SubManager));
         }
         assert!(!tree.places(Rank(0))[0].keeper);
+    }
+
+    #[test]
+    fn below_a_rank_are_those_that_it_speaks_for() {
+        let tree = Tree::build(&nodes(4, 2), 2);
+        let below = |rank| tree.below(Rank(rank)).iter().map(|rank| rank.0).collect::<Vec<_>>();
+        assert_eq!(below(0), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!((below(2), below(4), below(5)), (vec![3], vec![5, 6, 7], vec![]));
     }
 
     #[test]

@@ -11,6 +11,8 @@ const BEATS_IN_PATIENCE: u64 = 4;
 /// anew, and should find its children still there: who ends too soon costs all slots below it. And nobody can take rank 0's
 /// place.
 const PATIENCE_WITH_PARENTS: u64 = 3;
+/// And for longer before its first word: rank 0 has files to open then.
+const PATIENCE_WITH_NEW_PARENTS: u64 = 60;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +56,20 @@ struct Link {
     peer: Rank,
     kind: Kind,
     heard_us: Micros,
+    has_spoken: bool,
     /// It is silent, and that was said.
     is_silent: bool,
     /// This rank was away for so long that this parent may have given it up: until it is heard again nobody knows.
     is_doubted: bool,
     /// This parent says that it is cut off itself.
     is_cut_off: bool,
+}
+
+impl Link {
+    /// So many times as long as a child a parent may be silent.
+    fn patience(&self) -> u64 {
+        if self.has_spoken { PATIENCE_WITH_PARENTS } else { PATIENCE_WITH_NEW_PARENTS }
+    }
 }
 
 /// The links of a rank to others, and when each was heard last.
@@ -69,6 +79,8 @@ pub struct Watch {
     patience_us: Option<Micros>,
     /// By level and peer.
     links: Vec<Link>,
+    /// Where the links to parents are.
+    parents: Vec<usize>,
     /// Where the link is that spoke last.
     last: usize,
     looked_us: Micros,
@@ -83,6 +95,7 @@ impl Watch {
             peer,
             kind,
             heard_us: 0,
+            has_spoken: false,
             is_silent: false,
             is_doubted: false,
             is_cut_off: false,
@@ -99,7 +112,8 @@ impl Watch {
         }
         links.retain(|link| link.peer != me);
         links.sort_unstable_by_key(|link| (link.level, link.peer));
-        Self { patience_us: patience_us.filter(|_| !links.is_empty()), links, last: 0, looked_us: 0 }
+        let parents = (0..links.len()).filter(|at| links[*at].kind == Kind::Parent).collect();
+        Self { patience_us: patience_us.filter(|_| !links.is_empty()), links, parents, last: 0, looked_us: 0 }
     }
 
     /// A relative said something.
@@ -111,7 +125,8 @@ impl Watch {
             self.last = at;
         }
         let link = &mut self.links[self.last];
-        (link.heard_us, link.is_silent, link.is_doubted) = (now, false, false);
+        (link.heard_us, link.has_spoken) = (now, true);
+        (link.is_silent, link.is_doubted) = (false, false);
     }
 
     /// A parent said whether it is cut off.
@@ -126,29 +141,29 @@ impl Watch {
     /// run by now. So nothing is started before the parent is heard again.
     pub fn is_cut_off(&self, now: Micros) -> bool {
         let Some(patience) = self.patience_us else { return false };
-        let mut parents = self.links.iter().filter(|link| link.kind == Kind::Parent);
-        parents.any(|link| link.is_doubted || link.is_cut_off || now.saturating_sub(link.heard_us) > patience)
+        self.parents.iter().map(|at| &self.links[*at]).any(|link| {
+            let is_silent = link.has_spoken && now.saturating_sub(link.heard_us) > patience;
+            link.is_doubted || link.is_cut_off || is_silent
+        })
     }
 
     /// Beats that are due, and who has been silent for too long: a child for longer than the patience, the parent for three
     /// times as long. To be called after what has come was taken up. A rank that was itself away, because it was stopped or its
-    /// machine was, or that is `deaf` for now, since it can take up no more messages, has heard nobody meanwhile: that time does
-    /// not count.
+    /// machine was, has heard nobody meanwhile: that time does not count. Nor does it for children where it is `deaf` to them,
+    /// since it can take up no more messages; a parent has to be heard all the same, or a rank that waits for one that is gone
+    /// would wait for ever.
     pub fn step(&mut self, now: Micros, deaf: bool) -> Vec<Pulse> {
         let Some(patience) = self.patience_us.filter(|_| self.next_tick().is_some_and(|at| at <= now)) else {
             return Vec::new();
         };
-        let away = now - self.looked_us;
-        let away = match away > 2 * self.every_us(patience) {
-            _ if deaf => away,
-            true => away - self.every_us(patience),
-            false => 0,
-        };
+        let since = now - self.looked_us;
+        let away = if since > 2 * self.every_us(patience) { since - self.every_us(patience) } else { 0 };
         self.looked_us = now;
         let mut due = Vec::new();
         for link in &mut self.links {
-            link.heard_us = (link.heard_us + away).min(now);
-            link.is_doubted |= away > patience && !deaf;
+            let missed = if deaf && link.kind == Kind::Child { since } else { away };
+            link.heard_us = (link.heard_us + missed).min(now);
+            link.is_doubted |= away > patience;
             let Link { level, peer, .. } = *link;
             let silent_us = now - link.heard_us;
             match link.kind {
@@ -156,7 +171,7 @@ impl Watch {
                     link.is_silent = true;
                     due.push(Pulse::Lost { level, child: peer });
                 }
-                Kind::Parent if !link.is_silent && silent_us > PATIENCE_WITH_PARENTS * patience => {
+                Kind::Parent if !link.is_silent && silent_us > patience.saturating_mul(link.patience()) => {
                     link.is_silent = true;
                     due.push(Pulse::Orphaned { parent: peer, silent_us });
                 }
@@ -263,13 +278,30 @@ mod tests {
 
     #[test]
     fn a_parent_may_be_silent_for_longer() {
-        for rank in [3, 6] {
+        let orphaned = |said: Vec<Pulse>| said.iter().any(|pulse| matches!(pulse, Pulse::Orphaned { .. }));
+        for (rank, level, parent) in [(3, 1, 2), (6, 0, 0)] {
             let mut watch = watch(rank);
-            let orphaned = |said: Vec<Pulse>| said.iter().any(|pulse| matches!(pulse, Pulse::Orphaned { .. }));
-            assert!(!orphaned(until(&mut watch, 3 * PATIENCE, |_, _| {})));
-            assert!(orphaned(until(&mut watch, 4 * PATIENCE, |_, _| {})));
-            assert!(!orphaned(until(&mut watch, 9 * PATIENCE, |_, _| {})), "said once");
+            assert!(!orphaned(until(&mut watch, 20 * PATIENCE, |_, _| {})), "it has not begun yet");
+            watch.heard(20 * PATIENCE, level, Rank(parent));
+            assert!(!orphaned(until(&mut watch, 23 * PATIENCE, |_, _| {})));
+            assert!(orphaned(until(&mut watch, 24 * PATIENCE, |_, _| {})));
+            assert!(!orphaned(until(&mut watch, 29 * PATIENCE, |_, _| {})), "said once");
         }
+        let mut never = watch(3);
+        assert!(orphaned(until(&mut never, 61 * PATIENCE, |_, _| {})));
+    }
+
+    #[test]
+    fn who_cannot_hear_its_children_still_misses_its_parent() {
+        let mut watch = watch(2);
+        watch.heard(1, 0, Rank(0));
+        let mut said = Vec::new();
+        for _ in 0..20 {
+            let at = watch.next_tick().expect("it has relatives");
+            said.extend(watch.step(at, true));
+        }
+        assert!(said.iter().any(|pulse| matches!(pulse, Pulse::Orphaned { parent: Rank(0), .. })));
+        assert_eq!(lost(&said), []);
     }
 
     #[test]

@@ -220,7 +220,7 @@ impl Worker {
         let total = if self.disabled { Resources { cores: 0, gpus: 0 } } else { self.total };
         // What a batch has done is told when it is over, and the next one is not to be short of tasks.
         let horizon_us = if self.calls { 4 * BATCH_US } else { 0 };
-        Capacity { total, widest: total, node: Some(self.node), horizon_us, workers: 1 }
+        Capacity { total, widest: total, node: Some(self.node), horizon_us, workers: 1, nodes: 1 }
     }
 
     fn forget_all(&mut self, out: &mut Vec<WorkerAction>) {

@@ -71,7 +71,7 @@ fn a_run_goes_on_without_a_worker_and_without_a_sub_manager() {
             let running = world.start(launch, &waiting("0-31"));
             begun(&world, &running, 8);
             rank(&running, victim).kill();
-            says(&running, " is lost: ");
+            says(&running, " is lost");
             ends_well(&world, running, 32);
             let lost = lost(&world);
             let is_known = lost.get(&u64::from(victim)) == Some(&false);
@@ -111,6 +111,42 @@ fn all_end_when_rank_0_is_gone_and_the_run_can_be_resumed() {
         world.write("go", "");
         let again = world.start(launch, &["run", "--resume", "--out", "run", "--progress", "none"]);
         ends_well(&world, again, 32);
+    }
+}
+
+#[test]
+fn functions_that_never_return_keep_no_rank_when_rank_0_is_gone() {
+    for launch in launches() {
+        let world = World::new();
+        let ten_minutes = ["--call", "builtin:sleep", "--call-arg", "600000000"];
+        let words = [&["run", "--out", "run", "--progress", "none", "--array", "0-31"][..], &ten_minutes].concat();
+        let running = world.start(launch, &words);
+        eventually("tasks are handed out", || world.has("run/progress.json").then_some(()));
+        rank(&running, 0).kill();
+        // It would hang otherwise.
+        running.wait();
+        assert!(!world.has("run/summary.json"));
+    }
+}
+
+#[test]
+fn a_launcher_that_outlives_nobody_does_not_end_rank_0_before_it_has_told_the_end() {
+    for launch in Launch::possible(&[Launch::MPI_8_NODES]) {
+        let world = World::new();
+        let mut words = waiting("0-31");
+        words.splice(1..1, ["--lost-after", "1"]);
+        let running = world.start(launch, &words);
+        begun(&world, &running, 8);
+        let stopped = rank(&running, 3);
+        stopped.signal("STOP");
+        says(&running, "rank 3 on ");
+        world.write("go", "");
+        eventually("the end is told", || world.has("run/summary.json").then_some(()));
+        assert_eq!((&summary(&world, "run")["ok"], lost(&world)), (&32.into(), BTreeMap::from([(3, false)])));
+        // It hears that all is over, or that nobody is there any more.
+        stopped.signal("CONT");
+        let ended = running.wait();
+        assert!(ended.stderr.contains("32 tasks: 32 ok"), "{}", ended.stderr);
     }
 }
 

@@ -88,6 +88,7 @@ impl Kept {
             last_record_us: 0,
             before_us: began.elapsed().as_micros() as u64,
             node_of: shared.layout.ranks.iter().map(|rank| rank.node).collect(),
+            tree: shared.layout.tree(shared.fan_out),
         };
         let kept = Self {
             parts: PartsWriter::new(&dir, shared.generation, shared.sync, wake.clone()),

@@ -68,6 +68,8 @@ struct Relative {
     under_way: VecDeque<Sending>,
     /// Bytes of both.
     unsent_bytes: u64,
+    /// Nobody waits for it.
+    is_abandoned: bool,
 }
 
 #[derive(Debug)]
@@ -99,8 +101,13 @@ impl Level {
         let Some(comm) = all.split(parent.map(|rank| rank.0), me.0)? else { return Ok(None) };
         let ranks = comm.all_gather(me.0)?;
         let places = ranks.iter().enumerate().map(|(place, rank)| (Rank(*rank), place)).collect();
-        let relative =
-            |rank| Relative { rank: Rank(rank), waiting: VecDeque::new(), under_way: VecDeque::new(), unsent_bytes: 0 };
+        let relative = |rank| Relative {
+            rank: Rank(rank),
+            waiting: VecDeque::new(),
+            under_way: VecDeque::new(),
+            unsent_bytes: 0,
+            is_abandoned: false,
+        };
         let relatives = ranks.into_iter().map(relative).collect();
         let (busy, receiving) = (Vec::new(), VecDeque::new());
         Ok(Some(Level {
@@ -182,6 +189,7 @@ impl Level {
     pub(super) fn abandon(&mut self, peer: Rank) {
         let Some(place) = self.places.get(&peer) else { return };
         let relative = &mut self.relatives[*place];
+        relative.is_abandoned = true;
         relative.waiting.clear();
         relative.under_way.iter_mut().for_each(|sending| sending.counted = 0);
         relative.unsent_bytes = 0;
@@ -192,9 +200,9 @@ impl Level {
         self.places.get(&peer).map_or(0, |place| self.relatives[*place].unsent_bytes)
     }
 
-    /// Whether something that was sent to a relative that is not given up was not taken up.
+    /// Whether something that was sent to a relative was not taken up, those apart that were abandoned at some time.
     pub(super) fn has_unsent(&self) -> bool {
-        self.relatives.iter().any(|relative| relative.unsent_bytes > 0)
+        self.relatives.iter().any(|relative| relative.unsent_bytes > 0 && !relative.is_abandoned)
     }
 
     /// Whether everything was taken up.

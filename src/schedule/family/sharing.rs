@@ -86,8 +86,7 @@ impl Family {
         let for_gpus = if self.any_ended { may_hold } else { may_hold.min(2 * child.cores()) };
         let gpus = (for_gpus * child.gpus()).div_ceil(child.cores().max(1));
         // Of what may have taken ranks with it one for a node, since a node may be what it takes.
-        let nodes = |capacity: Capacity| capacity.node.map_or(u64::from(capacity.workers), |_| 1);
-        let apart = child.capacity.map_or(0, nodes);
+        let apart = child.capacity.map_or(0, |capacity| u64::from(capacity.nodes));
         Share {
             tasks: u64::MAX,
             cores: may_hold.saturating_sub(held.cores),

@@ -226,7 +226,7 @@ impl Two {
         for (child, cores) in (1..).zip(cores) {
             let total = Resources { cores, gpus: 0 };
             let node = Some(NodeId(child));
-            let capacity = Capacity { total, widest: total, node, horizon_us: 0, workers: 1 };
+            let capacity = Capacity { total, widest: total, node, horizon_us: 0, workers: 1, nodes: 1 };
             manager.on_child(0, rank(child), Up::Hello { epoch: 1, capacity }, &mut out);
         }
         Self { manager, out, now: 0 }

@@ -1,7 +1,7 @@
 //! Losses, drains, cancels and late words, each by itself; all of them together are in `simulate/`.
 
 use super::{depth, each_takes, layout, one_core, rank, settings};
-use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Settings, Up};
+use crate::schedule::{Capacity, Down, Manager, ManagerAction, Policy, Report, Settings, SubAction, SubManager, Up};
 use crate::simulate::Fault;
 use crate::simulate::testing::Room;
 use crate::task::{BundleId, EndedBy, IndexRange, NodeId, OutcomeClass, RangeSet, Rank, Resources, Shape as TaskShape};
@@ -47,7 +47,7 @@ fn manager_of_one(tasks: u64) -> (Manager, Vec<ManagerAction>) {
 
 fn hello(epoch: u32) -> Up {
     let total = Resources { cores: 4, gpus: 0 };
-    let capacity = Capacity { total, widest: total, node: Some(NodeId(0)), horizon_us: 0, workers: 1 };
+    let capacity = Capacity { total, widest: total, node: Some(NodeId(0)), horizon_us: 0, workers: 1, nodes: 1 };
     Up::Hello { epoch, capacity }
 }
 
@@ -141,7 +141,7 @@ impl Deadly {
     fn joins(&mut self, child: Rank) {
         let total = Resources { cores: 2, gpus: 0 };
         let node = Some(NodeId(child.0));
-        let capacity = Capacity { total, widest: total, node, horizon_us: 0, workers: 1 };
+        let capacity = Capacity { total, widest: total, node, horizon_us: 0, workers: 1, nodes: 1 };
         let epoch = self.epochs[child.position()];
         self.manager.on_child(self.now, child, Up::Hello { epoch, capacity }, &mut self.out);
     }
@@ -231,4 +231,34 @@ fn a_lost_first_rank_costs_what_its_node_does() {
     println!("{:.4} with the node lost, {:.4} with one worker lost", node / all, worker / all);
     // A thirty-second of the slots is gone; and what was under way there runs again.
     assert!(worker / all < 1.03 && node / all < 1.06, "{node} and {worker} for {all}");
+}
+
+#[test]
+fn a_sub_manager_that_is_welcomed_anew_tells_who_was_lost_and_is_there() {
+    let mut sub = SubManager::new(Policy::default(), &[rank(2), rank(3)]);
+    let mut out = Vec::new();
+    sub.open(&mut out);
+    sub.on_parent(0, Down::Welcome { epoch: 1, pace_us: 10_000 }, &mut out);
+    for child in [2, 3] {
+        sub.on_child(0, rank(child), hello(1), &mut out);
+    }
+    let told = |out: &mut Vec<SubAction>| -> Vec<(u32, bool)> {
+        let told = out.iter().filter_map(|action| match action {
+            SubAction::ToParent(Up::Rank { rank, is_there, .. }) => Some((rank.0, *is_there)),
+            _ => None,
+        });
+        let told = told.collect();
+        out.clear();
+        told
+    };
+    sub.on_lost(1, rank(3), &mut out);
+    assert_eq!(told(&mut out), [(3, false)]);
+    // It comes back, and nobody hears of it: the sub-manager was given up meanwhile.
+    sub.on_child(2, rank(3), hello(2), &mut out);
+    assert_eq!(told(&mut out), [(3, true)]);
+    sub.on_parent(3, Down::Welcome { epoch: 2, pace_us: 10_000 }, &mut out);
+    for (child, epoch) in [(2, 2), (3, 3)] {
+        sub.on_child(4, rank(child), hello(epoch), &mut out);
+    }
+    assert_eq!(told(&mut out), [(3, true)]);
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 fn hello(cores: u32, gpus: u32, node: u32) -> Up {
     let total = Resources { cores, gpus };
-    let capacity = Capacity { total, widest: total, node: Some(NodeId(node)), horizon_us: 0, workers: 1 };
+    let capacity = Capacity { total, widest: total, node: Some(NodeId(node)), horizon_us: 0, workers: 1, nodes: 1 };
     Up::Hello { epoch: 1, capacity }
 }
 
@@ -424,7 +424,7 @@ fn tasks_of_unlike_shapes_do_not_flood_their_parent_at_the_start() {
     let mut out = Vec::new();
     let capacity = |node| {
         let total = Resources { cores: 2_048, gpus: 0 };
-        Capacity { total, widest: total, node: Some(NodeId(node)), horizon_us: 0, workers: 64 }
+        Capacity { total, widest: total, node: Some(NodeId(node)), horizon_us: 0, workers: 64, nodes: 1 }
     };
     manager.on_child(1, rank(1), Up::Hello { epoch: 1, capacity: capacity(0) }, &mut out);
     manager.on_child(2, rank(2), Up::Hello { epoch: 1, capacity: capacity(1) }, &mut out);
@@ -450,7 +450,8 @@ fn tasks_that_take_gpus_are_not_heaped_up_on_the_first_at_the_start() {
     manager.open(0, &mut out);
     for (node, child) in children.iter().enumerate() {
         let total = Resources { cores: 64, gpus: 4 };
-        let capacity = Capacity { total, widest: total, node: Some(NodeId(node as u32)), horizon_us: 0, workers: 2 };
+        let capacity =
+            Capacity { total, widest: total, node: Some(NodeId(node as u32)), horizon_us: 0, workers: 2, nodes: 1 };
         manager.on_child(1 + node as u64, *child, Up::Hello { epoch: 1, capacity }, &mut out);
     }
     for child in 1..=10 {

@@ -106,6 +106,10 @@ impl Fabric for Timed {
         self.inner.may_be_shared()
     }
 
+    fn is_own_process(&self) -> bool {
+        self.inner.is_own_process()
+    }
+
     fn gather(&mut self, mine: Vec<u8>) -> Result<Option<Vec<Vec<u8>>>, FabricError> {
         self.inner.gather(mine)
     }

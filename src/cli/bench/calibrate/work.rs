@@ -184,7 +184,7 @@ fn with_tasks_out(child: Rank, cores: u32) -> anyhow::Result<(Manager, u32, u32,
     let epoch = welcome.context("a manager welcomes its child")?;
     let total = Resources { cores, gpus: 0 };
     let capacity =
-        Capacity { total, widest: Resources::ONE_CORE, node: Some(NodeId(0)), horizon_us: 0, workers: cores };
+        Capacity { total, widest: Resources::ONE_CORE, node: Some(NodeId(0)), horizon_us: 0, workers: cores, nodes: 1 };
     manager.on_child(0, child, Up::Hello { epoch, capacity }, &mut out);
     let (mut hands, mut held) = (0, 0);
     for action in &out {
