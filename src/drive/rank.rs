@@ -559,7 +559,7 @@ impl<M: Root> RankLoop<M> {
     /// Tells relatives that this rank is there, and gives up those that are silent.
     fn feel_pulses(&mut self, now: u64, out: &mut Outbox) {
         let full = self.is_full();
-        if full {
+        if full && self.watch.has_parents() {
             self.listen_though_full(out);
         }
         let is_cut_off = self.watch.is_cut_off(now);

@@ -185,6 +185,11 @@ impl Watch {
         due
     }
 
+    /// Whether there is somebody above on another rank.
+    pub fn has_parents(&self) -> bool {
+        !self.parents.is_empty()
+    }
+
     fn every_us(&self, patience: Micros) -> Micros {
         (patience / BEATS_IN_PATIENCE).max(1)
     }
