@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The time from the death of a rank until what it ran runs elsewhere, beside --lost-after: a worker, then a rank that is a
-# sub-manager too. Tasks note when they begin; the rank is killed, and the first note of one that had begun before counts.
+# sub-manager too. All other tasks end then. Tasks note when they begin; the rank is killed, and the first note of one that had begun before counts.
 #   ROUNDS=5      AFTER=2 (--lost-after, seconds)
 . "$(dirname "$0")/common.sh"
 ROUNDS=${ROUNDS:-5}
@@ -27,9 +27,9 @@ for rank in 3 2; do
         sleep "0.$((RANDOM % 900 + 100))"
         killed=$(date +%s.%N)
         kill -9 "$(process_of "$rank")"
+        touch go
         while [ "$(wc -l <ran)" -lt 9 ]; do sleep 0.02; done
         sed -n 9p ran | awk -v killed="$killed" '{ printf "%.3f\n", $2 - killed }'
-        touch go
         wait $! || { cat said >&2; exit 1; }
         [ "$(value_of run/summary.json ok)" = 8 ] || { cat said >&2; exit 1; }
     done | sort -g | awk '{ all[NR] = $1 } END { printf "%s s until it runs elsewhere, the median of %d; %s to %s s\n", all[int((NR + 1) / 2)], NR, all[1], all[NR] }'
