@@ -346,8 +346,7 @@ impl ManagerRole {
                         "{} gets no more tasks: nearly all that it started failed, and elsewhere they do not",
                         name_of(&self.nodes, node.0)
                     );
-                    tracing::warn!("{note}");
-                    self.observer.note(&note);
+                    self.warn(&note);
                 }
                 ManagerAction::Lost(rank) => {
                     let lost = self.figures.lost_rank(rank, false, &self.nodes);
@@ -360,18 +359,22 @@ impl ManagerRole {
                         "rank {rank} on {} is lost{below}: nothing was heard of it for {silent:.1} s; what it had runs elsewhere",
                         lost.node
                     );
-                    tracing::warn!("{note}");
-                    self.observer.note(&note);
+                    self.warn(&note);
                 }
                 ManagerAction::Back(rank) => {
                     let note = format!("rank {rank} is there again, and gets tasks");
-                    tracing::warn!("{note}");
-                    self.observer.note(&note);
+                    self.warn(&note);
                 }
                 ManagerAction::Done => self.done = true,
             }
         }
         self.release(now, out);
+    }
+
+    /// For the log and the screen.
+    fn warn(&mut self, note: &str) {
+        tracing::warn!("{note}");
+        self.observer.note(note);
     }
 
     /// Tells what has become durable.
@@ -449,8 +452,7 @@ impl ManagerRole {
             let (left, all) = (self.machine.cores(), of(self.figures.slots, "slot"));
             let stop = format!("myriarch stop {}", word(self.ledger.dir.path()));
             let note = format!("only {left} of {all} are left; where a new job has more: {stop}, then resume there");
-            tracing::warn!("{note}");
-            self.observer.note(&note);
+            self.warn(&note);
         }
         if let Some((_, grace)) = self.walltime.take_if(|(at, _)| now >= *at) {
             self.drain(now, EndedBy::Walltime, grace, out);

@@ -13,7 +13,7 @@ use super::wire::{Control, pack, unpack};
 use super::worker::{Runner, WorkerRole};
 use crate::execute::functions::{FunctionSlots, Isolation};
 use crate::execute::{Executor, Spawner};
-use crate::fabric::{Fabric, Listen};
+use crate::fabric::{Fabric, Listen, Received};
 use crate::ledger::RunDir;
 use crate::schedule::{
     BATCH_US, Down, Place, Policy, Pulse, Role, SubManager, Tree, Up, Watch, Worker, decode, encode,
@@ -467,26 +467,26 @@ impl<M: Root> RankLoop<M> {
             if self.is_full() {
                 break;
             }
-            let (level, from, control, attached) = if let Some(own) = self.local.pop_front() {
-                (own.level, self.me, own.control, own.attached)
-            } else if let Some((level, from, bytes)) = self.fabric.receive()? {
-                match unpack(from, bytes) {
-                    Ok((control, attached)) => (level, from, control, attached),
-                    Err(error) => {
-                        tracing::error!("{error}");
-                        continue;
-                    }
-                }
+            if let Some(own) = self.local.pop_front() {
+                self.handle(own.level, self.me, own.control, own.attached, out);
+            } else if let Some(received) = self.fabric.receive()? {
+                self.take_up(received, out);
             } else {
                 break;
-            };
-            self.handle(level, from, control, attached, out);
+            }
             self.send(out);
             if leave(self) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    fn take_up(&mut self, (level, from, bytes): Received, out: &mut Outbox) {
+        match unpack(from, bytes) {
+            Ok((control, attached)) => self.handle(level, from, control, attached, out),
+            Err(error) => tracing::error!("{error}"),
+        }
     }
 
     fn handle(&mut self, level: u8, from: Rank, control: Control, attached: Vec<u8>, out: &mut Outbox) {
@@ -592,10 +592,8 @@ impl<M: Root> RankLoop<M> {
     fn listen_though_full(&mut self, out: &mut Outbox) {
         const MESSAGES: usize = 8;
         for _ in 0..MESSAGES {
-            let Ok(Some((level, from, bytes))) = self.fabric.receive() else { return };
-            if let Ok((control, attached)) = unpack(from, bytes) {
-                self.handle(level, from, control, attached, out);
-            }
+            let Ok(Some(received)) = self.fabric.receive() else { return };
+            self.take_up(received, out);
         }
     }
 

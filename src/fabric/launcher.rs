@@ -102,15 +102,19 @@ pub fn loss_survival() -> LossSurvival {
 /// Whether this process is the first of its launch, or was started by itself: the one that says what all would say. No
 /// MPI call is made.
 pub fn is_first_of_launch() -> bool {
+    number_in_launch() == 0
+}
+
+/// Where this process stands among those of its launch.
+fn number_in_launch() -> u32 {
     let environment = Environment::of_this_process();
-    environment.broken_promise(0).and_then(|promise| promise.number).unwrap_or(0) == 0
+    environment.broken_promise(0).and_then(|promise| promise.number).unwrap_or(0)
 }
 
 /// Whether this process is one of the first two of its launch: what the first cannot say any more, the second may.
 #[cfg(feature = "mpi")]
 pub(super) fn is_among_the_first() -> bool {
-    let environment = Environment::of_this_process();
-    environment.broken_promise(0).and_then(|promise| promise.number).unwrap_or(0) <= 1
+    number_in_launch() <= 1
 }
 
 /// For a start without MPI.
