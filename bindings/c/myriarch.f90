@@ -13,7 +13,7 @@ module myriarch
 
     public :: myriarch_task, myriarch_options, myriarch_task_options, myriarch_outcome, myriarch_counts
     public :: myriarch_program_new, myriarch_program_free, myriarch_register, myriarch_prepare, myriarch_options_init
-    public :: myriarch_enter_f, myriarch_finish, myriarch_leave, myriarch_progress
+    public :: myriarch_enter_f, myriarch_finish, myriarch_leave, myriarch_lost, myriarch_end, myriarch_progress
     public :: myriarch_open, myriarch_open_processes, myriarch_submit, myriarch_submit_shell, myriarch_submit_array
     public :: myriarch_close, myriarch_next, myriarch_try_next, myriarch_wait, myriarch_cancel, myriarch_drop
     public :: myriarch_message, myriarch_text
@@ -66,6 +66,7 @@ module myriarch
         integer(c_int) :: resume = 0
         integer(c_int) :: retry_failed = 0
         real(c_double) :: sync_seconds = 0
+        real(c_double) :: lost_after_seconds = 0
     end type
 
     type, bind(c) :: myriarch_task_options
@@ -137,6 +138,20 @@ module myriarch
             import :: c_int, c_ptr
             type(c_ptr), value :: session
         end function
+
+        ! The first `capacity` of them go to `ranks`.
+        integer(c_int) function myriarch_lost(session, ranks, capacity) bind(c)
+            import :: c_int, c_int32_t, c_ptr, c_size_t
+            type(c_ptr), value :: session
+            integer(c_int32_t), intent(out) :: ranks(*)
+            integer(c_size_t), value :: capacity
+        end function
+
+        ! Units should be closed before.
+        subroutine myriarch_end(status) bind(c)
+            import :: c_int
+            integer(c_int), value :: status
+        end subroutine
 
         integer(c_int) function myriarch_progress(session) bind(c)
             import :: c_int, c_ptr

@@ -32,7 +32,7 @@ enum myriarch_code {
     MYRIARCH_OK = 0,
     // An argument is NULL where it must not be, is not UTF-8, or makes no sense.
     MYRIARCH_ERROR_ARGUMENT = -1,
-    // Not now: MPI is not running, or runs already, a session is open already, or the bundle is closed.
+    // Not now: MPI is not running, or runs already, a session is open already or has lost ranks, or the bundle is closed.
     MYRIARCH_ERROR_STATE = -2,
     // A payload is larger than any that can be sent (64 MiB).
     MYRIARCH_ERROR_TOO_LARGE = -3,
@@ -109,6 +109,9 @@ struct myriarch_options {
     // With a folder: most seconds between an outcome being written, which is when the program is told, and being synced; by
     // default 1. Less than 0: it is synced before the program is told.
     double sync_seconds;
+    // A rank of which nothing was heard for so many seconds is given up, and what it had runs elsewhere; by default 30, at least
+    // half a second. Less than 0: nobody is. See myriarch_lost().
+    double lost_after_seconds;
 };
 
 // What the tasks of a bundle take, and how often each is tried. 0 stands for the default everywhere.
@@ -209,6 +212,19 @@ int myriarch_finish(struct myriarch_session *session);
 
 // As myriarch_finish(), without waiting for tasks that have not started.
 int myriarch_leave(struct myriarch_session *session);
+
+// How many ranks are lost: nothing was heard of them for longer than lost_after_seconds, or they are gone with such a rank; what
+// they had runs elsewhere. Those that are there again do not count. The first `capacity` of them go to `ranks`, which may be NULL
+// where that is 0. To be called before the session ends: if it gives more than 0, the program should end by myriarch_end().
+int myriarch_lost(struct myriarch_session *session,
+                  uint32_t *ranks,
+                  size_t capacity);
+
+// Ends the process with this status, in place of MPI_Finalize() and exit(), on any rank. Where a session ended without some ranks,
+// MPI is not finalised, since that would wait for them for ever, and the other ranks end in myriarch_enter(), before this
+// one; MPI_Finalize() then does the same with status 0. Streams of C are written, units of Fortran are to be closed before;
+// functions of atexit() are not called.
+void myriarch_end(int status);
 
 // Talks to the other ranks without waiting. To be called every few milliseconds by a program that does something else for
 // long where MPI was started with less than MPI_THREAD_MULTIPLE; until then no task is handed out.

@@ -462,11 +462,10 @@ impl EachTaskArgs {
     }
 }
 
-/// When a silent rank is given up: a rank that waits for its core for some tenths of a second is not lost.
+/// When a silent rank is given up.
 fn parse_patience(text: &str) -> Result<Duration, String> {
-    const LEAST: Duration = Duration::from_millis(500);
     let patience = parse_duration(text).map_err(|error| error.to_string())?;
-    match patience.is_zero() || patience >= LEAST {
+    match patience.is_zero() || patience >= crate::drive::SHORTEST_LOST_AFTER {
         true => Ok(patience),
         false => Err("at least 0.5 s, or 0 for never".to_owned()),
     }

@@ -14,6 +14,9 @@ pub enum DriveError {
     /// This process has a session already.
     #[error("a session is open in this process: it has to be finished before another can be entered")]
     Open,
+    /// Ranks are gone since an earlier session.
+    #[error("ranks were lost in an earlier session of this process: no other can be entered without them")]
+    Lost,
     /// Messages cannot be moved.
     #[error(transparent)]
     Fabric(#[from] FabricError),

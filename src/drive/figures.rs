@@ -1,10 +1,10 @@
 //! The figures of a start, as `progress.json` and `summary.json` show them.
 
+use super::losses::Losses;
 use super::manager::name_of;
-use crate::ledger::{Counts, LongTask, LostRank, Progress, RunState, Summary};
-use crate::schedule::{Manager, Tree};
-use crate::task::{EndedBy, Rank};
-use std::collections::BTreeMap;
+use crate::ledger::{Counts, LongTask, Progress, RunState, Summary};
+use crate::schedule::Manager;
+use crate::task::EndedBy;
 
 /// What they are made of.
 #[derive(Clone, Debug)]
@@ -18,9 +18,7 @@ pub(super) struct Figures {
     pub(super) last_record_us: u64,
     /// Time from the start of the process to the role's time 0.
     pub(super) before_us: u64,
-    /// The node of each rank, and who is below whom.
-    pub(super) node_of: Vec<u32>,
-    pub(super) tree: Tree,
+    pub(super) losses: Losses,
 }
 
 impl Figures {
@@ -69,11 +67,7 @@ impl Figures {
             ranks: self.ranks,
             nodes: self.nodes,
             slots: self.slots,
-            lost: if machine.has_lost() {
-                self.lost(machine, &[]).iter().filter(|lost| !lost.came_back).count()
-            } else {
-                0
-            } as u32,
+            lost: self.losses.count(machine),
             longest,
         }
     }
@@ -108,24 +102,8 @@ impl Figures {
             end_seconds: now.saturating_sub(self.last_record_us) as f64 / 1e6,
             manager_messages: machine.messages(),
             benched: machine.benched().iter().map(|node| name_of(nodes, node.0)).collect(),
-            lost: self.lost(machine, nodes),
+            lost: self.losses.all(machine, nodes),
         }
-    }
-}
-
-impl Figures {
-    /// Ranks that were given up, with those that are gone with one of them.
-    fn lost(&self, machine: &Manager, nodes: &[String]) -> Vec<LostRank> {
-        let given_up = machine.given_up();
-        let gone = given_up.iter().filter(|(_, came_back)| !**came_back);
-        let below = gone.flat_map(|(rank, _)| self.tree.below(*rank)).map(|rank| (rank, false));
-        let all: BTreeMap<Rank, bool> = below.chain(given_up.iter().map(|(rank, back)| (*rank, *back))).collect();
-        all.into_iter().map(|(rank, came_back)| self.lost_rank(rank, came_back, nodes)).collect()
-    }
-
-    pub(super) fn lost_rank(&self, rank: Rank, came_back: bool, nodes: &[String]) -> LostRank {
-        let node = self.node_of.get(rank.position()).map_or(String::new(), |node| name_of(nodes, *node));
-        LostRank { rank: rank.0, node, came_back }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::durable::{DurableLedger, Told};
 use super::figures::Figures;
 use super::longest::Longest;
+use super::losses::{Losses, back_note};
 use super::plan::{Keep, Layout, LayoutOptions, Shared};
 use super::printer::Printer;
 use super::progress::ProgressWriter;
@@ -168,6 +169,7 @@ impl Job {
             sync: self.sync,
             crash_limit: self.crash_limit,
             lost_after: self.lost_after,
+            manager_may_be_silent: false,
             max_output: self.max_output,
             keep: self.keep,
             functions: self.bundle.functions().to_vec(),
@@ -187,7 +189,6 @@ pub(super) struct ManagerRole {
     figures: Figures,
     grace: Duration,
     patience: DrainPatience,
-    lost_after: Option<Duration>,
     told_few: bool,
     /// On what the files' threads ring.
     muffle: Muffle,
@@ -266,8 +267,7 @@ impl ManagerRole {
             first_hand_us: None,
             last_record_us: 0,
             before_us,
-            node_of: shared.layout.ranks.iter().map(|rank| rank.node).collect(),
-            tree: shared.layout.tree(shared.fan_out),
+            losses: Losses::new(shared),
         };
         Ok(Self {
             machine,
@@ -277,7 +277,6 @@ impl ManagerRole {
             figures,
             grace,
             patience: if only_calls { patience.with_calls() } else { patience },
-            lost_after: job.lost_after,
             told_few: false,
             muffle,
             only_calls,
@@ -349,22 +348,10 @@ impl ManagerRole {
                     self.warn(&note);
                 }
                 ManagerAction::Lost(rank) => {
-                    let lost = self.figures.lost_rank(rank, false, &self.nodes);
-                    let below = match self.figures.tree.below(rank).len() as u64 {
-                        0 => String::new(),
-                        some => format!(", and with it {}", of(some, "rank")),
-                    };
-                    let silent = self.lost_after.unwrap_or_default().as_secs_f64();
-                    let note = format!(
-                        "rank {rank} on {} is lost{below}: nothing was heard of it for {silent:.1} s; what it had runs elsewhere",
-                        lost.node
-                    );
+                    let note = self.figures.losses.note(rank, &self.nodes);
                     self.warn(&note);
                 }
-                ManagerAction::Back(rank) => {
-                    let note = format!("rank {rank} is there again, and gets tasks");
-                    self.warn(&note);
-                }
+                ManagerAction::Back(rank) => self.warn(&back_note(rank)),
                 ManagerAction::Done => self.done = true,
             }
         }

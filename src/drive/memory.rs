@@ -17,13 +17,15 @@ mod kept;
 use due::Due;
 pub(super) use kept::Kept;
 
+use super::losses::{Losses, back_note};
 use super::manager::name_of;
 use super::parts::{PartPlace, Parts};
+use super::plan::Shared;
 use super::roles::{Outbox, Outgoing};
 use super::root::Root;
 use super::wire::{Control, LongRun};
 use crate::drive::SessionError;
-use crate::ledger::{BlockHeader, Counts, read_block};
+use crate::ledger::{BlockHeader, Counts, LostRank, read_block};
 use crate::schedule::{Down, Manager, ManagerAction, Place, Policy, Settings, Up};
 use crate::task::{
     Bundle, BundleId, Captured, EndedBy, EndedRun, IndexRange, Outcome, OutcomeClass, PartBuilder, RangeSet, Rank,
@@ -128,6 +130,7 @@ pub(super) struct MemoryManager {
     /// Parts whose last task ended since then.
     over: Vec<u64>,
     nodes: Vec<String>,
+    losses: Losses,
     /// Where the session has a DIR.
     kept: Option<Box<Kept>>,
     pub(super) done: bool,
@@ -142,7 +145,8 @@ pub(super) enum Taken {
 }
 
 impl MemoryManager {
-    pub(super) fn new(place: &Place, crash_limit: u32, nodes: Vec<String>) -> Self {
+    pub(super) fn new(place: &Place, shared: &Shared) -> Self {
+        let (crash_limit, nodes) = (shared.crash_limit, shared.layout.nodes.clone());
         let settings =
             Settings { crash_limit, max_fails: None, max_running: None, grace_us: 0, nodes: nodes.len() as u32 };
         let mut machine = Manager::new(Policy::default(), settings, &place.children);
@@ -158,6 +162,7 @@ impl MemoryManager {
             new: Vec::new(),
             over: Vec::new(),
             nodes,
+            losses: Losses::new(shared),
             kept: None,
             done: false,
         }
@@ -396,6 +401,11 @@ impl MemoryManager {
         &self.nodes
     }
 
+    /// Ranks that were given up, and those that are gone with one of them.
+    pub(super) fn lost(&self) -> Vec<LostRank> {
+        self.losses.all(&self.machine, &self.nodes)
+    }
+
     /// Slot-time of all attempts so far: cores × microseconds.
     pub(super) fn busy_core_us(&self) -> u64 {
         self.machine.busy_core_us()
@@ -445,8 +455,8 @@ impl MemoryManager {
                         "{name} gets no more tasks: nearly all that it started failed, and elsewhere they do not"
                     );
                 }
-                ManagerAction::Lost(rank) => tracing::warn!("rank {rank} is lost; what it had runs elsewhere"),
-                ManagerAction::Back(rank) => tracing::warn!("rank {rank} is there again, and gets tasks"),
+                ManagerAction::Lost(rank) => tracing::warn!("{}", self.losses.note(rank, &self.nodes)),
+                ManagerAction::Back(rank) => tracing::warn!("{}", back_note(rank)),
                 ManagerAction::Done => self.done = true,
             }
         }

@@ -12,6 +12,7 @@
 //! | `keeper` | writes a segment, and tells reports where in it their records lie |
 //! | `durable` | rank 0's ledger in a DIR |
 //! | `figures` | what progress and summary say of a start |
+//! | `losses` | the names of lost ranks |
 //! | `manager` | rank 0's ledger, deadlines and what the user sees |
 //! | `session`, `memory` | the same for programs that bring their own `main`: tasks while others run, outcomes in memory or in a DIR |
 //! | `null` | the loop without processes and ledger, to measure it |
@@ -22,6 +23,7 @@ mod figures;
 mod functions;
 mod keeper;
 mod longest;
+mod losses;
 mod manager;
 mod memory;
 mod null;
@@ -45,7 +47,9 @@ mod worker;
 pub use error::DriveError;
 pub use manager::{DrainPatience, Job, RunEnd};
 pub use null::{NullFigures, NullRun, run_null};
-pub use plan::{Keep, RankReport};
+pub use plan::{Keep, RankReport, SHORTEST_LOST_AFTER};
 pub use run::run;
-pub use session::{Entered, MAX_ENTRY_BYTES, Session, SessionError, SessionSettings, enter};
+pub use session::{
+    Entered, MAX_ENTRY_BYTES, Session, SessionError, SessionSettings, end_program, enter, is_without_all,
+};
 pub use signals::survive_file_limits;

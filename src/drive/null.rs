@@ -102,6 +102,7 @@ fn share(reports: &[Vec<u8>], wanted: &NullRun) -> Result<Shared, DriveError> {
         sync: Duration::ZERO,
         crash_limit: 1,
         lost_after: None,
+        manager_may_be_silent: false,
         max_output: 0,
         keep: Keep::None,
         functions: Vec::new(),
@@ -117,7 +118,7 @@ fn with_roles(fabric: Box<dyn Fabric>, shared: &Shared, bundle: Bundle) -> Resul
     let tasks = bundle.len();
     let mut parts = Parts::new(Arc::new(crate::execute::functions::missing), true);
     parts.add(PartPlace::default(), bundle);
-    let mut rank = RankLoop::without_roles(fabric, &tree, parts, false, None)?;
+    let mut rank = RankLoop::without_roles(fabric, &tree, parts, false, shared)?;
     for place in tree.places(me) {
         match place.role {
             Role::Manager => {

@@ -161,6 +161,8 @@ pub(super) struct Shared {
     pub(super) crash_limit: u32,
     /// A rank that is silent for so long is given up; none: nobody ever is.
     pub(super) lost_after: Option<Duration>,
+    /// Rank 0 may be silent for longer: its program does something else meanwhile, and nobody talks for it.
+    pub(super) manager_may_be_silent: bool,
     pub(super) max_output: u64,
     pub(super) keep: Keep,
     /// The functions that tasks call, by their numbers in the bundle.
@@ -171,6 +173,9 @@ pub(super) struct Shared {
     /// Functions run in processes of their own.
     pub(super) isolate: bool,
 }
+
+/// When a silent rank may be given up at the earliest: one that waits for its core for some tenths of a second is not lost.
+pub const SHORTEST_LOST_AFTER: Duration = Duration::from_millis(500);
 
 /// Whose standard output is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -141,6 +141,10 @@ pub(super) struct RankLoop<M> {
     /// What all children of its parent would say it says alone.
     speaks_for_siblings: bool,
     leaving: Option<Leaving>,
+    /// This rank plays the manager for a program, which goes on when all tasks have ended.
+    program_goes_on: bool,
+    /// All tasks have ended, but not all ranks can leave together: the others wait until the program ends as well.
+    is_settled: bool,
     /// Start of the last turn.
     turned: Instant,
     /// See [`PARENTS_WAIT`].
@@ -168,11 +172,12 @@ impl<M: Root> RankLoop<M> {
         tree: &Tree,
         parts: Parts,
         attaches: bool,
-        lost_after: Option<Duration>,
+        shared: &Shared,
     ) -> Result<Self, DriveError> {
         let me = fabric.rank();
-        let patience_us = lost_after.map(|patience| patience.as_micros() as u64);
+        let patience_us = shared.lost_after.map(|patience| patience.as_micros() as u64);
         let watch = Watch::new(tree, me, fabric.size(), patience_us);
+        let watch = if shared.manager_may_be_silent { watch.with_silent_manager() } else { watch };
         fabric.connect(&tree.families_of(me))?;
         let children = tree.places(me).iter().map(|place| place.children.len()).max().unwrap_or(0);
         Ok(Self {
@@ -195,6 +200,8 @@ impl<M: Root> RankLoop<M> {
             is_all_of_the_process: false,
             speaks_for_siblings: speaks_for_siblings(tree, me),
             leaving: None,
+            program_goes_on: false,
+            is_settled: false,
             turned: Instant::now(),
             parents_wait: parents_wait(children),
         })
@@ -304,15 +311,20 @@ impl<M: Root> RankLoop<M> {
         self.is_all_of_the_process = true;
     }
 
+    /// Where not all ranks can leave together nobody leaves before the program of this one ends: it is for that to say
+    /// [`farewell`](Self::farewell).
+    pub(super) fn outlives_the_session(&mut self) {
+        self.program_goes_on = true;
+    }
+
+    /// See [`outlives_the_session`](Self::outlives_the_session).
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
     /// Bytes unread or unsent above which nothing is taken up.
     pub(super) fn set_full_bytes(&mut self, bytes: u64) {
         self.full_bytes = bytes;
-    }
-
-    /// Whether another thread may play this rank while this one does something else: what that is must not disturb it, or
-    /// be known not to.
-    pub(super) fn may_talk_on(&self, undisturbed: bool) -> bool {
-        self.fabric.may_be_shared() || (undisturbed && self.fabric.may_change_threads())
     }
 
     /// Collective, before the first word: the trouble of the first rank that has any, the same on all ranks.
@@ -427,9 +439,13 @@ impl<M: Root> RankLoop<M> {
             && manager.is_over()
             && self.subs.iter().all(|sub| sub.done)
             && self.worker.as_ref().is_none_or(|worker| worker.done);
-        if forced || ended {
-            let without_all = forced || manager.has_lost();
-            self.leave(if without_all { Leaving::WithoutAll } else { Leaving::Together });
+        if !forced && !ended {
+            return;
+        }
+        match forced || manager.has_lost() {
+            true if self.program_goes_on => self.is_settled = true,
+            true => self.leave(Leaving::WithoutAll),
+            false => self.leave(Leaving::Together),
         }
     }
 
@@ -444,7 +460,7 @@ impl<M: Root> RankLoop<M> {
     /// What is to be told to those below when this rank leaves.
     pub(super) fn farewell(&self) -> Farewell {
         let (below, silent) = (self.watch.below().collect(), self.watch.silent().collect());
-        Farewell { below, silent, without_all: self.leaves_without_all() }
+        Farewell { below, silent, without_all: self.leaves_without_all() || self.is_settled }
     }
 
     /// Whether no more can be taken up for now: what came waits to be written, or to go further up. Its children wait
@@ -747,16 +763,21 @@ impl<M: Root> RankLoop<M> {
     }
 
     /// Closes what the roles hold. Gives the fabric back, which outlives them.
-    pub(super) fn finish(self) -> (Option<M::End>, Box<dyn Fabric>) {
+    pub(super) fn finish(mut self) -> (Option<M::End>, Box<dyn Fabric>) {
+        (self.close_roles(), self.fabric)
+    }
+
+    /// Closes what the roles hold: from here on the rank has none, and tells its relatives only that it is there.
+    pub(super) fn close_roles(&mut self) -> Option<M::End> {
         let now = self.now();
-        if let Some(worker) = self.worker {
+        if let Some(worker) = self.worker.take() {
             worker.shutdown();
         }
-        for sub in self.subs {
+        for sub in self.subs.drain(..) {
             if let Some(error) = sub.finish() {
                 tracing::error!("rank {}: {error}", self.me);
             }
         }
-        (self.manager.map(|manager| manager.finish(now)), self.fabric)
+        self.manager.take().map(|manager| manager.finish(now))
     }
 }

@@ -157,7 +157,7 @@ impl RankLoop<ManagerRole> {
         if let Some(bundle) = bundle {
             parts.add(PartPlace::default(), bundle);
         }
-        let mut rank = Self::without_roles(fabric, &tree, parts, false, shared.lost_after)?;
+        let mut rank = Self::without_roles(fabric, &tree, parts, false, &shared)?;
         signals::listen();
         let mut spawner = Some(spawner);
         let mut job = job;

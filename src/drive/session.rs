@@ -6,25 +6,28 @@
 //! | `settings` | what rank 0 decides |
 //! | `error` | why a session cannot do what it was asked for |
 //! | `dir` | opening the DIR, where there is one |
+//! | `held` | what remains when ranks are gone |
 
 mod dir;
 mod error;
+mod held;
 mod settings;
 
 pub(super) use dir::SessionDir;
 pub use error::SessionError;
+pub use held::{end_program, is_without_all};
 pub use settings::SessionSettings;
 
 use super::DriveError;
 use super::memory::{Kept, MemoryManager, Taken};
 use super::parts::{FindFunction, Parts};
-use super::plan::{Keep, Layout, LayoutOptions, RankReport, Shared};
+use super::plan::{Keep, Layout, LayoutOptions, RankReport, SHORTEST_LOST_AFTER, Shared};
 use super::rank::{CallsBy, RankLoop};
 use super::stage::{OnStage, Stage};
 use crate::execute::Spawner;
 use crate::execute::functions::{Function, find_builtin, missing};
 use crate::fabric::Fabric;
-use crate::ledger::{Counts, ExtentReader, RunDir};
+use crate::ledger::{Counts, ExtentReader, LostRank, RunDir};
 use crate::schedule::{Role, decode, encode};
 use crate::task::{Bundle, IndexRange, Outcome, Rank, Shape};
 use serde::{Deserialize, Serialize};
@@ -83,7 +86,7 @@ pub fn enter(
             .collect::<Result<_, _>>()
             .map_err(|_| DriveError::Plan.to_string())?;
         spawns = all.iter().all(|one| one.spawns);
-        let mut shared = plan(&all, settings)?;
+        let mut shared = plan(&all, settings, &*fabric)?;
         dir = SessionDir::open(settings, &*fabric)?;
         if let Some(dir) = &dir {
             dir.plan(&mut shared, settings);
@@ -118,7 +121,15 @@ pub fn enter(
     if is_manager {
         return Ok(Entered::Manager(Session::open(rank, &shared, names, spawns, (settings, reader))?));
     }
-    rank.play_to_the_end()?.finish().1.finish(false);
+    let rank = rank.play_to_the_end()?;
+    let without_all = rank.leaves_without_all();
+    let orderly = rank.finish().1.finish(without_all);
+    if without_all {
+        crate::fabric::leave_written(0);
+    }
+    if !orderly && shared.lost_after.is_some() {
+        held::end_at_finalize();
+    }
     Ok(Entered::Left)
 }
 
@@ -159,13 +170,16 @@ fn keep_in(
     Ok(reader)
 }
 
-fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, String> {
+fn plan(all: &[Introduction], settings: &SessionSettings, fabric: &dyn Fabric) -> Result<Shared, String> {
     if let Some(rank) = all.iter().position(|one| one.names != all[0].names) {
         return Err(format!(
             "rank {rank} has registered other functions ({}) than rank 0 ({}): register the same on every rank",
             all[rank].names.join(", "),
             all[0].names.join(", ")
         ));
+    }
+    if settings.lost_after.is_some_and(|patience| patience < SHORTEST_LOST_AFTER) {
+        return Err(format!("lost_after: {} s is the least", SHORTEST_LOST_AFTER.as_secs_f64()));
     }
     let reports: Vec<RankReport> = all.iter().map(|one| one.report.clone()).collect();
     let options = LayoutOptions {
@@ -185,7 +199,9 @@ fn plan(all: &[Introduction], settings: &SessionSettings) -> Result<Shared, Stri
         first_segment: 0,
         sync: Duration::ZERO,
         crash_limit: settings.crash_limit,
-        lost_after: None,
+        // Threads end with the program.
+        lost_after: settings.lost_after.filter(|_| fabric.is_own_process()),
+        manager_may_be_silent: !may_talk_on(fabric, settings.talks_on),
         max_output: settings.max_output.min(MAX_OUTPUT_BYTES),
         keep: Keep::All,
         functions: Vec::new(),
@@ -209,13 +225,16 @@ fn rank_of(
         None => find_builtin(name).unwrap_or_else(|| missing(name)),
     });
     let parts = Parts::new(find, me == Rank::MANAGER);
-    let mut rank = RankLoop::without_roles(fabric, &tree, parts, true, None)?;
+    let mut rank = RankLoop::without_roles(fabric, &tree, parts, true, shared)?;
+    if me != Rank::MANAGER && rank.fabric.is_own_process() {
+        rank.ends_with_process();
+    }
     let mut ready = Ok(());
     for place in tree.places(me) {
         match place.role {
             Role::Manager => {
-                let nodes = shared.layout.nodes.clone();
-                rank.manager = Some(MemoryManager::new(place, shared.crash_limit, nodes));
+                rank.manager = Some(MemoryManager::new(place, shared));
+                rank.outlives_the_session();
             }
             Role::SubManager => rank.subs.push(rank.sub_role(place.clone(), None, shared)),
             Role::Worker => match rank.worker_role(place.clone(), spawner.take(), calls.take(), shared) {
@@ -239,6 +258,8 @@ pub struct Session {
     max_waiting_bytes: u64,
     max_unread_bytes: u64,
     talks_on: bool,
+    /// Ranks that are silent are given up.
+    gives_up: bool,
     /// Reads outcomes from the DIR, where there is one.
     reader: RefCell<Option<Box<ExtentReader>>>,
     /// Where MPI was started for one thread, the session stays in that thread.
@@ -261,7 +282,7 @@ impl Session {
     ) -> Result<Self, DriveError> {
         rank.set_full_bytes(settings.max_unread_bytes);
         rank.open();
-        let talks_on = rank.may_talk_on(settings.talks_on);
+        let talks_on = may_talk_on(&*rank.fabric, settings.talks_on);
         let ranks = shared.layout.ranks.len() as u32;
         let (widest, slots) = (shared.layout.widest(), shared.layout.slots());
         let stage = Some(Stage::new(rank, talks_on.then_some(PATIENCE))?);
@@ -275,6 +296,7 @@ impl Session {
             max_waiting_bytes: settings.max_waiting_bytes,
             max_unread_bytes: settings.max_unread_bytes,
             talks_on,
+            gives_up: shared.lost_after.is_some(),
             reader: RefCell::new(reader.map(Box::new)),
             stays: PhantomData,
         })
@@ -474,6 +496,11 @@ impl Session {
         manager_of(&mut self.enter()).nodes().get(node as usize).cloned().unwrap_or_else(|| format!("node {node}"))
     }
 
+    /// Ranks that were given up since nothing was heard of them, and those below them in the tree, which are gone with them.
+    pub fn lost(&self) -> Vec<LostRank> {
+        manager_of(&mut self.enter()).lost()
+    }
+
     /// Slot-time of all attempts that rank 0 has heard of: cores × microseconds.
     pub fn busy_core_us(&self) -> u64 {
         manager_of(&mut self.enter()).busy_core_us()
@@ -514,7 +541,8 @@ impl Session {
     }
 
     /// Ends the session: waits for all tasks or, where `waits` is not set, for those functions alone that run. Outcomes that
-    /// nobody took are gone. The other ranks return from [`enter`].
+    /// nobody took are gone. The other ranks return from [`enter`]. Where some are gone they do not: they end there, when the
+    /// program of rank 0 calls [`end_program`] or `MPI_Finalize`.
     ///
     /// # Errors
     /// The session broke.
@@ -526,16 +554,41 @@ impl Session {
         let Some(stage) = self.stage.take() else { return Ok(()) };
         let mut rank = stage.enter();
         rank.by_manager(|manager, now, parts, out| manager.end(now, waits, parts, out));
-        let ended = rank.checked_run_until(|_| false);
+        let ended = rank.checked_run_until(|rank| rank.is_settled());
+        if rank.is_settled() {
+            let stopped = early_end(&mut rank, waits);
+            let kept = rank.close_roles();
+            drop(rank);
+            held::hold(stage);
+            return ended_as(kept, stopped);
+        }
         drop(rank);
         let mut rank = stage.close();
-        let stopped = manager_of(&mut rank).ends_early().filter(|_| waits && !manager_of(&mut rank).has_run_all());
+        let stopped = early_end(&mut rank, waits);
         let (kept, fabric) = rank.finish();
-        fabric.finish(ended.is_err());
+        let orderly = fabric.finish(ended.is_err());
+        if !orderly && self.gives_up {
+            held::end_at_finalize();
+        }
         ended?;
-        kept.unwrap_or(Ok(())).map_err(SessionError::Dir)?;
-        stopped.map_or(Ok(()), Err)
+        ended_as(kept, stopped)
     }
+}
+
+/// Why a session ended before all of its tasks had run, where they were waited for.
+fn early_end(rank: &mut RankLoop<MemoryManager>, waits: bool) -> Option<SessionError> {
+    manager_of(rank).ends_early().filter(|_| waits && !manager_of(rank).has_run_all())
+}
+
+fn ended_as(kept: Option<Result<(), String>>, stopped: Option<SessionError>) -> Result<(), SessionError> {
+    kept.unwrap_or(Ok(())).map_err(SessionError::Dir)?;
+    stopped.map_or(Ok(()), Err)
+}
+
+/// Whether another thread may play rank 0 while this one does something else. `undisturbed`: the program makes no calls of MPI
+/// then.
+fn may_talk_on(fabric: &dyn Fabric, undisturbed: bool) -> bool {
+    fabric.may_be_shared() || (undisturbed && fabric.may_change_threads())
 }
 
 impl Drop for Session {

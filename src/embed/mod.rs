@@ -40,10 +40,12 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use crate::drive::{DriveError as EnterError, MAX_ENTRY_BYTES, SessionError, SessionSettings as Settings};
+pub use crate::drive::{
+    DriveError as EnterError, MAX_ENTRY_BYTES, SessionError, SessionSettings as Settings, end_program,
+};
 pub use crate::execute::Pin;
 pub use crate::execute::functions::{Call, MAX_VALUE_BYTES, RawFunction, RawTask, Recording};
-pub use crate::ledger::Counts;
+pub use crate::ledger::{Counts, LostRank};
 pub use crate::task::Status;
 pub use bundle::{Bundle, Outcome, RawBundle, RawOutcome, TaskError};
 pub use prepare::{PrepareError, prepare};

@@ -165,8 +165,12 @@ impl Program {
     /// [`Settings::talks_on`](SessionSettings::talks_on) is set. MPI is not to be finalised while a session is open, and no
     /// other one can be entered: that is refused before any other rank is spoken to, and they go on waiting.
     ///
+    /// Where ranks are lost (see [`Settings::lost_after`](SessionSettings::lost_after)) the session goes on without them. But MPI
+    /// cannot be finalised then, and no call of it that all ranks make returns: the other ranks end in this call, after rank
+    /// 0's program has called [`end_program`](super::end_program) or MPI_Finalize, which ends it, too.
+    ///
     /// # Errors
-    /// MPI is not running, or is not that of the launcher; this process has a session open; the ranks do not fit each other,
+    /// MPI is not running, or is not that of the launcher; this process has a session open, or had one that lost ranks; the ranks do not fit each other,
     /// or the session's DIR cannot be had (an error on all of them); MPI fails.
     #[cfg(feature = "mpi")]
     pub fn enter(
@@ -191,6 +195,9 @@ impl Program {
         communicator: mpi::ffi::MPI_Comm,
         settings: &SessionSettings,
     ) -> Result<Option<Session>, DriveError> {
+        if drive::is_without_all() {
+            return Err(DriveError::Lost);
+        }
         let only = OnlySession::begin().ok_or(DriveError::Open)?;
         // SAFETY: the caller's promise.
         let fabric = unsafe { crate::fabric::MpiFabric::enter(communicator)? };

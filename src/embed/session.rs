@@ -4,6 +4,7 @@ use super::bundle::{Bundle, RawBundle, TaskError};
 use super::process::Processes;
 use super::program::{OnlySession, TaskFunction};
 use crate::drive::{self, SessionError};
+use crate::ledger::LostRank;
 use crate::task::{self, Resources, Shape};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -83,6 +84,12 @@ impl Session {
     /// The name of a node, by its number in an outcome.
     pub fn node_name(&self, node: u32) -> String {
         self.inner.node_name(node)
+    }
+
+    /// Ranks of which nothing was heard for longer than [`Settings::lost_after`](super::Settings::lost_after), and those that are
+    /// gone with them; what they had runs elsewhere. One that was only slow is there again.
+    pub fn lost(&self) -> Vec<LostRank> {
+        self.inner.lost()
     }
 
     /// Whether rank 0 answers the other ranks while the program does something else than calling this session.
@@ -241,6 +248,9 @@ impl Session {
     }
 
     /// Waits until all tasks of all bundles have ended, and ends the session; outcomes that nobody took are gone.
+    ///
+    /// Where ranks are [lost](Self::lost), the program should say all that it has to, and then call
+    /// [`end_program`](super::end_program) or MPI_Finalize.
     ///
     /// # Errors
     /// The session is broken.

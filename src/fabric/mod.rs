@@ -24,8 +24,8 @@ pub use launcher::{
     Launcher, LossSurvival, Promise, is_first_of_launch, launcher, loss_survival, refuse_launcher, under_launcher,
 };
 #[cfg(feature = "mpi")]
-pub use mpi::{MpiEnvironment, MpiFabric, MpiLibrary, ThreadLevel, environment};
-pub use system::leave;
+pub use mpi::{MpiEnvironment, MpiFabric, MpiLibrary, ThreadLevel, environment, finalize, instead_of_finalizing};
+pub use system::{leave, leave_written};
 pub use threads::ThreadFabric;
 
 use crate::task::Rank;

@@ -9,6 +9,7 @@ mod calls;
 mod environment;
 mod level;
 
+pub use calls::{finalize, instead_of_finalizing};
 pub use environment::{MpiEnvironment, MpiLibrary, ThreadLevel, environment};
 
 use super::error::{check_levels, check_size};
@@ -115,6 +116,11 @@ impl MpiFabric {
             return Err(FabricError::Launcher(Box::new(
                 promise.broken(world, environment::short_version(&calls::library_version())),
             )));
+        }
+        // As in `start`. Upon SIGUSR1 MPICH asks Hydra who is gone, and Hydra ends the job when it cannot answer one who is.
+        if let Launcher::Hydra { .. } = Environment::of_this_process().launcher() {
+            calls::ignore_but_for_the_program(libc::SIGPIPE);
+            calls::ignore_but_for_the_program(libc::SIGUSR1);
         }
         Self::over(&Comm::of(communicator), None)
     }

@@ -65,6 +65,23 @@ pub(super) fn clear(descriptors: &mut [libc::pollfd]) {
     }
 }
 
+/// As [`leave`], but what C and Rust have buffered is written before, for a program that knows nothing of the end. A thread that
+/// never lets go of a stream is not waited for.
+pub fn leave_written(status: i32) -> ! {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let (told, written) = std::sync::mpsc::channel();
+    let write = move || {
+        let _ = io::Write::flush(&mut io::stdout());
+        // SAFETY: null stands for all streams.
+        unsafe { libc::fflush(std::ptr::null_mut()) };
+        let _ = told.send(());
+    };
+    if std::thread::Builder::new().spawn(write).is_ok() {
+        let _ = written.recv_timeout(PATIENCE);
+    }
+    leave(status)
+}
+
 /// Ends this process at once. No exit handler runs: an MPI library that waits there for a rank that is lost would hang.
 /// What is buffered must have been written before.
 pub fn leave(status: i32) -> ! {

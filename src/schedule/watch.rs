@@ -63,6 +63,8 @@ struct Link {
     is_doubted: bool,
     /// This parent says that it is cut off itself.
     is_cut_off: bool,
+    /// This parent says nothing for as long as it likes.
+    may_be_silent: bool,
 }
 
 impl Link {
@@ -99,6 +101,7 @@ impl Watch {
             is_silent: false,
             is_doubted: false,
             is_cut_off: false,
+            may_be_silent: false,
         };
         let parents = places.iter().filter_map(|place: &Place| Some((place.depth.checked_sub(1)?, place.parent?)));
         let mut links: Vec<Link> = parents.map(|(level, parent)| link(level, parent, Kind::Parent)).collect();
@@ -114,6 +117,14 @@ impl Watch {
         links.sort_unstable_by_key(|link| (link.level, link.peer));
         let parents = (0..links.len()).filter(|at| links[*at].kind == Kind::Parent).collect();
         Self { patience_us: patience_us.filter(|_| !links.is_empty()), links, parents, last: 0, looked_us: 0 }
+    }
+
+    /// Rank 0 is silent while its program does something else: that says nothing. Nobody notices its end then.
+    pub fn with_silent_manager(mut self) -> Self {
+        for parent in &self.parents {
+            self.links[*parent].may_be_silent = self.links[*parent].peer == Rank::MANAGER;
+        }
+        self
     }
 
     /// A relative said something.
@@ -142,7 +153,7 @@ impl Watch {
     pub fn is_cut_off(&self, now: Micros) -> bool {
         let Some(patience) = self.patience_us else { return false };
         self.parents.iter().map(|at| &self.links[*at]).any(|link| {
-            let is_silent = link.has_spoken && now.saturating_sub(link.heard_us) > patience;
+            let is_silent = !link.may_be_silent && link.has_spoken && now.saturating_sub(link.heard_us) > patience;
             link.is_doubted || link.is_cut_off || is_silent
         })
     }
@@ -171,7 +182,11 @@ impl Watch {
                     link.is_silent = true;
                     due.push(Pulse::Lost { level, child: peer });
                 }
-                Kind::Parent if !link.is_silent && silent_us > patience.saturating_mul(link.patience()) => {
+                Kind::Parent
+                    if !link.is_silent
+                        && !link.may_be_silent
+                        && silent_us > patience.saturating_mul(link.patience()) =>
+                {
                     link.is_silent = true;
                     due.push(Pulse::Orphaned { parent: peer, silent_us });
                 }
@@ -356,6 +371,22 @@ mod tests {
         assert!(watch.is_cut_off(later + 2), "the parent itself is cut off");
         watch.heard_of_parent(0, Rank(0), false);
         assert!(!watch.is_cut_off(later + 2));
+    }
+
+    #[test]
+    fn rank_0_may_be_silent_where_its_program_comes_first() {
+        let mut of_node = watch(2).with_silent_manager();
+        of_node.heard(1, 0, Rank(0));
+        let said = until(&mut of_node, 90 * PATIENCE, |_, _| {});
+        assert!(!said.iter().any(|pulse| matches!(pulse, Pulse::Orphaned { .. })));
+        assert!(!of_node.is_cut_off(90 * PATIENCE));
+        assert_eq!(lost(&said), [(1, 3)], "its children may not");
+        // A sub-manager has no program.
+        let mut below = watch(3).with_silent_manager();
+        below.heard(1, 1, Rank(2));
+        assert!(below.is_cut_off(2 * PATIENCE));
+        let said = until(&mut below, 90 * PATIENCE, |_, _| {});
+        assert!(said.iter().any(|pulse| matches!(pulse, Pulse::Orphaned { parent: Rank(2), .. })));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 #![cfg(feature = "mpi")]
 
 use crate::common::launch::named_for;
-use crate::common::{BINARY, Launch, World};
+use crate::common::{BINARY, Ended, Launch, World};
 use myriarch::fabric::environment;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -81,12 +81,16 @@ impl Installed<'_> {
 
     /// What a program prints under mpiexec.
     fn said_by(&self, program: &Path, launch: Launch) -> String {
+        self.run(program, launch, &[]).with(0).text().to_owned()
+    }
+
+    fn run(&self, program: &Path, launch: Launch, words: &[&str]) -> Ended {
         let mut command = launch.command_of(program, &self.world.path("launches"));
         let others = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let folders = std::iter::once(self.prefix.join("lib")).chain(std::env::split_paths(&others));
         command.env("LD_LIBRARY_PATH", std::env::join_paths(folders).unwrap()).stdin(Stdio::null());
-        command.current_dir(self.world.path(""));
-        self.world.spawn(command).wait().with(0).text().to_owned()
+        command.args(words).current_dir(self.world.path(""));
+        self.world.spawn(command).wait()
     }
 
     /// The lines of the example in Rust and of a program are the same, on one rank and on several.
@@ -135,6 +139,84 @@ fn a_program_in_fortran_finds_what_the_same_program_in_rust_finds() {
     let sources = [module, of_the_project("examples/fortran/search.f90")];
     let libraries = [vec!["-frecursive".to_owned()], installed.pkg_config(&["--libs"])].concat();
     installed.compare(&installed.compiled(&compiler, &sources, &libraries));
+}
+
+/// A function that ends its rank when it runs for the first time.
+const LOSES_A_RANK: &str = r#"
+#include <myriarch.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int dies_once(struct myriarch_task *task)
+{
+    if (task->index == 57 && access("died", F_OK) != 0) {
+        fclose(fopen("died", "w"));
+        kill(getpid(), SIGKILL);
+    }
+    usleep(2000);
+    return 0;
+}
+
+static void check(int code)
+{
+    if (code >= 0)
+        return;
+    fprintf(stderr, "%d: %s\n", code, myriarch_error());
+    MPI_Abort(MPI_COMM_WORLD, 1);
+}
+
+int main(int argc, char **argv)
+{
+    struct myriarch_program *program = myriarch_program_new();
+    struct myriarch_session *session;
+    struct myriarch_options options;
+    struct myriarch_counts counts;
+    uint32_t ranks[8];
+    uint64_t bundle;
+    int level, lost;
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &level);
+    check(myriarch_register(program, "dies_once", dies_once));
+    myriarch_options_init(&options);
+    options.ranks_per_node = 2;
+    options.dedicated_manager = 1;
+    options.lost_after_seconds = 1;
+    check(myriarch_enter(program, MPI_COMM_WORLD, &options, &session));
+    if (!session) {
+        puts("another rank came back");
+        return 0;
+    }
+    check(myriarch_submit_array(session, "dies_once", 0, 600, NULL, 0, &bundle));
+    check(myriarch_wait(session, bundle, &counts));
+    check(lost = myriarch_lost(session, ranks, 8));
+    check(myriarch_finish(session));
+    FILE *said = fopen("said", "w");
+    fprintf(said, "%d of 600 ok, %d\n", (int)counts.ok, lost > 0 && ranks[0] > 1);
+    if (argc > 1)
+        MPI_Finalize();
+    else
+        myriarch_end(0);
+    puts("MPI_Finalize came back");
+    return 0;
+}
+"#;
+
+#[test]
+fn a_program_in_c_whose_rank_is_lost_goes_on_and_ends() {
+    let world = World::new();
+    let installed = Installed::into_a_folder_of(&world);
+    world.write("loses.c", LOSES_A_RANK);
+    let libraries = installed.pkg_config(&["--libs"]);
+    let program = installed.compiled(&compiler("mpicc", "MPICC"), &[world.path("loses.c")], &libraries);
+    for words in [&[] as &[&str], &["by MPI_Finalize"]] {
+        let ended = installed.run(&program, Launch::OUTLIVES, words);
+        assert!(!ended.text().contains("came back"), "{}", ended.text());
+        assert_eq!(world.read("said"), "600 of 600 ok, 1\n", "{}", ended.stderr);
+        for file in ["said", "died"] {
+            std::fs::remove_file(world.path(file)).unwrap();
+        }
+    }
 }
 
 /// Every function of the header that the example leaves out, and every code that a caller can bring about.

@@ -24,3 +24,5 @@ mod pin;
 mod print;
 mod resume;
 mod session_dir;
+#[cfg(feature = "mpi")]
+mod session_losses;

@@ -14,7 +14,7 @@ pub enum myriarch_code {
     MYRIARCH_OK = 0,
     /// An argument is NULL where it must not be, is not UTF-8, or makes no sense.
     MYRIARCH_ERROR_ARGUMENT = -1,
-    /// Not now: MPI is not running, or runs already, a session is open already, or the bundle is closed.
+    /// Not now: MPI is not running, or runs already, a session is open already or has lost ranks, or the bundle is closed.
     MYRIARCH_ERROR_STATE = -2,
     /// A payload is larger than any that can be sent (64 MiB).
     MYRIARCH_ERROR_TOO_LARGE = -3,
@@ -81,7 +81,7 @@ impl From<EnterError> for Failure {
     fn from(error: EnterError) -> Self {
         let code = match error {
             EnterError::Unfit(_) => MYRIARCH_ERROR_UNFIT,
-            EnterError::Open | EnterError::Fabric(FabricError::Misuse(_)) => MYRIARCH_ERROR_STATE,
+            EnterError::Open | EnterError::Lost | EnterError::Fabric(FabricError::Misuse(_)) => MYRIARCH_ERROR_STATE,
             _ => MYRIARCH_ERROR_BROKEN,
         };
         Self::new(code, error.to_string())

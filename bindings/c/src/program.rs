@@ -73,6 +73,9 @@ pub struct myriarch_options {
     /// With a folder: most seconds between an outcome being written, which is when the program is told, and being synced; by
     /// default 1. Less than 0: it is synced before the program is told.
     pub sync_seconds: f64,
+    /// A rank of which nothing was heard for so many seconds is given up, and what it had runs elsewhere; by default 30, at least
+    /// half a second. Less than 0: nobody is. See myriarch_lost().
+    pub lost_after_seconds: f64,
 }
 
 impl Default for myriarch_options {
@@ -87,6 +90,7 @@ impl Default for myriarch_options {
             resume: 0,
             retry_failed: 0,
             sync_seconds: 0.0,
+            lost_after_seconds: 0.0,
         }
     }
 }
@@ -176,11 +180,18 @@ impl myriarch_options {
             // SAFETY: the caller's promise.
             false => Some(PathBuf::from(OsStr::from_bytes(unsafe { pointers::line(self.dir, "dir") }?))),
         };
+        let duration = |name: &str, seconds: f64| {
+            Duration::try_from_secs_f64(seconds).map_err(|_| Failure::argument(format!("{name} is {seconds}")))
+        };
         let sync = match self.sync_seconds {
             0.0 => defaults.sync,
             less if less < 0.0 => Duration::ZERO,
-            seconds => Duration::try_from_secs_f64(seconds)
-                .map_err(|_| Failure::argument(format!("sync_seconds is {seconds}")))?,
+            seconds => duration("sync_seconds", seconds)?,
+        };
+        let lost_after = match self.lost_after_seconds {
+            0.0 => defaults.lost_after,
+            less if less < 0.0 => None,
+            seconds => Some(duration("lost_after_seconds", seconds)?),
         };
         let given = |number: u32| (number > 0).then_some(number);
         Ok(Settings {
@@ -193,6 +204,7 @@ impl myriarch_options {
             resume: self.resume != 0,
             retry_failed: self.retry_failed != 0,
             sync,
+            lost_after,
             ..defaults
         })
     }

@@ -181,6 +181,33 @@ unsafe fn end(
     Ok(0)
 }
 
+/// How many ranks are lost: nothing was heard of them for longer than lost_after_seconds, or they are gone with such a rank; what
+/// they had runs elsewhere. Those that are there again do not count. The first `capacity` of them go to `ranks`, which may be NULL
+/// where that is 0. To be called before the session ends: if it gives more than 0, the program should end by myriarch_end().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn myriarch_lost(session: *mut myriarch_session, ranks: *mut u32, capacity: usize) -> c_int {
+    guarded(|| {
+        // SAFETY: what the header says of the session.
+        let lost = unsafe { handle(session, "session") }?.session.lost();
+        let gone: Vec<u32> = lost.iter().filter(|lost| !lost.came_back).map(|lost| lost.rank).collect();
+        if capacity > 0 {
+            let ranks = place(ranks, "ranks")?;
+            // SAFETY: there is room for `capacity` of them.
+            unsafe { std::ptr::copy_nonoverlapping(gone.as_ptr(), ranks.as_ptr(), gone.len().min(capacity)) };
+        }
+        Ok(gone.len() as c_int)
+    })
+}
+
+/// Ends the process with this status, in place of MPI_Finalize() and exit(), on any rank. Where a session ended without some ranks,
+/// MPI is not finalised, since that would wait for them for ever, and the other ranks end in myriarch_enter(), before this
+/// one; MPI_Finalize() then does the same with status 0. Streams of C are written, units of Fortran are to be closed before;
+/// functions of atexit() are not called.
+#[unsafe(no_mangle)]
+pub extern "C" fn myriarch_end(status: c_int) -> ! {
+    myriarch::embed::end_program(status)
+}
+
 /// Talks to the other ranks without waiting. To be called every few milliseconds by a program that does something else for
 /// long where MPI was started with less than MPI_THREAD_MULTIPLE; until then no task is handed out.
 #[unsafe(no_mangle)]

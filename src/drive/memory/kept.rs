@@ -7,6 +7,7 @@ use super::due::Due;
 use crate::drive::durable::{DurableLedger, Told};
 use crate::drive::figures::Figures;
 use crate::drive::longest::Longest;
+use crate::drive::losses::Losses;
 use crate::drive::plan::Shared;
 use crate::drive::progress::ProgressWriter;
 use crate::drive::session::SessionDir;
@@ -87,8 +88,7 @@ impl Kept {
             first_hand_us: None,
             last_record_us: 0,
             before_us: began.elapsed().as_micros() as u64,
-            node_of: shared.layout.ranks.iter().map(|rank| rank.node).collect(),
-            tree: shared.layout.tree(shared.fan_out),
+            losses: Losses::new(shared),
         };
         let kept = Self {
             parts: PartsWriter::new(&dir, shared.generation, shared.sync, wake.clone()),

@@ -20,6 +20,10 @@ pub struct SessionSettings {
     pub fan_out: u32,
     /// Ranks that a task may take with it.
     pub crash_limit: u32,
+    /// A rank of which nothing was heard for so long is given up, and what it had runs elsewhere; at least half a second. None:
+    /// nobody is. Whether a job outlives a rank at all is for its launcher to say. Where nobody
+    /// [talks on](super::Session::talks_on) for rank 0 the others wait for it for ever.
+    pub lost_after: Option<Duration>,
     /// What is recorded of calls.
     pub recording: Recording,
     /// Bytes kept of each stream of a process.
@@ -54,6 +58,7 @@ impl Default for SessionSettings {
             pin: Pin::Core,
             fan_out: 64,
             crash_limit: 5,
+            lost_after: Some(Duration::from_secs(30)),
             recording: Recording::All,
             max_output: 64 << 20,
             max_unread_bytes: 1 << 30,

@@ -334,6 +334,74 @@ pub(super) fn library_version() -> String {
     String::from_utf8_lossy(&text[..usize::try_from(length).unwrap_or(0).min(text.len())]).trim().to_owned()
 }
 
+/// Ends MPI, where it runs: collective over all ranks.
+pub fn finalize() {
+    if ::mpi::environment::is_initialized() && !::mpi::environment::is_finalized() {
+        // SAFETY: MPI runs.
+        unsafe { ffi::MPI_Finalize() };
+    }
+}
+
+/// Has `end` called as the first thing that MPI_Finalize does, while all calls of MPI still work; it should not return. That is
+/// what MPI does with attributes of MPI_COMM_SELF (MPI 3.1, 8.7.1).
+///
+/// # Errors
+/// MPI refuses.
+pub fn instead_of_finalizing(end: fn()) -> Result<(), FabricError> {
+    unsafe extern "C" fn none_copied(
+        _: ffi::MPI_Comm,
+        _: c_int,
+        _: *mut c_void,
+        _: *mut c_void,
+        _: *mut c_void,
+        is_copied: *mut c_int,
+    ) -> c_int {
+        // SAFETY: MPI's own variable.
+        unsafe { is_copied.write(0) };
+        ffi::MPI_SUCCESS as c_int
+    }
+    unsafe extern "C" fn ends(_: ffi::MPI_Comm, _: c_int, end: *mut c_void, _: *mut c_void) -> c_int {
+        // SAFETY: the attribute below.
+        let end: fn() = unsafe { std::mem::transmute(end) };
+        end();
+        ffi::MPI_SUCCESS as c_int
+    }
+    let mut key: c_int = 0;
+    // SAFETY: functions that live for ever, and `key` may be written.
+    let made =
+        unsafe { ffi::MPI_Comm_create_keyval(Some(none_copied), Some(ends), &raw mut key, std::ptr::null_mut()) };
+    checked("MPI_Comm_create_keyval", made)?;
+    // SAFETY: a constant that rsmpi's C part initialises at load time; the attribute is a pointer to a function, which no caller
+    // reads.
+    checked("MPI_Comm_set_attr", unsafe { ffi::MPI_Comm_set_attr(ffi::RSMPI_COMM_SELF, key, end as *mut c_void) })
+}
+
+/// Has a signal ignored by this process, unless the program itself has said what it is for: neither what the system does upon it
+/// nor what MPI does is wanted.
+pub(super) fn ignore_but_for_the_program(signal: c_int) {
+    let mut present = MaybeUninit::uninit();
+    // SAFETY: asks only, and `present` may be written.
+    if unsafe { libc::sigaction(signal, std::ptr::null(), present.as_mut_ptr()) } != 0 {
+        return;
+    }
+    // SAFETY: it is written where the call gave 0.
+    let handler = unsafe { present.assume_init() }.sa_sigaction;
+    if handler == libc::SIG_DFL
+        || object_of(handler).is_some_and(|of| object_of(ffi::MPI_Init as *const () as usize) == Some(of))
+    {
+        ignore_signal(signal);
+    }
+}
+
+/// Where the library or program begins that a function belongs to.
+fn object_of(function: usize) -> Option<usize> {
+    let mut about = MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: any address may be asked about, and `about` may be written; it is where the call does not give 0.
+    let known = unsafe { libc::dladdr(function as *const c_void, about.as_mut_ptr()) != 0 };
+    // SAFETY: as above.
+    known.then(|| unsafe { about.assume_init() }.dli_fbase as usize)
+}
+
 /// Has a signal ignored by this process.
 pub(super) fn ignore_signal(signal: c_int) {
     // SAFETY: SIG_IGN runs no code of ours. A signal number that does not exist changes nothing.

@@ -178,9 +178,13 @@ impl Running<'_> {
 
     /// The ranks, in their order; where ranks are threads, the one process. Spawners are no ranks.
     pub fn ranks(&self) -> Vec<Process> {
-        let all = self.processes();
-        let ours = |pid: u32| processes::program_of(pid).is_some_and(|program| program == Path::new(BINARY));
-        let mut ranks: Vec<_> = all.into_iter().filter(|one| ours(one.pid) && !ours(one.parent)).collect();
+        self.ranks_of(Path::new(BINARY))
+    }
+
+    /// The same of another program.
+    pub fn ranks_of(&self, program: &Path) -> Vec<Process> {
+        let ours = |pid: u32| processes::program_of(pid).is_some_and(|found| found == program);
+        let mut ranks: Vec<_> = self.processes().into_iter().filter(|one| ours(one.pid) && !ours(one.parent)).collect();
         ranks.sort_by_key(|one| (one.rank, one.pid));
         ranks
     }
