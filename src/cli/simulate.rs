@@ -7,13 +7,14 @@ use super::EXIT_OK;
 use crate::observe::text::{count, of, rate};
 use crate::schedule::Policy;
 use crate::simulate::{
-    Drawn, Durations, Figures, Layout, Model, OnBadNodes, Simulation, list_scheduling_makespan_ns, simulate,
+    Drawn, Durations, Figures, Layout, Losses, Model, Nanos, OnBadNodes, Simulation, list_scheduling_makespan_ns,
+    simulate,
 };
-use crate::task::{Resources, Shape};
-use anyhow::{Context, bail};
+use crate::task::{Resources, Shape, parse_duration};
+use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Runs the scheduler on a virtual machine
 ///
@@ -69,6 +70,19 @@ pub struct Args {
     /// With --bad-node: further attempts that a failed task may have [default: 3]
     #[arg(long, value_name = "N", requires = "bad_node", conflicts_with_all = ["star", "faults"])]
     retries: Option<u32>,
+    /// All ranks of these nodes die, and never come back; not node 0, where rank 0 is
+    #[arg(long, value_name = "NODE,NODE,…", value_delimiter = ',', conflicts_with_all = ["star", "faults"])]
+    lost_node: Vec<u32>,
+    /// With --lost-node: when, from the start of the run [default: a third of what list scheduling at no cost takes]
+    #[arg(long, value_name = "TIME", requires = "lost_node", value_parser = parse_duration,
+          conflicts_with_all = ["star", "faults"])]
+    lost_at: Option<Duration>,
+    /// With --lost-node: how long they are silent until what they had runs elsewhere [default: 30s]
+    ///
+    /// After that time ranks below one that is lost start nothing more; after three times as long they end.
+    #[arg(long, value_name = "TIME", requires = "lost_node", value_parser = parse_duration,
+          conflicts_with_all = ["star", "faults"])]
+    lost_after: Option<Duration>,
     /// Outcomes leave no records that would travel or be kept in files: what the scheduler can do by itself
     #[arg(long, conflicts_with_all = ["star", "faults"])]
     no_records: bool,
@@ -91,6 +105,8 @@ struct Report {
     processes: bool,
     bad_nodes: Vec<u32>,
     retries: u32,
+    lost_at_seconds: Option<f64>,
+    lost_after_seconds: Option<f64>,
     /// What list scheduling of the same tasks takes where nothing but they takes time.
     list_scheduling_seconds: f64,
     #[serde(flatten)]
@@ -104,6 +120,9 @@ const MOST_RANKS: u64 = 1 << 22;
 
 /// A run that takes longer than ten years of virtual time is taken for one that does not end.
 const UNTIL_NS: u64 = 10 * 365 * 24 * 3_600_000_000_000;
+
+/// As `myriarch run` has it.
+const LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// Simulates and prints what came out.
 ///
@@ -150,12 +169,18 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
     if args.star {
         return star::run(args, &name, model.numbers(), &layout, &drawn);
     }
+    let list_scheduling_ns = list_scheduling_ns(&drawn, slots);
+    let losses = losses(args, &layout, list_scheduling_ns)?;
+    let seconds = |ns: Nanos| ns as f64 / 1e9;
+    let (lost_at_seconds, lost_after_seconds) =
+        losses.as_ref().map(|losses| (seconds(losses.at), seconds(losses.patience))).unzip();
     let began = Instant::now();
     let what = Simulation {
         layout,
         numbers: model.numbers(),
         policy: Policy::default(),
         records: !args.no_records,
+        losses,
         until: UNTIL_NS,
     };
     let figures = if args.bad_node.is_empty() {
@@ -173,7 +198,9 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
         processes: args.processes,
         bad_nodes: args.bad_node.clone(),
         retries,
-        list_scheduling_seconds: list_scheduling_seconds(&drawn, slots),
+        lost_at_seconds,
+        lost_after_seconds,
+        list_scheduling_seconds: seconds(list_scheduling_ns),
         figures,
         simulated_in_seconds,
     };
@@ -185,9 +212,46 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
     Ok(EXIT_OK)
 }
 
-fn list_scheduling_seconds(drawn: &Drawn, slots: u64) -> f64 {
+fn list_scheduling_ns(drawn: &Drawn, slots: u64) -> Nanos {
     let each = (0..drawn.tasks).map(|index| drawn.durations.duration_ns(drawn.seed, index));
-    list_scheduling_makespan_ns(each, slots as usize) as f64 / 1e9
+    list_scheduling_makespan_ns(each, slots as usize)
+}
+
+/// The nodes that are to be lost, if any are.
+fn losses(args: &Args, layout: &Layout, list_scheduling_ns: Nanos) -> anyhow::Result<Option<Losses>> {
+    if args.lost_node.is_empty() {
+        return Ok(None);
+    }
+    if let Some(node) = args.lost_node.iter().find(|node| **node >= layout.nodes) {
+        bail!("--lost-node {node}: the nodes are 0 to {}", layout.nodes - 1);
+    }
+    ensure!(!args.lost_node.contains(&0), "--lost-node 0: rank 0 is there, and without it there is no run");
+    let nanos = |option: &str, time: Duration| {
+        let nanos = Nanos::try_from(time.as_nanos()).ok().filter(|nanos| *nanos <= UNTIL_NS);
+        nanos.with_context(|| format!("{option}: more than ten years are not simulated"))
+    };
+    let patience = nanos("--lost-after", args.lost_after.unwrap_or(LOST_AFTER))?;
+    ensure!(patience > 0, "--lost-after 0: nobody would be given up, and the run would never end");
+    let at = args.lost_at.map(|at| nanos("--lost-at", at)).transpose()?;
+    Ok(Some(Losses { nodes: args.lost_node.clone(), at: at.unwrap_or(list_scheduling_ns / 3), patience }))
+}
+
+/// What was lost, and what came of it.
+fn lost(figures: &Figures, at: f64, after: f64) -> String {
+    let Figures { lost_nodes, lost_slots, orphaned_slots, requeued_tasks, rerun_tasks, .. } = figures;
+    if lost_nodes.is_empty() {
+        return format!("nothing: the run ended before {at:.6} s");
+    }
+    let nodes: Vec<String> = lost_nodes.iter().map(u32::to_string).collect();
+    let noun = if nodes.len() == 1 { "node" } else { "nodes" };
+    format!(
+        "{noun} {} after {at:.6} s, given up {after:.6} s later: {} ({} of orphans); {} put back, {} of them run again",
+        nodes.join(", "),
+        of(*lost_slots, "slot"),
+        count(*orphaned_slots),
+        of(*requeued_tasks, "task"),
+        count(*rerun_tasks)
+    )
 }
 
 fn tell(report: &Report) {
@@ -213,6 +277,9 @@ fn tell(report: &Report) {
         let benched: Vec<String> = figures.benched_nodes.iter().map(u32::to_string).collect();
         let benched = if benched.is_empty() { "none".to_owned() } else { benched.join(", ") };
         println!("  failed       {attempts} attempts, {tasks} tasks for good; benched nodes: {benched}");
+    }
+    if let (Some(at), Some(after)) = (report.lost_at_seconds, report.lost_after_seconds) {
+        println!("  lost         {}", lost(figures, at, after));
     }
     println!("  utilisation  {:.2} %", 100.0 * figures.utilisation);
     println!(
@@ -246,4 +313,50 @@ fn tell(report: &Report) {
     );
     let (events, seconds) = (of(figures.events, "event"), report.simulated_in_seconds);
     println!("  {events} simulated in {seconds:.1} s; trace {}", figures.trace);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(line: &str) -> Result<Args, clap::Error> {
+        Line::try_parse_from(["simulate"].into_iter().chain(line.split_whitespace())).map(|line| line.args)
+    }
+
+    #[test]
+    fn nodes_that_cannot_be_lost_are_refused() {
+        for (line, why) in [
+            ("--nodes 4 --lost-node 4", "--lost-node 4: the nodes are 0 to 3"),
+            ("--nodes 4 --lost-node 3,0", "--lost-node 0: rank 0 is there"),
+            ("--lost-node 1", "--lost-node 1: the nodes are 0 to 0"),
+            ("--nodes 4 --lost-node 3 --lost-after 0", "--lost-after 0: nobody would be given up"),
+            ("--nodes 4 --lost-node 3 --lost-at 4000-0:0:0", "--lost-at: more than ten years"),
+            ("--nodes 4 --lost-node 3 --lost-after 9e9", "no length of time"),
+        ] {
+            let error = parsed(line).map_err(anyhow::Error::from).and_then(|args| main(&args)).expect_err(line);
+            assert!(error.to_string().contains(why), "{line}: {error}");
+        }
+        for wrong in
+            ["--lost-at 3", "--lost-after 3", "--lost-node 1 --star", "--lost-node 1 --faults 3", "--lost-node x"]
+        {
+            assert!(parsed(&format!("--nodes 4 {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_lost_after_a_third_of_the_run_and_given_up_after_half_a_minute() {
+        let layout = Layout { nodes: 4, ranks_per_node: 2, slots: 1, fan_out: 8, dedicated_manager: false };
+        let losses = |line: &str| losses(&parsed(line).expect(line), &layout, 3_000).expect(line);
+        assert!(losses("").is_none());
+        let given = |line| losses(line).map(|Losses { nodes, at, patience }| (nodes, at, patience));
+        assert_eq!(given("--lost-node 1,3"), Some((vec![1, 3], 1_000, 30_000_000_000)));
+        assert_eq!(given("--lost-node 2 --lost-at 0.5 --lost-after 200ms"), Some((vec![2], 500_000_000, 200_000_000)));
+    }
 }

@@ -10,7 +10,7 @@ const BEATS_IN_PATIENCE: u64 = 4;
 /// A parent may be silent for so many times as long as a child. One that only stalls is given up by its own parent, welcomed
 /// anew, and should find its children still there: who ends too soon costs all slots below it. And nobody can take rank 0's
 /// place.
-const PATIENCE_WITH_PARENTS: u64 = 3;
+pub const PATIENCE_WITH_PARENTS: u64 = 3;
 /// And for longer before its first word: rank 0 has files to open then.
 const PATIENCE_WITH_NEW_PARENTS: u64 = 60;
 

@@ -31,10 +31,15 @@ impl Cluster<'_> {
         }
     }
 
+    /// Whether accounts are kept, and every event is checked.
+    pub(super) fn is_checked(&self) -> bool {
+        self.troubles.as_ref().is_some_and(|troubles| !troubles.accounts.is_empty())
+    }
+
     /// Puts something down in the account of a role, where accounts are kept.
     pub(super) fn on_account(&mut self, role: usize, act: impl FnOnce(&mut Account, bool) -> Result<(), Violation>) {
-        if let Some(troubles) = &mut self.troubles {
-            let checked = act(&mut troubles.accounts[role], role == 0);
+        if let Some(account) = self.troubles.as_mut().and_then(|troubles| troubles.accounts.get_mut(role)) {
+            let checked = act(account, role == 0);
             if checked.is_err() {
                 self.note(checked, role);
             }
@@ -76,7 +81,8 @@ impl Cluster<'_> {
         match run.class {
             OutcomeClass::Ok => rule(troubles.ran_well.contains_range(run.range), "nobody saw them end well"),
             OutcomeClass::Failed => (run.range.start..run.range.end).try_for_each(|index| {
-                let (failed, crashes) = troubles.accounts[0].tries(index);
+                let Some(account) = troubles.accounts.first() else { return Ok(()) };
+                let (failed, crashes) = account.tries(index);
                 let used_up = failed >= self.tasks.shape_of(index).retries || crashes + 1 >= self.settings.crash_limit;
                 rule(used_up, "they failed with attempts left")
             }),

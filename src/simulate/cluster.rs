@@ -58,8 +58,10 @@ pub(super) struct Start<'t> {
     pub(super) numbers: Numbers,
     /// Tasks that have an outcome already.
     pub(super) ended: RangeSet,
-    /// What goes wrong; without it the accounts are not kept.
+    /// What goes wrong.
     pub(super) faults: Option<Faults>,
+    /// With faults: accounts are kept, and what must hold is checked after every event. Too much for large runs.
+    pub(super) is_checked: bool,
 }
 
 /// The machine room at work.
@@ -97,7 +99,7 @@ pub(super) struct Cluster<'t> {
 
 impl<'t> Cluster<'t> {
     pub(super) fn new(start: Start<'t>) -> Self {
-        let Start { layout, settings, policy, tasks, numbers, ended, faults } = start;
+        let Start { layout, settings, policy, tasks, numbers, ended, faults, is_checked } = start;
         let tree = layout.tree();
         let calls = tasks.calls();
         let total = Resources { cores: layout.slots, gpus: tasks.gpus() };
@@ -139,11 +141,10 @@ impl<'t> Cluster<'t> {
         let mut events = Queue::new();
         let planned = faults.iter().flat_map(|faults| &faults.events).enumerate();
         planned.for_each(|(place, (at, _))| events.push(*at, Event::Fault(place)));
-        let remembers = faults.is_some();
         let troubles = faults.map(|faults| {
-            let mut accounts: Vec<Account> = roles.iter().map(|_| Account::default()).collect();
+            let mut accounts: Vec<Account> = roles.iter().filter(|_| is_checked).map(|_| Account::default()).collect();
             let known = IndexRange::new(0, submitted.unwrap_or(tasks.count()));
-            accounts[0].add(ended.missing(known));
+            accounts.iter_mut().take(1).for_each(|root| root.add(ended.missing(known)));
             Troubles::new(faults, accounts, ended.clone(), tasks.count())
         });
         let mut cluster = Self {
@@ -152,7 +153,7 @@ impl<'t> Cluster<'t> {
             tasks,
             looks: Looks::new(numbers.idle.clone()),
             server,
-            ledger: Ledger::new(ended, remembers),
+            ledger: Ledger::new(ended, is_checked),
             numbers,
             now: 0,
             events,
@@ -193,7 +194,7 @@ impl<'t> Cluster<'t> {
     pub(super) fn run(&mut self, until: Nanos) -> Option<StartEnd> {
         while self.end.is_none() && self.broken.is_none() {
             let (at, event) = self.events.pop()?;
-            if at > until || (self.troubles.is_some() && self.steps > MOST_EVENTS) {
+            if at > until || (self.is_checked() && self.steps > MOST_EVENTS) {
                 self.events.push(at, event);
                 return None;
             }
@@ -202,6 +203,8 @@ impl<'t> Cluster<'t> {
             self.step(event);
             if self.troubles.is_some() {
                 self.look_for_cores();
+            }
+            if self.is_checked() {
                 self.check_touched();
             }
         }

@@ -1,6 +1,7 @@
 //! What is counted while the machine room is at work.
 
 use super::cluster::Cluster;
+use super::losses::Lost;
 use super::roles::Machine;
 use super::run::{Figures, LevelFigures};
 use serde::Serialize;
@@ -82,11 +83,17 @@ impl Cluster<'_> {
         for level in &mut levels {
             level.mean_busy /= level.ranks.max(1) as f64;
         }
+        let Lost { nodes: lost_nodes, slots: lost_slots, orphaned_slots, requeued_tasks, rerun_tasks } = self.lost();
         Figures {
             tasks: self.ledger.ended.len(),
             failed_tasks: self.failed_tasks,
             failed_attempts,
             benched_nodes: self.benched.clone(),
+            lost_nodes,
+            lost_slots,
+            orphaned_slots,
+            requeued_tasks,
+            rerun_tasks,
             slots,
             makespan_seconds: makespan / 1e9,
             utilisation: tasks_ns as f64 / makespan / slots.max(1) as f64,

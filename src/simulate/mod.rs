@@ -13,6 +13,7 @@
 //! | `run.rs`, `figures.rs`, `ends.rs` | one simulation and its figures |
 //! | `star.rs` | what Myriarch is not: one hub that speaks to every worker, to compare with |
 //! | `faults.rs`, `troubles.rs` | what goes wrong, and what comes of it |
+//! | `losses.rs` | nodes that are lost in an ordinary run, and what that costs |
 //! | `account.rs`, `checks.rs`, `ledger.rs` | what must hold, and what survives |
 //! | `trial.rs`, `draws.rs`, `trace.rs` | a run with faults, all of it drawn from a seed, and the number that stands for it |
 //!
@@ -28,6 +29,7 @@ mod figures;
 mod files;
 mod layout;
 mod ledger;
+mod losses;
 mod model;
 mod network;
 mod normal;
@@ -53,6 +55,7 @@ pub(crate) use draws::Draws;
 pub use faults::{Fault, Faults};
 pub use figures::Traffic;
 pub use layout::Layout;
+pub use losses::Losses;
 pub use model::{Figure, Files, IdlePauses, Link, Model, ModelError, Network, Numbers, RankCosts};
 pub use run::{Figures, LevelFigures, SimulateError, Simulation, simulate};
 pub use star::{Star, StarFigures, simulate_star};

@@ -321,13 +321,7 @@ impl Cluster<'_> {
                 WorkerAction::Start(run) => {
                     self.runs += 1;
                     if let Some(troubles) = &mut self.troubles {
-                        let again = troubles.before.overlapping(run.range).next();
-                        let checked = match again {
-                            Some(range) => {
-                                Err(Violation(format!("starts {range:?}, which had ended before this start")))
-                            }
-                            None => troubles.accounts[role].started(&run),
-                        };
+                        let checked = troubles.started(role, &run);
                         if self.broken.is_none() {
                             self.broken = checked.err();
                         }
@@ -343,10 +337,7 @@ impl Cluster<'_> {
                     if let Some((ends, rest)) = slots.kill(turn.at, slot, turn.rank, self.tasks, costs.call)
                         && let Some(run) = slots.number_on(slot)
                     {
-                        self.on_account(role, |account, _| {
-                            account.cut(slot, rest);
-                            Ok(())
-                        });
+                        self.was_cut(role, slot, rest);
                         self.events.push(ends.max(turn.at), Event::Ended { rank, slot, run });
                         self.look_at(rank, turn.at);
                     }

@@ -4,10 +4,12 @@ use super::Nanos;
 use super::cluster::{Cluster, Start};
 use super::figures::Traffic;
 use super::layout::Layout;
+use super::losses::Losses;
 use super::model::Numbers;
 use super::tasks::Tasks;
+use super::troubles::StartEnd;
 use crate::schedule::{Policy, Settings, Violation};
-use crate::task::RangeSet;
+use crate::task::{EndedBy, RangeSet};
 use serde::Serialize;
 
 /// What is simulated.
@@ -21,6 +23,8 @@ pub struct Simulation {
     pub policy: Policy,
     /// Outcomes leave records, which travel or are kept in files. Without them it is the scheduler alone.
     pub records: bool,
+    /// Nodes that are lost.
+    pub losses: Option<Losses>,
     /// Virtual time after which it is given up. Nanoseconds.
     pub until: Nanos,
 }
@@ -55,6 +59,16 @@ pub struct Figures {
     pub failed_attempts: u64,
     /// Nodes that got no more work since nearly everything failed there, in the order in which the manager heard of them.
     pub benched_nodes: Vec<u32>,
+    /// Nodes that were lost before the run had ended.
+    pub lost_nodes: Vec<u32>,
+    /// Slots that went with them, on these nodes and on others.
+    pub lost_slots: u64,
+    /// Those of them on others: of ranks below one that was lost.
+    pub orphaned_slots: u64,
+    /// Tasks that were put back since whoever held them was lost: they waited or ran there, or had ended untold.
+    pub requeued_tasks: u64,
+    /// Those of them that had begun, and began again elsewhere.
+    pub rerun_tasks: u64,
     /// Slots.
     pub slots: u64,
     /// From the first hand-out to the last record.
@@ -104,6 +118,14 @@ pub enum SimulateError {
         /// Virtual time.
         seconds: f64,
     },
+    /// Nobody is left who could run tasks.
+    #[error("no slot is left: {ended} of {tasks} tasks have ended, and a run would stop, to be resumed")]
+    NoSlots {
+        /// With an outcome.
+        ended: u64,
+        /// All.
+        tasks: u64,
+    },
     /// A rule of the protocol does not hold.
     #[error(transparent)]
     Violation(#[from] Violation),
@@ -114,11 +136,22 @@ pub enum SimulateError {
 /// # Errors
 /// The run does not end, or breaks a rule of the protocol.
 pub fn simulate(what: &Simulation, tasks: &dyn Tasks) -> Result<Figures, SimulateError> {
+    run(what, tasks, false)
+}
+
+/// As [`simulate`]; where nodes are lost, with all checks after every event.
+#[cfg(test)]
+pub(super) fn simulate_checked(what: &Simulation, tasks: &dyn Tasks) -> Result<Figures, SimulateError> {
+    run(what, tasks, true)
+}
+
+fn run(what: &Simulation, tasks: &dyn Tasks, is_checked: bool) -> Result<Figures, SimulateError> {
     let settings =
         Settings { crash_limit: 5, max_fails: None, max_running: None, grace_us: 0, nodes: what.layout.nodes };
-    let Simulation { layout, numbers, policy, records, until } = what.clone();
+    let Simulation { layout, numbers, policy, records, losses, until } = what.clone();
     let ended = RangeSet::new();
-    let mut cluster = Cluster::new(Start { layout, settings, policy, tasks, numbers, ended, faults: None });
+    let faults = losses.map(|losses| losses.faults(&layout));
+    let mut cluster = Cluster::new(Start { layout, settings, policy, tasks, numbers, ended, faults, is_checked });
     if !records {
         cluster.record_bytes = 0;
     }
@@ -128,6 +161,9 @@ pub fn simulate(what: &Simulation, tasks: &dyn Tasks) -> Result<Figures, Simulat
     }
     cluster.check()?;
     let ended = cluster.ledger.ended.len();
+    if end == Some(StartEnd::Ended(EndedBy::Stop)) && ended < tasks.count() {
+        return Err(SimulateError::NoSlots { ended, tasks: tasks.count() });
+    }
     if end.is_none() || ended < tasks.count() {
         let seconds = cluster.now() as f64 / 1e9;
         return Err(SimulateError::Endless { ended, tasks: tasks.count(), seconds });

@@ -32,6 +32,18 @@ pub(super) struct Run {
     is_over: bool,
 }
 
+impl Run {
+    /// When the task that has begun last by now ends, and the first that has not begun.
+    fn called_by(&self, now: Nanos, rank: Rank, tasks: &dyn Tasks, call: Nanos) -> (Nanos, u64) {
+        let (mut at, mut next) = (self.since, self.range.start);
+        while next < self.range.end && at <= now {
+            at += tasks.duration_ns(next, self.attempt, rank) + call;
+            next += 1;
+        }
+        (at, next)
+    }
+}
+
 /// A worker and its slots.
 pub(super) struct Slots {
     pub(super) machine: Worker,
@@ -161,11 +173,7 @@ impl Slots {
         call: Nanos,
     ) -> Option<(Nanos, IndexRange)> {
         let run = self.runs[slot as usize].as_mut().filter(|run| !run.is_over)?;
-        let (mut at, mut next) = (run.since, run.range.start);
-        while next < run.range.end && at <= now {
-            at += tasks.duration_ns(next, run.attempt, rank) + call;
-            next += 1;
-        }
+        let (at, next) = run.called_by(now, rank, tasks, call);
         let rest = IndexRange::new(next, run.range.end);
         run.range.end = next;
         run.ends = at;
@@ -177,6 +185,18 @@ impl Slots {
             self.machine.on_batch_cut(slot, rest);
         }
         Some((at, rest))
+    }
+
+    /// What has been started by the machine's word and has not begun by now.
+    pub(super) fn not_begun(
+        &self,
+        now: Nanos,
+        rank: Rank,
+        tasks: &dyn Tasks,
+        call: Nanos,
+    ) -> impl Iterator<Item = IndexRange> {
+        let runs = self.runs.iter().flatten();
+        runs.map(move |run| IndexRange::new(run.called_by(now, rank, tasks, call).1, run.range.end))
     }
 
     /// What runs processes has died, and they with it; what runs where.

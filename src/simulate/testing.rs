@@ -100,6 +100,7 @@ impl Room {
             numbers: numbers(),
             ended: Default::default(),
             faults: Some(faults),
+            is_checked: true,
         });
         let end = cluster.run(3_600_000_000_000);
         cluster.check().expect("every rule holds at the end");

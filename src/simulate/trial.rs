@@ -299,6 +299,7 @@ impl Running<'_> {
             numbers: trial.numbers.clone(),
             ended: self.outcomes.ended.clone(),
             faults: Some(faults.clone()),
+            is_checked: true,
         });
         let attempts = u64::from(trial.shapes[0].retries + 1 + trial.crash_limit.min(20));
         let until = faults.end() + 1_000_000_000_000 + 10 * work * attempts;

@@ -7,9 +7,10 @@ use super::account::Account;
 use super::cluster::{BUNDLE, Cluster, Event};
 use super::draws::Draws;
 use super::faults::{Fault, Faults, GIVEN_UP, LOSSES, STALLS};
+use super::losses::Begun;
 use super::roles::Machine;
 use super::turns::{NEVER, RankState, Turn, micros};
-use crate::schedule::{Manager, ManagerAction, Micros, Up, Violation};
+use crate::schedule::{Manager, ManagerAction, Micros, TaskRun, Up, Violation};
 use crate::task::{EndedBy, IndexRange, RangeSet, Rank};
 
 /// How long a drain may last beyond its grace, until the manager ends the start: for tasks that have to be killed; and then
@@ -23,8 +24,9 @@ const CHORES: Nanos = 100_000_000;
 pub(super) struct Troubles {
     pub(super) faults: Faults,
     pub(super) draws: Draws,
-    /// Of each role.
+    /// Of each role; none where they are not kept.
     pub(super) accounts: Vec<Account>,
+    pub(super) begun: Begun,
     /// Tasks that some attempt ended well.
     pub(super) ran_well: RangeSet,
     /// Tasks that had an outcome on disk before this start.
@@ -48,6 +50,7 @@ impl Troubles {
             draws: Draws::new(faults.seed),
             faults,
             accounts,
+            begun: Begun::default(),
             ran_well: RangeSet::new(),
             before,
             submitted,
@@ -57,6 +60,15 @@ impl Troubles {
             no_cores_since: None,
             happened: 0,
         }
+    }
+
+    /// A worker starts something.
+    pub(super) fn started(&mut self, role: usize, run: &TaskRun) -> Result<(), Violation> {
+        if let Some(range) = self.before.overlapping(run.range).next() {
+            return Err(Violation(format!("starts {range:?}, which had ended before this start")));
+        }
+        self.begun.started(run);
+        self.accounts.get_mut(role).map_or(Ok(()), |account| account.started(run))
     }
 
     /// How late a message is that goes off now.
@@ -148,7 +160,28 @@ impl Cluster<'_> {
         let state = &mut self.ranks[rank.position()];
         state.is_alive = false;
         state.inbox.clear();
+        self.forget_uncalled(rank);
         self.suspect(rank, self.patience(), false);
+    }
+
+    /// What the rank's batches have not called by now was never begun.
+    fn forget_uncalled(&mut self, rank: Rank) {
+        let call = self.numbers.rank.call_ns;
+        let machine = self.roles_of(rank).last().map(|role| &self.roles[role].machine);
+        if let (Some(Machine::Worker(slots, _)), Some(troubles)) = (machine, &mut self.troubles) {
+            slots.not_begun(self.now, rank, self.tasks, call).for_each(|rest| troubles.begun.cut(rest));
+        }
+    }
+
+    /// This was taken from a batch, which had not called it.
+    pub(super) fn was_cut(&mut self, role: usize, slot: u32, rest: IndexRange) {
+        if let Some(troubles) = &mut self.troubles {
+            troubles.begun.cut(rest);
+        }
+        self.on_account(role, |account, _| {
+            account.cut(slot, rest);
+            Ok(())
+        });
     }
 
     /// The parent of the rank's highest role gives it up after a while, if it is silent then, or in any case.
@@ -181,6 +214,10 @@ impl Cluster<'_> {
             account.lost(child, is_root);
             Ok(())
         });
+        let held = self.held_by(role, child);
+        if let Some(troubles) = &mut self.troubles {
+            troubles.begun.requeued(held);
+        }
         match &mut self.roles[role].machine {
             Machine::Manager(manager) => {
                 let mut out = Vec::new();
@@ -200,6 +237,15 @@ impl Cluster<'_> {
             // It goes on under its old epoch, and sooner or later it is heard.
             let after = self.troubles.as_mut().map_or(0, |troubles| troubles.draws.below(troubles.faults.patience));
             self.events.push(silent_until.max(self.now) + after, Event::Beat(child));
+        }
+    }
+
+    /// Tasks that a role's child holds.
+    fn held_by(&self, role: usize, child: Rank) -> u64 {
+        match &self.roles[role].machine {
+            Machine::Manager(manager) => manager.held_by(child).map(IndexRange::len).sum(),
+            Machine::Sub { machine, .. } => machine.held_by(child).map(IndexRange::len).sum(),
+            Machine::Worker(..) => 0,
         }
     }
 

@@ -173,10 +173,7 @@ impl Cluster<'_> {
         if ends > now && slots.run(slot, run).is_some_and(|run| run.range.len() > 1) {
             let (ends, rest) = slots.cut(now, slot, rank, self.tasks, call).unwrap_or((now, IndexRange::new(0, 0)));
             self.touched = Some(rank);
-            self.on_account(role, |account, _| {
-                account.cut(slot, rest);
-                Ok(())
-            });
+            self.was_cut(role, slot, rest);
             self.events.push(ends.max(now), Event::Ended { rank, slot, run });
             self.look_at(rank, now);
         }

@@ -1,6 +1,6 @@
 //! The flat star, to compare with.
 
-use super::{Args, list_scheduling_seconds};
+use super::{Args, list_scheduling_ns};
 use crate::cli::EXIT_OK;
 use crate::observe::text::{count, of, rate};
 use crate::simulate::{Drawn, Layout, Numbers, Star, StarFigures, simulate_star};
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, model: &str, numbers: Numbers, layout: &Layout, d
         nodes,
         ranks_per_node,
         slots_per_rank: slots,
-        list_scheduling_seconds: list_scheduling_seconds(drawn, workers),
+        list_scheduling_seconds: list_scheduling_ns(drawn, workers) as f64 / 1e9,
         figures,
         simulated_in_seconds,
     };

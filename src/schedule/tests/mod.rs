@@ -44,7 +44,14 @@ fn on_slingshot(layout: Layout, tasks: &dyn Tasks) -> Figures {
 }
 
 fn on_machine(numbers: Numbers, layout: Layout, tasks: &dyn Tasks) -> Figures {
-    let what = Simulation { layout, numbers, policy: Policy::default(), records: true, until: 1_000_000_000_000 };
+    let what = Simulation {
+        layout,
+        numbers,
+        policy: Policy::default(),
+        records: true,
+        losses: None,
+        until: 1_000_000_000_000,
+    };
     simulate(&what, tasks).expect("it ends")
 }
 
