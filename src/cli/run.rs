@@ -138,7 +138,7 @@ pub struct RunArgs {
     #[arg(long, help_heading = LAYOUT)]
     dedicated_manager: bool,
     /// Most children of a rank in the tree
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..), help_heading = LAYOUT)]
+    #[arg(long, value_name = "N", default_value_t = crate::schedule::FAN_OUT, value_parser = clap::value_parser!(u32).range(2..), help_heading = LAYOUT)]
     fan_out: u32,
     /// Ranks, as threads of this process, when no launcher started it
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = LAYOUT)]

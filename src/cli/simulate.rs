@@ -44,7 +44,7 @@ pub struct Args {
     /// Tasks are processes, not functions
     #[arg(long)]
     processes: bool,
-    /// Most children of a rank [default: 64]
+    /// Most children of a rank [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     fan_out: Option<u32>,
     /// Rank 0's node runs no tasks, where there are several
@@ -146,7 +146,7 @@ pub fn main(args: &Args) -> anyhow::Result<i32> {
         nodes: args.nodes.unwrap_or(1),
         ranks_per_node: args.ranks_per_node.unwrap_or(32),
         slots: args.slots.unwrap_or(1),
-        fan_out: args.fan_out.unwrap_or(64),
+        fan_out: args.fan_out.unwrap_or(crate::schedule::FAN_OUT),
         dedicated_manager: args.dedicated_manager,
     };
     let slots = layout.all_slots().filter(|slots| *slots > 0);

@@ -25,7 +25,7 @@ pub use message::{
 };
 pub use policy::Policy;
 pub use submanager::{SubAction, SubManager};
-pub use tree::{NodeRanks, Place, Role, Tree};
+pub use tree::{FAN_OUT, NodeRanks, Place, Role, Tree};
 pub(crate) use watch::PATIENCE_WITH_PARENTS;
 pub use watch::{Pulse, Watch};
 pub use worker::{AttemptEnd, BATCH_US, BatchEnd, TaskRun, Verdict, Worker, WorkerAction};

@@ -3,6 +3,9 @@
 use crate::task::{NodeId, Rank};
 use std::collections::BTreeMap;
 
+/// Most children of a rank where nobody says otherwise: with it 16,384 nodes make groups, and no groups of groups.
+pub const FAN_OUT: u32 = 128;
+
 /// The ranks of one node, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRanks {

@@ -34,7 +34,7 @@ fn defaults_are_those_of_the_help() {
     let options = check(&["tasks.txt"]).unwrap();
     assert_eq!(options.source, Some(Source::Lines(Input::File(b"tasks.txt".to_vec()))));
     assert_eq!(options.defaults, TemplateOptions::default());
-    assert_eq!((options.crash_limit, options.fan_out, options.max_output), (5, 64, 64 << 20));
+    assert_eq!((options.crash_limit, options.fan_out, options.max_output), (5, 128, 64 << 20));
     assert_eq!((options.grace, options.sync), (Duration::from_secs(20), Duration::from_secs(1)));
     assert_eq!((options.progress, options.keep_stdout, options.pin), (ProgressMode::Auto, KeepStdout::All, Pin::Core));
     assert_eq!((options.out, options.walltime, options.max_fails, options.ranks), (None, None, None, None));

@@ -56,7 +56,7 @@ impl Default for SessionSettings {
             ranks_per_node: None,
             dedicated_manager: false,
             pin: Pin::Core,
-            fan_out: 64,
+            fan_out: crate::schedule::FAN_OUT,
             crash_limit: 5,
             lost_after: Some(Duration::from_secs(30)),
             recording: Recording::All,
