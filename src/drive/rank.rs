@@ -573,6 +573,7 @@ impl<M: Root> RankLoop<M> {
     }
 
     /// Tells relatives that this rank is there, and gives up those that are silent.
+    #[inline(never)] // `scripts/show/heartbeats.sh` counts by its name.
     fn feel_pulses(&mut self, now: u64, out: &mut Outbox) {
         let full = self.is_full();
         if full && self.watch.has_parents() {
