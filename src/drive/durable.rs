@@ -3,9 +3,10 @@
 
 use super::keeper::Keeper;
 use super::plan::Shared;
+use super::stop_poller::StopPoller;
 use crate::ledger::{
     BlockBuilder, Counts, JournalWriter, LedgerError, LedgerState, Loaded, Owner, OwnerError, Record, RunDir,
-    SubmittedPart,
+    StopRequest, SubmittedPart,
 };
 use crate::schedule::{Report, Section};
 use crate::task::{BundleId, Captured, EndedBy, EndedRun, Extent, IndexRange, NodeId, Outcome, OutcomeClass, Status};
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(super) struct DurableLedger {
     pub(super) dir: RunDir,
     owner: Owner,
+    stop_poller: StopPoller,
     keeper: Keeper,
     /// Not journaled yet: each waits until the segment is durable up to there.
     waiting: VecDeque<(u64, Section)>,
@@ -77,6 +79,7 @@ impl DurableLedger {
         }
         let keeper = Keeper::new(&dir.segments(), shared.first_segment, shared.sync, wake.clone());
         Ok(Self {
+            stop_poller: StopPoller::start(dir.clone()),
             dir,
             owner,
             keeper,
@@ -101,7 +104,12 @@ impl DurableLedger {
         self.told
     }
 
-    /// Whether the folder is still ours.
+    /// A request to stop that was not told before.
+    pub(super) fn stop_requested(&self) -> Option<StopRequest> {
+        self.stop_poller.news()
+    }
+
+    /// Whether the folder is still ours, by the last look of the owner's own thread.
     pub(super) fn check_owner(&self) -> Result<(), OwnerError> {
         self.owner.check()
     }

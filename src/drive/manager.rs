@@ -209,15 +209,12 @@ pub(super) struct ManagerRole {
     observer: Observer,
     longest: Longest,
     next_chore_us: u64,
-    next_look_us: u64,
     next_progress_us: u64,
     pub(super) done: bool,
 }
 
 /// How often chores are done while a run goes on.
 const CHORE_US: u64 = 100_000;
-/// How often the folder is looked at for a request to stop.
-const LOOK_US: u64 = 500_000;
 
 impl ManagerRole {
     pub(super) fn new(
@@ -291,7 +288,6 @@ impl ManagerRole {
             observer,
             longest: Longest::default(),
             next_chore_us: 0,
-            next_look_us: 0,
             next_progress_us: ProgressWriter::EVERY_US,
             done: false,
         })
@@ -416,7 +412,8 @@ impl ManagerRole {
         self.longest.note(now, from, long);
     }
 
-    /// Deadlines, requests, and what is shown.
+    /// Deadlines, requests, and what is shown. Makes no call that a file system may hold up: the other ranks end when rank 0 is
+    /// silent for too long.
     pub(super) fn chores(&mut self, now: u64, out: &mut Outbox) {
         if now < self.next_chore_us || self.done {
             return;
@@ -444,19 +441,15 @@ impl ManagerRole {
         if let Some((_, grace)) = self.walltime.take_if(|(at, _)| now >= *at) {
             self.drain(now, EndedBy::Walltime, grace, out);
         }
-        if now >= self.next_look_us {
-            self.next_look_us = now + LOOK_US;
-            if let Some(request) = self.ledger.dir.stop_requested() {
-                let grace = if request == StopRequest::Now { Duration::ZERO } else { self.grace };
-                self.drain(now, EndedBy::Stop, grace, out);
-            }
-            if let Err(error) = self.ledger.check_owner() {
-                if !std::mem::replace(&mut self.superseded, true) {
-                    tracing::error!("{error}");
-                    self.observer.note(&error.to_string());
-                }
-                self.drain(now, EndedBy::Stop, Duration::ZERO, out);
-            }
+        if let Some(request) = self.ledger.stop_requested() {
+            let grace = if request == StopRequest::Now { Duration::ZERO } else { self.grace };
+            self.drain(now, EndedBy::Stop, grace, out);
+        }
+        if let (Err(error), false) = (self.ledger.check_owner(), self.superseded) {
+            self.superseded = true;
+            tracing::error!("{error}");
+            self.observer.note(&error.to_string());
+            self.drain(now, EndedBy::Stop, Duration::ZERO, out);
         }
         if self.gives_up_us().is_some_and(|at| now >= at) {
             let mut actions = Vec::new();

@@ -11,6 +11,7 @@
 //! | `parts` | what a rank knows of the tasks themselves |
 //! | `keeper` | writes a segment, and tells reports where in it their records lie |
 //! | `durable` | rank 0's ledger in a DIR |
+//! | `stop_poller` | looks for requests to stop there |
 //! | `figures` | what progress and summary say of a start |
 //! | `losses` | the names of lost ranks |
 //! | `manager` | rank 0's ledger, deadlines and what the user sees |
@@ -39,6 +40,7 @@ mod session;
 mod signals;
 mod slots;
 mod stage;
+mod stop_poller;
 #[cfg(test)]
 mod tests;
 mod wire;

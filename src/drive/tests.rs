@@ -252,6 +252,20 @@ fn play_a_run_that_is_ended_by_force(folder: &Path, stubborn: u32) -> ! {
 }
 
 #[test]
+fn a_look_at_the_folder_that_does_not_return_holds_up_neither_the_run_nor_its_end() {
+    let cluster = Cluster { ranks: 3, ranks_per_node: 1, fan_out: 64, blind: &[], stubborn: None };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let source = Source::Array { first: 0, last: 19, step: 1, command: vec![b"sleep 0.1".to_vec()] };
+    let job = job(&path, &source, cluster);
+    // Whoever opens it to read waits for a writer, as for a file system that stands still.
+    let made = std::process::Command::new("mkfifo").arg(job.dir.stop()).status().unwrap();
+    assert!(made.success());
+    assert_eq!(run_on(cluster, job), 0);
+    assert_eq!(Summary::read(&RunDir::open(&path).unwrap()).unwrap().expect("it is written").ok, 20);
+}
+
+#[test]
 fn a_drain_ends_although_a_task_cannot_be_killed_and_the_run_can_be_resumed() {
     // This test starts itself again as the player.
     if let [Ok(folder), Ok(rank)] = PLAYER.map(std::env::var) {

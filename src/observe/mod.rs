@@ -223,6 +223,7 @@ impl Observer {
 impl Drop for Observer {
     fn drop(&mut self) {
         self.step_aside();
+        lock(&self.sink).drain(LAST_WORDS);
     }
 }
 

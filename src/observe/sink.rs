@@ -1,9 +1,13 @@
 //! Where text for people goes: standard error, without ever holding up the caller. A terminal that was stopped (^S) or
-//! a reader that does not read would otherwise silence rank 0 until the other ranks give it up. Knows no progress.
+//! a reader that does not read would otherwise silence rank 0 until the other ranks give it up, and so would a file on a file
+//! system that stands still. Knows no progress.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// Most that is kept for a reader that does not read; what comes later is dropped.
@@ -22,7 +26,8 @@ impl Sink {
         Self { out, backlog: Vec::new() }
     }
 
-    /// Standard error; where it is a pipe or a terminal, opened anew, so that only this opening of it does not block.
+    /// Standard error; where it is a pipe or a terminal, opened anew, so that only this opening of it does not block. A file
+    /// cannot be opened like that, and is written by a thread.
     pub(super) fn stderr() -> Self {
         let can_stall = |kind: std::fs::FileType| kind.is_fifo() || kind.is_char_device();
         let path = "/proc/self/fd/2";
@@ -30,7 +35,10 @@ impl Sink {
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         match OpenOptions::new().write(true).custom_flags(flags).open(path) {
             Ok(file) if is_stalling => Self::new(Box::new(file)),
-            _ => Self::new(Box::new(io::stderr())),
+            _ => match Aside::new(Box::new(io::stderr())) {
+                Ok(aside) => Self::new(Box::new(aside)),
+                Err(_) => Self::new(Box::new(io::stderr())),
+            },
         }
     }
 
@@ -52,8 +60,7 @@ impl Sink {
                 _ => self.backlog.clear(),
             }
         }
-        let _ = self.out.flush();
-        true
+        !matches!(self.out.flush(), Err(e) if e.kind() == ErrorKind::WouldBlock)
     }
 
     /// Sends all, unless the reader stalls for so long.
@@ -62,6 +69,49 @@ impl Sink {
         while !self.pump() && start.elapsed() < patience {
             std::thread::sleep(TRY_EVERY);
         }
+    }
+}
+
+/// Has a thread write, one piece at a time: until it has done so nothing more is taken.
+struct Aside {
+    pieces: Sender<Vec<u8>>,
+    is_writing: Arc<AtomicBool>,
+}
+
+impl Aside {
+    fn new(out: Box<dyn Write + Send>) -> io::Result<Self> {
+        let (pieces, given) = channel();
+        let is_writing = Arc::new(AtomicBool::new(false));
+        let writing = is_writing.clone();
+        let thread = std::thread::Builder::new().name("stderr".to_owned());
+        // Nobody waits for it: it may be in a call that does not return.
+        thread.spawn(move || write_pieces(out, &given, &writing))?;
+        Ok(Self { pieces, is_writing })
+    }
+
+    fn ready(&self) -> io::Result<()> {
+        if self.is_writing.load(Ordering::Acquire) { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    }
+}
+
+impl Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.ready()?;
+        self.is_writing.store(true, Ordering::Release);
+        self.pieces.send(bytes.to_vec()).map_err(|_| ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.ready()
+    }
+}
+
+fn write_pieces(mut out: Box<dyn Write + Send>, pieces: &Receiver<Vec<u8>>, is_writing: &AtomicBool) {
+    for piece in pieces {
+        // There is nobody to tell that it cannot be written.
+        let _ = out.write_all(&piece).and_then(|()| out.flush());
+        is_writing.store(false, Ordering::Release);
     }
 }
 
@@ -93,6 +143,40 @@ mod tests {
         drop(sink);
         let all = String::from_utf8(reading.join().unwrap()).unwrap();
         assert!(all.ends_with('\n') && all.lines().all(|line| line.len() == 1023));
+    }
+
+    /// A file that stands still until somebody lets it go on.
+    struct Still {
+        go_on: Receiver<()>,
+        written: Sender<Vec<u8>>,
+    }
+
+    impl Write for Still {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.go_on.recv();
+            self.written.send(bytes.to_vec()).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_file_that_stands_still_holds_nobody_up_and_gets_all_in_order_later() {
+        let ((let_go, go_on), (written, all)) = (channel(), channel());
+        let mut sink = Sink::new(Box::new(Aside::new(Box::new(Still { go_on, written })).unwrap()));
+        for line in ["one\n", "two\n", "three\n"] {
+            sink.queue(line);
+            assert!(!sink.pump(), "nothing is written yet");
+        }
+        sink.drain(Duration::from_millis(20));
+        assert!(all.try_recv().is_err());
+        drop(let_go);
+        sink.drain(Duration::from_secs(20));
+        assert!(sink.pump(), "all is written when it says so");
+        assert_eq!(all.try_iter().collect::<Vec<_>>().concat(), b"one\ntwo\nthree\n");
     }
 
     #[test]

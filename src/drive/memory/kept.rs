@@ -225,7 +225,7 @@ impl Kept {
             self.early = Some(Early::Lost(error.to_string()));
             return Some((EndedBy::Stop, 0));
         }
-        let request = self.ledger.dir.stop_requested()?;
+        let request = self.ledger.stop_requested()?;
         self.early.get_or_insert(Early::Stop);
         Some((EndedBy::Stop, if request == StopRequest::Now { 0 } else { GRACE_US }))
     }
