@@ -2,6 +2,7 @@
 
 mod dry_run;
 mod options;
+mod orphans;
 mod start;
 
 pub use crate::observe::ProgressMode;
@@ -75,6 +76,9 @@ pub struct RunArgs {
     /// With --resume: put back every failed task too
     #[arg(long, requires = "resume", help_heading = RUN)]
     retry_failed: bool,
+    /// With --resume: do not wait for ranks of the last start that may still run tasks, which may run twice then
+    #[arg(long, requires = "resume", help_heading = RUN)]
+    resume_now: bool,
     /// Show the first and last commands, their number and programs that are not found; run nothing
     #[arg(long, help_heading = RUN)]
     dry_run: bool,
@@ -284,6 +288,7 @@ impl RunArgs {
             folder: std::env::current_dir().ok(),
             launch: String::new(),
             resume: self.resume,
+            resume_now: self.resume_now,
             retry_failed: self.retry_failed,
             dry_run: self.dry_run,
             crash_limit: self.crash_limit,

@@ -3,6 +3,7 @@
 use crate::execute::functions::Recording;
 use crate::execute::{Pin, RankCores, RankPlan, plan_node};
 use crate::fabric::{HostIdentity, host_identity};
+use crate::ledger::ProcessIdentity;
 use crate::schedule::{NodeRanks, Tree};
 use crate::task::{NodeId, Rank, Resources};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use std::time::Duration;
 pub struct RankReport {
     /// Its host.
     pub host: HostIdentity,
+    /// Its process.
+    pub process: ProcessIdentity,
     /// Its cores and GPUs.
     pub cores: RankCores,
 }
@@ -22,7 +25,7 @@ pub struct RankReport {
 impl RankReport {
     /// Of this process. Asked before `MPI_Init` binds anything.
     pub fn of_this_process() -> Self {
-        Self { host: host_identity(), cores: RankCores::of_this_process() }
+        Self { host: host_identity(), process: ProcessIdentity::of_this_process(), cores: RankCores::of_this_process() }
     }
 }
 
@@ -205,7 +208,7 @@ mod tests {
         let host = HostIdentity { name: host.to_owned(), boot_id: "b".to_owned() };
         let cores =
             RankCores { mask: mask.to_vec(), numa: vec![0; mask.len()], machine_cores: 4, ..Default::default() };
-        RankReport { host, cores }
+        RankReport { host, process: ProcessIdentity::default(), cores }
     }
 
     const OPTIONS: LayoutOptions =

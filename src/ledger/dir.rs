@@ -156,6 +156,7 @@ impl RunDir {
         for file in [
             self.bundle(),
             self.options(),
+            self.launch(),
             self.session(),
             self.progress(),
             self.summary(),
@@ -241,6 +242,11 @@ impl RunDir {
     /// The run's own copy of its options.
     pub fn options(&self) -> PathBuf {
         self.path.join("options.json")
+    }
+
+    /// What is known of the ranks of the last start.
+    pub fn launch(&self) -> PathBuf {
+        self.path.join("launch.json")
     }
 
     /// How the last start ended.

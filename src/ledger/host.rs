@@ -1,7 +1,46 @@
 //! What tells this process from all others: host, boot, process and batch job.
 
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::OnceLock;
+
+/// A process of some host, told from all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// Which boot of which host.
+    pub boot: String,
+    /// Which numbering of processes on that host (containers have their own).
+    pub pid_namespace: String,
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in the kernel's ticks: a number is given to other processes later.
+    pub pid_started: u64,
+}
+
+impl ProcessIdentity {
+    /// Of this process.
+    pub fn of_this_process() -> Self {
+        let pid = std::process::id();
+        Self {
+            boot: boot_id().to_owned(),
+            pid_namespace: pid_namespace(),
+            pid,
+            pid_started: process_start(pid).unwrap_or(0),
+        }
+    }
+
+    /// Whether it lives; none where that cannot be seen from here, since it is on another host, in another container, or of
+    /// another boot.
+    pub fn lives(&self) -> Option<bool> {
+        self.shares_numbers_with(boot_id(), &pid_namespace())
+            .then(|| process_start(self.pid).is_some_and(|started| started == self.pid_started))
+    }
+
+    /// Whether its number is one of that boot and numbering.
+    pub fn shares_numbers_with(&self, boot: &str, pid_namespace: &str) -> bool {
+        !boot.is_empty() && (self.boot.as_str(), self.pid_namespace.as_str()) == (boot, pid_namespace)
+    }
+}
 
 /// This host's name.
 pub(crate) fn host_name() -> &'static str {

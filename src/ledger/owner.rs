@@ -8,7 +8,7 @@
 
 use super::dir::RunDir;
 use super::files::beside;
-use super::host::{boot_id, host_name, job_id, pid_namespace, process_start};
+use super::host::{ProcessIdentity, host_name, job_id};
 use crate::task::io_cause;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
@@ -36,14 +36,9 @@ pub struct OwnerRecord {
     pub generation: u32,
     /// Where it runs.
     pub host: String,
-    /// Which boot of that host.
-    pub boot: String,
-    /// Which numbering of processes on that host (containers have their own).
-    pub pid_namespace: String,
-    /// Its process.
-    pub pid: u32,
-    /// When that process started, in the kernel's ticks: a number is given to other processes later.
-    pub pid_started: u64,
+    /// Its process there.
+    #[serde(flatten)]
+    pub process: ProcessIdentity,
     /// The batch job, where there is one.
     pub job: Option<String>,
     /// Counts up while it lives.
@@ -56,7 +51,7 @@ pub struct OwnerRecord {
 
 impl fmt::Display for OwnerRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "host {}, process {}", self.host, self.pid)?;
+        write!(f, "host {}, process {}", self.host, self.process.pid)?;
         if let Some(job) = &self.job {
             write!(f, ", job {job}")?;
         }
@@ -67,14 +62,10 @@ impl fmt::Display for OwnerRecord {
 
 impl OwnerRecord {
     fn of_this_process(generation: u32) -> Self {
-        let pid = std::process::id();
         Self {
             generation,
             host: host_name().to_owned(),
-            boot: boot_id().to_owned(),
-            pid_namespace: pid_namespace(),
-            pid,
-            pid_started: process_start(pid).unwrap_or(0),
+            process: ProcessIdentity::of_this_process(),
             job: job_id(),
             beat: 0,
             beat_unix: unix_seconds(),
@@ -208,12 +199,10 @@ fn judge(record: OwnerRecord) -> OwnerState {
     if record.released {
         return OwnerState::Released(record);
     }
-    if boot_id().is_empty() || record.boot != boot_id() || record.pid_namespace != pid_namespace() {
-        return OwnerState::Unknown(Some(record));
-    }
-    match process_start(record.pid) {
-        Some(started) if started == record.pid_started => OwnerState::Alive(record),
-        _ => OwnerState::Dead(record),
+    match record.process.lives() {
+        None => OwnerState::Unknown(Some(record)),
+        Some(true) => OwnerState::Alive(record),
+        Some(false) => OwnerState::Dead(record),
     }
 }
 
@@ -298,6 +287,29 @@ impl Owner {
         if let Some(beats) = &self.beats {
             let _ = beats.try_send(());
         }
+    }
+
+    /// For how long at least the owner of an earlier generation has given no sign of life, by the clock of the file system, which
+    /// hosts may have in common where they have no other; none where it gave the folder back.
+    ///
+    /// # Errors
+    /// The present record cannot be looked at.
+    pub fn silence_of(&self, earlier: u32) -> Result<Option<Duration>, OwnerError> {
+        let record = std::fs::read(self.dir.owner(earlier)).ok();
+        let record = record.and_then(|bytes| serde_json::from_slice::<OwnerRecord>(&bytes).ok());
+        if record.is_some_and(|record| record.released) {
+            return Ok(None);
+        }
+        let modified = |generation| {
+            let path = self.dir.owner(generation);
+            path.metadata().and_then(|file| file.modified()).map_err(failed("look at", &path))
+        };
+        let now = modified(self.generation)?;
+        // Records of long ago are taken away; those that follow were not written while it lived.
+        let last = (earlier..self.generation).find_map(|generation| modified(generation).ok()).unwrap_or(now);
+        // It may have died just before its next beat.
+        let beat_every = Patience::default().beat_every;
+        Ok(Some(now.duration_since(last).unwrap_or_default().saturating_sub(beat_every)))
     }
 
     /// Whether the folder is still ours, by the last look. Costs no system call.

@@ -205,6 +205,11 @@ impl Watch {
         !self.parents.is_empty()
     }
 
+    /// How long after the last word of its parent a rank ends at the latest: it looks a few times in its patience.
+    pub fn orphans_end_within_us(patience_us: Micros) -> Micros {
+        patience_us.saturating_mul(PATIENCE_WITH_PARENTS).saturating_add(patience_us.div_ceil(BEATS_IN_PATIENCE))
+    }
+
     fn every_us(&self, patience: Micros) -> Micros {
         (patience / BEATS_IN_PATIENCE).max(1)
     }
@@ -304,7 +309,8 @@ mod tests {
             assert!(!orphaned(until(&mut watch, 20 * PATIENCE, |_, _| {})), "it has not begun yet");
             watch.heard(20 * PATIENCE, level, Rank(parent));
             assert!(!orphaned(until(&mut watch, 23 * PATIENCE, |_, _| {})));
-            assert!(orphaned(until(&mut watch, 24 * PATIENCE, |_, _| {})));
+            let latest = 20 * PATIENCE + Watch::orphans_end_within_us(PATIENCE);
+            assert!(orphaned(until(&mut watch, latest, |_, _| {})));
             assert!(!orphaned(until(&mut watch, 29 * PATIENCE, |_, _| {})), "said once");
         }
         let mut never = watch(3);

@@ -5,7 +5,7 @@
 
 use crate::common::launch::by_srun;
 use crate::common::processes::{Process, program_of, signal_all};
-use crate::common::{BINARY, Launch, Random, Running, World, eventually, setting, summary, tasks};
+use crate::common::{BINARY, Ended, Launch, Random, Running, World, eventually, setting, summary, tasks};
 use crate::functions::plugin;
 use myriarch::fabric::{MpiLibrary, environment};
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ fn says(running: &Running<'_>, what: &str) {
 }
 
 /// Lets it come to its end, and checks that each task has one outcome, a good one.
-fn ends_well(world: &World, running: Running<'_>, count: u64) {
+fn ends_well(world: &World, running: Running<'_>, count: u64) -> Ended {
     world.write("go", "");
     let ended = running.wait();
     assert!(world.has("run/summary.json"), "it did not come to its end\n{}", ended.stderr);
@@ -53,6 +53,7 @@ fn ends_well(world: &World, running: Running<'_>, count: u64) {
     let other: Vec<_> = rows.iter().filter(|row| row["status"] != "ok").take(5).collect();
     assert!(other.is_empty(), "{other:?}\n{}", ended.stderr);
     assert_eq!(summary(world, "run")["exit_status"], 0);
+    ended
 }
 
 /// Ranks that were given up, and whether they came back.
@@ -109,8 +110,45 @@ fn all_end_when_rank_0_is_gone_and_the_run_can_be_resumed() {
         running.wait();
         assert!(!world.has("run/summary.json"));
         world.write("go", "");
-        let again = world.start(launch, &["run", "--resume", "--out", "run", "--progress", "none"]);
+        let again = world.start(launch, &RESUME);
+        let ended = ends_well(&world, again, 32);
+        assert_eq!(ended.says("waiting"), 0, "there is nobody to wait for\n{}", ended.stderr);
+    }
+}
+
+const RESUME: [&str; 6] = ["run", "--resume", "--out", "run", "--progress", "none"];
+
+#[test]
+fn a_resume_at_once_waits_for_the_ranks_that_outlive_rank_0_and_no_task_runs_twice_at_a_time() {
+    for launch in launches() {
+        let world = World::new();
+        // A task that still runs elsewhere has its lock, and makes the other one fail.
+        let locked = "exec flock -n lock.{} sh -c 'echo {} >> ran; while [ ! -e go ]; do sleep 0.05; done'";
+        let words = ["run", "--out", "run", "--progress", "none", "--array", "0-31", "--", locked];
+        let running = world.start(launch, &words);
+        begun(&world, &running, 8);
+        rank(&running, 0).kill();
+        let again = world.start(launch, &RESUME);
+        says(&again, "8 ranks on ");
+        assert_eq!(running.ranks().len(), 0, "{}: it did not wait\n{}", launch.name, again.stderr());
+        println!("{}: {}", launch.name, again.stderr());
         ends_well(&world, again, 32);
+        running.wait();
+    }
+}
+
+#[test]
+fn a_resume_that_is_told_so_does_not_wait_and_each_task_has_one_outcome() {
+    for launch in launches().into_iter().take(1) {
+        let world = World::new();
+        let running = world.start(launch, &waiting("0-31"));
+        begun(&world, &running, 8);
+        rank(&running, 0).kill();
+        let again = world.start(launch, &[&RESUME[..], &["--resume-now"]].concat());
+        says(&again, "8 ranks on ");
+        let ended = ends_well(&world, again, 32);
+        assert_eq!(ended.says("waiting"), 0, "{}", ended.stderr);
+        running.wait();
     }
 }
 

@@ -59,6 +59,9 @@ pub struct RunOptions {
     pub launch: String,
     /// Go on where DIR stopped.
     pub resume: bool,
+    /// Do not wait for ranks that outlived rank 0 of the last start.
+    #[serde(default)]
+    pub resume_now: bool,
     /// Put back failed tasks.
     pub retry_failed: bool,
     /// Show, do not run.

@@ -1,6 +1,7 @@
 //! `myriarch run` from checked options to the exit status: the folder, the tasks, the ranks.
 
 use super::options::{KeepStdout, RunOptions};
+use super::orphans::{AskedToStop, wait_for_orphans};
 use super::{RunArgs, dry_run};
 use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, in_one_line};
 use crate::drive::{self, DrainPatience, DriveError, Job, Keep, RankReport};
@@ -178,7 +179,7 @@ fn play(fabric: Box<dyn Fabric>, spawner: Spawner, options: RunOptions, began: I
     log::flush();
     if let Some(error) = refused {
         eprintln!("myriarch: {}", in_one_line(&error));
-        return EXIT_USAGE;
+        return if error.is::<AskedToStop>() { EXIT_UNFINISHED } else { EXIT_USAGE };
     }
     match end {
         Ok(Some(end)) => end.wait(),
@@ -357,12 +358,13 @@ fn same_tasks(
 
 /// What was not said now is taken from the start that made the folder, but for what belongs to one start alone.
 fn with_kept(options: RunOptions, dir: &RunDir) -> anyhow::Result<RunOptions> {
-    const OF_ONE_START: [&str; 11] = [
+    const OF_ONE_START: [&str; 12] = [
         "launch",
         "source",
         "defaults",
         "out",
         "resume",
+        "resume_now",
         "retry_failed",
         "dry_run",
         "walltime",
@@ -417,6 +419,9 @@ fn job(
     }
     dir.begin()?;
     begin_log(&dir, &owner, &options, &mut notes);
+    if options.resume {
+        wait_for_orphans(&dir, &owner, options.resume_now)?;
+    }
     let loaded = load(&dir)?;
     notes.extend(loaded.notes());
     let max_fails = options.max_fails.map(|most| most.limit(bundle.len()));

@@ -171,6 +171,7 @@ fn bad_usage_is_named_with_a_way_out() {
         (&["t", "--fan-out", "1"], "--fan-out"),
         (&["t", "-0"], "--each-line"),
         (&["t", "--retry-failed"], "--resume"),
+        (&["t", "--resume-now"], "--resume"),
         (&["t", "--timout", "5"], "--timeout"),
         (&["t", "--retry"], "--retries <N>"),
         (&["t", "-I", ""], "-I"),

@@ -1,5 +1,6 @@
 //! Owners that come, live, die and are taken over.
 
+use super::super::host::process_start;
 use super::super::testing::eventually;
 use super::*;
 use std::io::{BufRead, BufReader};
@@ -19,7 +20,8 @@ fn quiet(_: &str) {}
 
 /// The record of an owner that nobody can ask.
 fn foreign(generation: u32) -> OwnerRecord {
-    OwnerRecord { boot: "another".into(), host: "far".into(), ..OwnerRecord::of_this_process(generation) }
+    let process = ProcessIdentity { boot: "another".into(), ..ProcessIdentity::of_this_process() };
+    OwnerRecord { process, host: "far".into(), ..OwnerRecord::of_this_process(generation) }
 }
 
 fn put(dir: &RunDir, record: &OwnerRecord) {
@@ -67,8 +69,8 @@ fn a_dead_process_of_this_host_is_taken_over_without_waiting() {
     let (_folder, dir) = run_dir();
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let pid = child.id();
-    let mut record = OwnerRecord { pid, ..OwnerRecord::of_this_process(1) };
-    record.pid_started = process_start(pid).unwrap();
+    let mut record = OwnerRecord::of_this_process(1);
+    (record.process.pid, record.process.pid_started) = (pid, process_start(pid).unwrap());
     put(&dir, &record);
     assert!(matches!(Owner::acquire_with(&dir, quick(), quiet), Err(OwnerError::Running { .. })));
     child.kill().unwrap();
@@ -82,7 +84,7 @@ fn a_dead_process_of_this_host_is_taken_over_without_waiting() {
 fn another_process_with_the_number_of_the_owner_is_not_the_owner() {
     let (_folder, dir) = run_dir();
     let mut record = OwnerRecord::of_this_process(1);
-    record.pid_started += 1;
+    record.process.pid_started += 1;
     put(&dir, &record);
     assert_eq!(generation_of(Owner::acquire_with(&dir, quick(), quiet)), 2);
 }
@@ -207,4 +209,30 @@ fn of_many_processes_one_wins_and_when_it_is_killed_another_follows() {
             child.wait().unwrap();
         }
     }
+}
+
+#[test]
+fn silence_is_measured_by_the_files_and_ends_with_an_owner_that_gave_the_folder_back() {
+    let (_folder, dir) = run_dir();
+    let ago = |generation, seconds| {
+        let file = File::options().write(true).open(dir.owner(generation)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+    };
+    for generation in 1..=3 {
+        put(&dir, &foreign(generation));
+        ago(generation, 100 - 10 * u64::from(generation));
+    }
+    put(&dir, &OwnerRecord { released: true, ..foreign(4) });
+    let owner = Owner::acquire_with(&dir, quick(), quiet).unwrap();
+    assert_eq!(owner.generation(), 5);
+    let silence = |generation| owner.silence_of(generation).unwrap().map(|time| time.as_secs());
+    let about = |seconds: u64| seconds - 4..seconds + 4;
+    assert!(about(80).contains(&silence(2).unwrap()));
+    assert_eq!(silence(4), None);
+    // Taken away by now: no longer than that of the next.
+    assert!(!dir.owner(1).exists() && about(80).contains(&silence(1).unwrap()));
+    // A clock that was put back.
+    let file = File::options().write(true).open(dir.owner(3)).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(100)).unwrap();
+    assert_eq!(silence(3), Some(0));
 }

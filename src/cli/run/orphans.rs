@@ -1,0 +1,127 @@
+//! Before a run is gone on with: ranks that outlived rank 0 of the last start end by themselves after a while, and until then
+//! tasks that they run would run twice at the same time.
+
+use crate::ledger::{LaunchRecord, Orphans, Owner, RunDir};
+use crate::observe::text::whole;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How often it looks whether it still has to wait.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Someone asked the run to stop before it went on.
+#[derive(Debug, thiserror::Error)]
+#[error("{} was asked to stop while it waited: nothing ran", .0.display())]
+pub(super) struct AskedToStop(PathBuf);
+
+/// Waits until no rank of an earlier start can be there any more, and says so; `now` only warns. To be called by the owner, when
+/// requests to stop the last start were taken away. What the ranks have told by then can be loaded afterwards.
+pub(super) fn wait_for_orphans(dir: &RunDir, owner: &Owner, now: bool) -> anyhow::Result<()> {
+    let launch = LaunchRecord::read(dir).unwrap_or_else(|error| {
+        eprintln!("myriarch: {error}; nothing is known of the ranks of the last start");
+        None
+    });
+    let Some(launch) = launch else { return Ok(()) };
+    let Some(silent) = owner.silence_of(launch.generation)? else { return Ok(()) };
+    let orphans = launch.orphans(silent, launch.live());
+    let Some(notice) = notice(orphans, silent, now) else { return Ok(()) };
+    tracing::warn!("{notice}");
+    eprintln!("myriarch: {notice}");
+    let Orphans::EndWithin(rest) = orphans else { return Ok(()) };
+    let until = Instant::now() + rest;
+    while !now && Instant::now() < until && launch.live() != Some(false) {
+        owner.check()?;
+        if dir.stop_requested().is_some() {
+            return Err(AskedToStop(dir.path().to_owned()).into());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+fn notice(orphans: Orphans, silent: Duration, now: bool) -> Option<String> {
+    match orphans {
+        Orphans::Gone => None,
+        Orphans::Stay => Some(
+            "other ranks of the last start may still run tasks: they do not end by themselves (--lost-after 0); make sure that \
+             they are gone"
+                .to_owned(),
+        ),
+        Orphans::EndWithin(rest) => {
+            let (silent, rest) = (whole(silent), whole(rest));
+            let was_there = format!("rank 0 of the last start was there {silent} ago; its other ranks");
+            Some(match now {
+                false => format!("{was_there} end within {rest}: waiting (--resume-now does not wait)"),
+                true => format!("{was_there} may go on for {rest}, and what they run may run twice at the same time"),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::dir::testing::run_with;
+    use crate::ledger::ProcessIdentity;
+
+    /// A folder whose last start died just now, with a rank that is this process.
+    fn died(orphans_end_after_s: f64) -> (tempfile::TempDir, RunDir, Owner) {
+        let (folder, dir) = run_with(3, &[]);
+        drop(Owner::acquire(&dir).unwrap());
+        let owner = Owner::acquire(&dir).unwrap();
+        // The first never gave the folder back.
+        let record = std::fs::read_to_string(dir.owner(1)).unwrap();
+        std::fs::write(dir.owner(1), record.replace("\"released\":true", "\"released\":false")).unwrap();
+        let launch = LaunchRecord {
+            generation: 1,
+            may_outlive_rank_0: true,
+            orphans_end_after_s: Some(orphans_end_after_s),
+            processes: vec![ProcessIdentity::of_this_process()],
+        };
+        launch.write(&dir).unwrap();
+        (folder, dir, owner)
+    }
+
+    fn waited(dir: &RunDir, owner: &Owner, now: bool) -> (anyhow::Result<()>, Duration) {
+        let began = Instant::now();
+        (wait_for_orphans(dir, owner, now), began.elapsed())
+    }
+
+    #[test]
+    fn it_waits_as_long_as_ranks_may_be_there_unless_it_is_told_not_to() {
+        let (_folder, dir, owner) = died(1.0);
+        assert!(waited(&dir, &owner, true).1 < Duration::from_millis(900));
+        let (result, time) = waited(&dir, &owner, false);
+        assert!(result.is_ok() && time > Duration::from_millis(500), "{time:?}");
+    }
+
+    #[test]
+    fn a_request_to_stop_ends_the_wait() {
+        let (_folder, dir, owner) = died(3600.0);
+        dir.request_stop(crate::ledger::StopRequest::WithGrace, "for a test").unwrap();
+        assert!(waited(&dir, &owner, false).0.unwrap_err().is::<AskedToStop>());
+    }
+
+    #[test]
+    fn a_start_that_gave_the_folder_back_or_is_not_known_is_not_waited_for() {
+        let (_folder, dir, owner) = died(3600.0);
+        let record = std::fs::read_to_string(dir.owner(1)).unwrap();
+        std::fs::write(dir.owner(1), record.replace("\"released\":false", "\"released\":true")).unwrap();
+        assert!(waited(&dir, &owner, false).0.is_ok());
+        std::fs::write(dir.launch(), "").unwrap();
+        assert!(waited(&dir, &owner, false).0.is_ok());
+        std::fs::remove_file(dir.launch()).unwrap();
+        assert!(waited(&dir, &owner, false).0.is_ok());
+    }
+
+    #[test]
+    fn what_is_said_names_both_times_and_the_option() {
+        let said = |orphans, now| notice(orphans, Duration::from_secs(3), now).unwrap_or_default();
+        let rest = Orphans::EndWithin(Duration::from_secs(40));
+        let waiting = "was there 3 s ago; its other ranks end within 40 s: waiting (--resume-now does not wait)";
+        assert!(said(rest, false).ends_with(waiting));
+        assert!(said(rest, true).contains("may go on for 40 s"));
+        assert!(said(Orphans::Stay, false).contains("--lost-after 0"));
+        assert_eq!(said(Orphans::Gone, false), "");
+    }
+}
