@@ -8,7 +8,7 @@ use crate::common::processes::{Process, program_of, signal_all};
 use crate::common::{BINARY, Ended, Launch, Random, Running, World, eventually, setting, summary, tasks};
 use crate::functions::plugin;
 use myriarch::fabric::{MpiLibrary, environment};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,10 +48,7 @@ fn ends_well(world: &World, running: Running<'_>, count: u64) -> Ended {
     world.write("go", "");
     let ended = running.wait();
     assert!(world.has("run/summary.json"), "it did not come to its end\n{}", ended.stderr);
-    let rows = tasks(world, "run");
-    assert!(rows.iter().map(|row| row["index"].as_u64().unwrap()).eq(0..count), "{}", ended.stderr);
-    let other: Vec<_> = rows.iter().filter(|row| row["status"] != "ok").take(5).collect();
-    assert!(other.is_empty(), "{other:?}\n{}", ended.stderr);
+    all_are_ok(world, count, &ended.stderr);
     assert_eq!(summary(world, "run")["exit_status"], 0);
     ended
 }
@@ -350,8 +347,7 @@ fn whatever_dies_and_whenever_each_task_has_one_outcome() {
             }
             Fault::KillAll => signal_all(ranks.iter(), "KILL"),
         }
-        let rows = tasks(&world, "run");
-        let before = runs_of_each(&world);
+        let recorded = Recorded::by_now(&world);
         let ended = running.wait();
         if !world.has("run/summary.json") {
             // Nothing outlives rank 0, and no start goes on without somebody.
@@ -360,18 +356,93 @@ fn whatever_dies_and_whenever_each_task_has_one_outcome() {
             assert!(rank_0 || at_start, "{}", ended.stderr);
             world.run(launch, &["run", "--resume", "--out", "run", "--progress", "none"]);
         }
-        let after = runs_of_each(&world);
-        for index in rows.iter().filter(|row| row["status"] == "ok").map(|row| row["index"].as_u64().unwrap()) {
-            assert_eq!(
-                before.get(&index),
-                after.get(&index),
-                "task {index} had an outcome and ran again\n{}",
-                ended.stderr
-            );
-        }
-        let rows = tasks(&world, "run");
-        assert!(rows.iter().map(|row| row["index"].as_u64().unwrap()).eq(0..count));
-        let other: Vec<_> = rows.iter().filter(|row| row["status"] != "ok").take(5).collect();
-        assert!(other.is_empty(), "{other:?}\n{}", ended.stderr);
+        recorded.has_not_run_since(&world, &ended.stderr);
+        all_are_ok(&world, count, &ended.stderr);
     }
+}
+
+#[test]
+fn whenever_rank_0_or_the_whole_job_is_killed_the_run_is_resumed_to_its_end() {
+    let seed = setting("MYRIARCH_TEST_SEED", 11);
+    let launches = Launch::possible(&[Launch::OUTLIVES, Launch::OUTLIVES_DEEP, Launch::MPI_8_NODES]);
+    let mut random = Random::new(seed);
+    let (mut left, mut runs) = (if launches.is_empty() { 0 } else { setting("MYRIARCH_TEST_FAULTS", 2) }, 0);
+    while left > 0 {
+        runs += 1;
+        let world = World::new();
+        // A task that still runs elsewhere has its lock, and makes the other one fail.
+        const LOCKED: &str = "exec flock -n lock.{} sh -c 'echo {} >> ran; sleep 0.0{}'";
+        let (count, work): (u64, &[&str]) = *random.one_of(&[
+            (600, &["--", LOCKED] as &[&str]),
+            (600, &["--retries", "1", "--", "echo {} >> ran; sleep 0.03"]),
+            (6_000, &["--call", "builtin:sleep", "--call-arg", "5000"]),
+            (6_000, &["--isolate", "--call", "builtin:sleep", "--call-arg", "5000"]),
+        ]);
+        let last = format!("0-{}", count - 1);
+        let first = [&["run", "--out", "run", "--progress", "none", "--array", &last][..], work].concat();
+        let mut running = world.start(*random.one_of(&launches), &first);
+        let mut recorded = Vec::new();
+        // Several times the same run, or until it has ended.
+        for _ in 0..left.min(3) {
+            let (pause, fault) = (Duration::from_millis(random.below(3_000)), random.below(4));
+            eventually("the start begins", || running.stderr().contains(" ranks on ").then_some(()));
+            std::thread::sleep(pause);
+            if world.has("run/summary.json") {
+                break;
+            }
+            left -= 1;
+            println!(
+                "MYRIARCH_TEST_SEED={seed}: run {runs}, {work:?}: {} after {pause:?}",
+                ["rank 0", "rank 0", "all", "the launcher"][fault as usize]
+            );
+            if fault >= 2 {
+                if fault == 3 {
+                    running.signal_launcher("KILL");
+                    running.wait();
+                } else {
+                    running.kill_job();
+                }
+                recorded.push(Recorded::by_now(&world));
+                running = world.start(*random.one_of(&launches), &RESUME);
+                continue;
+            }
+            signal_all(running.ranks().iter().filter(|process| process.rank == Some(0)), "KILL");
+            recorded.push(Recorded::by_now(&world));
+            // At once: it is for the resume to see to it that no task runs twice at a time.
+            let again = world.start(*random.one_of(&launches), &RESUME);
+            running.wait();
+            running = again;
+        }
+        let ended = running.wait();
+        recorded.iter().for_each(|recorded| recorded.has_not_run_since(&world, &ended.stderr));
+        all_are_ok(&world, count, &ended.stderr);
+    }
+}
+
+/// How often tasks that had an outcome at some time had run by then.
+struct Recorded(BTreeMap<u64, u64>);
+
+impl Recorded {
+    fn by_now(world: &World) -> Self {
+        let rows = tasks(world, "run");
+        let mut runs = runs_of_each(world);
+        let recorded: BTreeSet<u64> =
+            rows.iter().filter(|row| row["status"] == "ok").map(|row| row["index"].as_u64().unwrap()).collect();
+        runs.retain(|index, _| recorded.contains(index));
+        Self(runs)
+    }
+
+    fn has_not_run_since(&self, world: &World, stderr: &str) {
+        let now = runs_of_each(world);
+        for (index, runs) in &self.0 {
+            assert_eq!(now.get(index), Some(runs), "task {index} had an outcome and ran again\n{stderr}");
+        }
+    }
+}
+
+fn all_are_ok(world: &World, count: u64, stderr: &str) {
+    let rows = tasks(world, "run");
+    assert!(rows.iter().map(|row| row["index"].as_u64().unwrap()).eq(0..count), "{} outcomes\n{stderr}", rows.len());
+    let other: Vec<_> = rows.iter().filter(|row| row["status"] != "ok").take(5).collect();
+    assert!(other.is_empty(), "{other:?}\n{stderr}");
 }
