@@ -2,7 +2,6 @@
 
 mod dry_run;
 mod options;
-mod orphans;
 mod start;
 
 pub use crate::observe::ProgressMode;

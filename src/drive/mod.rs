@@ -8,6 +8,7 @@
 //! | `rank` | the loop |
 //! | `stage` | which thread plays the loop |
 //! | `roles`, `worker` | the state machines that a rank plays; turn their actions into messages, processes and records |
+//! | `orphans` | ranks that outlive rank 0, and the next start, which waits for them |
 //! | `parts` | what a rank knows of the tasks themselves |
 //! | `keeper` | writes a segment, and tells reports where in it their records lie |
 //! | `durable` | rank 0's ledger in a DIR |
@@ -28,6 +29,7 @@ mod losses;
 mod manager;
 mod memory;
 mod null;
+mod orphans;
 mod parts;
 mod plan;
 mod printer;
@@ -49,6 +51,7 @@ mod worker;
 pub use error::DriveError;
 pub use manager::{DrainPatience, Job, RunEnd};
 pub use null::{NullFigures, NullRun, run_null};
+pub use orphans::{WaitError, wait_for_orphans};
 pub use plan::{Keep, RankReport, SHORTEST_LOST_AFTER};
 pub use run::run;
 pub use session::{

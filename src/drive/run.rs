@@ -3,21 +3,21 @@
 use super::error::DriveError;
 use super::functions::{Functions, functions_everywhere};
 use super::manager::{Job, ManagerRole, RunEnd};
+use super::orphans;
 use super::parts::{FindFunction, PartPlace, Parts};
 use super::plan::{Layout, RankReport, Shared, Start};
 use super::rank::{CallsBy, Farewell, RankLoop};
 use super::signals;
 use crate::execute::Spawner;
 use crate::execute::functions::Isolation;
-use crate::fabric::{Fabric, Launcher, LossSurvival, launcher, loss_survival};
-use crate::ledger::{LaunchRecord, RunDir};
+use crate::fabric::{Fabric, launcher, loss_survival};
+use crate::ledger::RunDir;
 use crate::observe::Facts;
 use crate::observe::text::of;
-use crate::schedule::{Place, Role, Watch, decode, encode};
+use crate::schedule::{Place, Role, decode, encode};
 use crate::task::{Bundle, IndexRange, Resources};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Takes part in a run until it ends. Rank 0 brings the job; `None` there dismisses the others. Returns how the run
 /// ended on rank 0, `None` elsewhere. Calls [`Fabric::finish`] last.
@@ -105,29 +105,8 @@ fn plan(reports: &[Vec<u8>], job: &Job) -> Result<Shared, DriveError> {
         return Err(DriveError::Unfit(unfit(&job.bundle, have)));
     }
     let shared = job.shared(layout);
-    launch_record(&reports, &shared).write(&job.dir)?;
+    orphans::launch_record(&reports, &shared).write(&job.dir)?;
     Ok(shared)
-}
-
-/// Tasks of a rank that ends are killed, and have died within this where they do not hang in the kernel.
-const DYING: Duration = Duration::from_secs(2);
-
-/// What the next start has to know of these ranks.
-fn launch_record(reports: &[RankReport], shared: &Shared) -> LaunchRecord {
-    let is_ended_with_others = launcher() == Launcher::None || matches!(loss_survival(), LossSurvival::Ends(_));
-    let after =
-        |patience: Duration| DYING + Duration::from_micros(Watch::orphans_end_within_us(patience.as_micros() as u64));
-    let mut processes: Vec<_> = reports.iter().map(|report| report.process.clone()).collect();
-    let first = &reports[0].process;
-    if !processes.iter().all(|process| process.shares_numbers_with(&first.boot, &first.pid_namespace)) {
-        processes.clear();
-    }
-    LaunchRecord {
-        generation: shared.generation,
-        may_outlive_rank_0: reports.len() > 1 && !is_ended_with_others,
-        orphans_end_after_s: shared.lost_after.map(|patience| after(patience).as_secs_f64()),
-        processes,
-    }
 }
 
 /// The folder of the run, where this rank's node sees it.

@@ -89,7 +89,8 @@ pub fn enter(
         let mut shared = plan(&all, settings, &*fabric)?;
         dir = SessionDir::open(settings, &*fabric)?;
         if let Some(dir) = &dir {
-            dir.plan(&mut shared, settings);
+            let ranks: Vec<RankReport> = all.iter().map(|one| one.report.clone()).collect();
+            dir.plan(&mut shared, settings, &ranks)?;
         }
         Ok(Box::new(shared))
     });

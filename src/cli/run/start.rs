@@ -1,10 +1,9 @@
 //! `myriarch run` from checked options to the exit status: the folder, the tasks, the ranks.
 
 use super::options::{KeepStdout, RunOptions};
-use super::orphans::{AskedToStop, wait_for_orphans};
 use super::{RunArgs, dry_run};
 use crate::cli::{EXIT_OK, EXIT_UNFINISHED, EXIT_USAGE, in_one_line};
-use crate::drive::{self, DrainPatience, DriveError, Job, Keep, RankReport};
+use crate::drive::{self, DrainPatience, DriveError, Job, Keep, RankReport, WaitError};
 use crate::execute::{Spawner, functions};
 use crate::fabric::{self, Fabric, ThreadFabric};
 use crate::ledger::{Owner, Patience, RunDir, RunDirError, load, write_atomically};
@@ -179,7 +178,11 @@ fn play(fabric: Box<dyn Fabric>, spawner: Spawner, options: RunOptions, began: I
     log::flush();
     if let Some(error) = refused {
         eprintln!("myriarch: {}", in_one_line(&error));
-        return if error.is::<AskedToStop>() { EXIT_UNFINISHED } else { EXIT_USAGE };
+        return if matches!(error.downcast_ref(), Some(WaitError::AskedToStop(_))) {
+            EXIT_UNFINISHED
+        } else {
+            EXIT_USAGE
+        };
     }
     match end {
         Ok(Some(end)) => end.wait(),
@@ -420,7 +423,10 @@ fn job(
     dir.begin()?;
     begin_log(&dir, &owner, &options, &mut notes);
     if options.resume {
-        wait_for_orphans(&dir, &owner, options.resume_now)?;
+        drive::wait_for_orphans(&dir, &owner, options.resume_now, |notice| {
+            tracing::warn!("{notice}");
+            eprintln!("myriarch: {notice}");
+        })?;
     }
     let loaded = load(&dir)?;
     notes.extend(loaded.notes());

@@ -1,7 +1,8 @@
 //! Opening the DIR of a session, on rank 0, before any rank is told of the plan.
 
 use super::SessionSettings;
-use crate::drive::plan::Shared;
+use crate::drive::orphans::{launch_record, wait_for_orphans};
+use crate::drive::plan::{RankReport, Shared};
 use crate::fabric::{Fabric, launcher};
 use crate::ledger::{Loaded, Owner, RunDir, RunDirError, SessionInfo, load};
 use crate::observe::text::one_line;
@@ -47,19 +48,31 @@ impl SessionDir {
     }
 
     /// What every rank is told of it.
-    pub(in crate::drive) fn plan(&self, shared: &mut Shared, settings: &SessionSettings) {
+    ///
+    /// # Errors
+    /// What the next start has to know of these ranks cannot be written.
+    pub(in crate::drive) fn plan(
+        &self,
+        shared: &mut Shared,
+        settings: &SessionSettings,
+        ranks: &[RankReport],
+    ) -> Result<(), String> {
         let reopens = settings.retry_failed && !self.loaded.state.failed.is_empty();
         shared.dir = self.dir.path().to_owned();
         shared.generation = self.owner.generation();
         shared.round = self.loaded.state.round + u32::from(reopens);
         shared.first_segment = self.loaded.next_segment;
         shared.sync = settings.sync;
+        launch_record(ranks, shared).write(&self.dir).map_err(|error| error.to_string())
     }
 
     fn begin(dir: RunDir, owner: Owner, is_new: bool, fabric: &dyn Fabric) -> Result<Self, String> {
+        dir.begin().map_err(|error| error.to_string())?;
+        let at = dir.path().display();
+        wait_for_orphans(&dir, &owner, false, |notice| tracing::warn!("{at}: {notice}"))
+            .map_err(|error| error.to_string())?;
         let loaded = load(&dir).map_err(|error| error.to_string())?;
         loaded.notes().iter().for_each(|note| tracing::warn!("{}: {note}", dir.path().display()));
-        dir.begin().map_err(|error| error.to_string())?;
         let program = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         let known = SessionInfo { launch: launcher().prefix(fabric.size()), program };
         known.write(&dir).map_err(|error| error.to_string())?;

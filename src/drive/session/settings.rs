@@ -39,7 +39,7 @@ pub struct SessionSettings {
     /// The folder in which tasks and outcomes are kept, so that a later start of the program can go on with them. Without one
     /// they are in memory only.
     pub dir: Option<PathBuf>,
-    /// Goes on with what lies in [`dir`](Self::dir); without it, a folder that holds a session is an error. Where nothing was
+    /// Goes on with what lies in [`dir`](Self::dir), when the ranks of the last start are gone; without it, a folder that holds a session is an error. Where nothing was
     /// begun, the session starts.
     pub resume: bool,
     /// With `resume`: tasks that failed are put back and run again.

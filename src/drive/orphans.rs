@@ -1,38 +1,72 @@
 //! Before a run is gone on with: ranks that outlived rank 0 of the last start end by themselves after a while, and until then
 //! tasks that they run would run twice at the same time.
 
-use crate::ledger::{LaunchRecord, Orphans, Owner, RunDir};
+use super::plan::{RankReport, Shared};
+use crate::fabric::{Launcher, LossSurvival, launcher, loss_survival};
+use crate::ledger::{LaunchRecord, Orphans, Owner, OwnerError, RunDir};
 use crate::observe::text::whole;
+use crate::schedule::Watch;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How often it looks whether it still has to wait.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Someone asked the run to stop before it went on.
-#[derive(Debug, thiserror::Error)]
-#[error("{} was asked to stop while it waited: nothing ran", .0.display())]
-pub(super) struct AskedToStop(PathBuf);
+/// Tasks of a rank that ends are killed, and have died within this where they do not hang in the kernel.
+const DYING: Duration = Duration::from_secs(2);
 
-/// Waits until no rank of an earlier start can be there any more, and says so; `now` only warns. To be called by the owner, when
+/// What the next start has to know of these ranks.
+pub(super) fn launch_record(reports: &[RankReport], shared: &Shared) -> LaunchRecord {
+    let is_ended_with_others = launcher() == Launcher::None || matches!(loss_survival(), LossSurvival::Ends(_));
+    let after =
+        |patience: Duration| DYING + Duration::from_micros(Watch::orphans_end_within_us(patience.as_micros() as u64));
+    let mut processes: Vec<_> = reports.iter().map(|report| report.process.clone()).collect();
+    let first = &reports[0].process;
+    if !processes.iter().all(|process| process.shares_numbers_with(&first.boot, &first.pid_namespace)) {
+        processes.clear();
+    }
+    // A rank 0 that may say nothing for as long as it likes is missed by nobody.
+    let ends_by_itself = shared.lost_after.filter(|_| !shared.manager_may_be_silent);
+    LaunchRecord {
+        generation: shared.generation,
+        may_outlive_rank_0: reports.len() > 1 && !is_ended_with_others,
+        orphans_end_after_s: ends_by_itself.map(|patience| after(patience).as_secs_f64()),
+        processes,
+    }
+}
+
+/// Why a start does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// Someone asked it to stop.
+    #[error("{} was asked to stop while it waited: nothing ran", .0.display())]
+    AskedToStop(PathBuf),
+    /// The folder is another start's by now.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+}
+
+/// Waits until no rank of an earlier start can be there any more, and has it said; `now` only warns. To be called by the owner, when
 /// requests to stop the last start were taken away. What the ranks have told by then can be loaded afterwards.
-pub(super) fn wait_for_orphans(dir: &RunDir, owner: &Owner, now: bool) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Meanwhile someone asked it to stop, or took the folder.
+pub fn wait_for_orphans(dir: &RunDir, owner: &Owner, now: bool, say: impl Fn(&str)) -> Result<(), WaitError> {
     let launch = LaunchRecord::read(dir).unwrap_or_else(|error| {
-        eprintln!("myriarch: {error}; nothing is known of the ranks of the last start");
+        say(&format!("{error}; nothing is known of the ranks of the last start"));
         None
     });
     let Some(launch) = launch else { return Ok(()) };
     let Some(silent) = owner.silence_of(launch.generation)? else { return Ok(()) };
     let orphans = launch.orphans(silent, launch.live());
     let Some(notice) = notice(orphans, silent, now) else { return Ok(()) };
-    tracing::warn!("{notice}");
-    eprintln!("myriarch: {notice}");
+    say(&notice);
     let Orphans::EndWithin(rest) = orphans else { return Ok(()) };
     let until = Instant::now() + rest;
     while !now && Instant::now() < until && launch.live() != Some(false) {
         owner.check()?;
         if dir.stop_requested().is_some() {
-            return Err(AskedToStop(dir.path().to_owned()).into());
+            return Err(WaitError::AskedToStop(dir.path().to_owned()));
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -61,12 +95,12 @@ fn notice(orphans: Orphans, silent: Duration, now: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::dir::testing::run_with;
     use crate::ledger::ProcessIdentity;
 
     /// A folder whose last start died just now, with a rank that is this process.
     fn died(orphans_end_after_s: f64) -> (tempfile::TempDir, RunDir, Owner) {
-        let (folder, dir) = run_with(3, &[]);
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(Some(folder.path())).unwrap();
         drop(Owner::acquire(&dir).unwrap());
         let owner = Owner::acquire(&dir).unwrap();
         // The first never gave the folder back.
@@ -82,9 +116,9 @@ mod tests {
         (folder, dir, owner)
     }
 
-    fn waited(dir: &RunDir, owner: &Owner, now: bool) -> (anyhow::Result<()>, Duration) {
+    fn waited(dir: &RunDir, owner: &Owner, now: bool) -> (Result<(), WaitError>, Duration) {
         let began = Instant::now();
-        (wait_for_orphans(dir, owner, now), began.elapsed())
+        (wait_for_orphans(dir, owner, now, |_| ()), began.elapsed())
     }
 
     #[test]
@@ -99,7 +133,7 @@ mod tests {
     fn a_request_to_stop_ends_the_wait() {
         let (_folder, dir, owner) = died(3600.0);
         dir.request_stop(crate::ledger::StopRequest::WithGrace, "for a test").unwrap();
-        assert!(waited(&dir, &owner, false).0.unwrap_err().is::<AskedToStop>());
+        assert!(matches!(waited(&dir, &owner, false).0, Err(WaitError::AskedToStop(_))));
     }
 
     #[test]
