@@ -15,7 +15,7 @@ tests_of() {
         export MPI=$mpi MYRIARCH_TEST_FAULTS=$faults MYRIARCH_TEST_SEED=$seed
         . scripts/environment.sh
         cargo test --target-dir "$folder" --test integration losses:: -- --nocapture --test-threads 1 |
-            grep -E '^MYRIARCH_TEST_SEED|^test |panicked|FAILED'
+            grep --line-buffered -E '^MYRIARCH_TEST_SEED|^test |panicked|FAILED'
     )
 }
 
