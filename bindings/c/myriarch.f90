@@ -13,7 +13,8 @@ module myriarch
 
     public :: myriarch_task, myriarch_options, myriarch_task_options, myriarch_outcome, myriarch_counts
     public :: myriarch_program_new, myriarch_program_free, myriarch_register, myriarch_prepare, myriarch_options_init
-    public :: myriarch_enter_f, myriarch_finish, myriarch_leave, myriarch_lost, myriarch_end, myriarch_progress
+    public :: myriarch_enter_f, myriarch_finish, myriarch_leave, myriarch_lost, myriarch_progress
+    public :: myriarch_without_all, myriarch_end
     public :: myriarch_open, myriarch_open_processes, myriarch_submit, myriarch_submit_shell, myriarch_submit_array
     public :: myriarch_close, myriarch_next, myriarch_try_next, myriarch_wait, myriarch_cancel, myriarch_drop
     public :: myriarch_message, myriarch_text
@@ -67,6 +68,8 @@ module myriarch
         integer(c_int) :: retry_failed = 0
         real(c_double) :: sync_seconds = 0
         real(c_double) :: lost_after_seconds = 0
+        integer(c_int) :: talks_on = 0
+        real(c_double) :: longest_absence_seconds = 0
     end type
 
     type, bind(c) :: myriarch_task_options
@@ -145,6 +148,10 @@ module myriarch
             type(c_ptr), value :: session
             integer(c_int32_t), intent(out) :: ranks(*)
             integer(c_size_t), value :: capacity
+        end function
+
+        integer(c_int) function myriarch_without_all() bind(c)
+            import :: c_int
         end function
 
         ! Units should be closed before.

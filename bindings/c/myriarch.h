@@ -112,6 +112,13 @@ struct myriarch_options {
     // A rank of which nothing was heard for so many seconds is given up, and what it had runs elsewhere; by default 30, at least
     // half a second. Less than 0: nobody is. See myriarch_lost().
     double lost_after_seconds;
+    // Other than 0: with MPI_THREAD_SERIALIZED another thread may talk for rank 0 while the program does something else. The program
+    // makes no calls of MPI on rank 0 then until the session has ended, or, where it ended without some ranks, until
+    // myriarch_end() or MPI_Finalize().
+    int talks_on;
+    // Where nobody talks for rank 0: the longest time that the program stays outside of the functions of the session, in seconds;
+    // by default an hour. The other ranks end when they hear nothing of rank 0 for longer.
+    double longest_absence_seconds;
 };
 
 // What the tasks of a bundle take, and how often each is tried. 0 stands for the default everywhere.
@@ -213,17 +220,21 @@ int myriarch_finish(struct myriarch_session *session);
 // As myriarch_finish(), without waiting for tasks that have not started.
 int myriarch_leave(struct myriarch_session *session);
 
-// How many ranks are lost: nothing was heard of them for longer than lost_after_seconds, or they are gone with such a rank; what
-// they had runs elsewhere. Those that are there again do not count. The first `capacity` of them go to `ranks`, which may be NULL
-// where that is 0. To be called before the session ends: if it gives more than 0, the program should end by myriarch_end().
+// How many ranks are lost so far: nothing was heard of them for longer than lost_after_seconds, or they are gone with such a rank;
+// what they had runs elsewhere. Those that are there again do not count. The first `capacity` of them go to `ranks`, which may be
+// NULL where that is 0. What counts for the end of the program is myriarch_without_all().
 int myriarch_lost(struct myriarch_session *session,
                   uint32_t *ranks,
                   size_t capacity);
 
+// 1 where the last session of this process ended without some ranks, else 0. Calls of MPI that all ranks make would wait for those
+// for ever then, no other session can be entered, and the program is to end by myriarch_end().
+int myriarch_without_all(void);
+
 // Ends the process with this status, in place of MPI_Finalize() and exit(), on any rank. Where a session ended without some ranks,
-// MPI is not finalised, since that would wait for them for ever, and the other ranks end in myriarch_enter(), before this
-// one; MPI_Finalize() then does the same with status 0. Streams of C are written, units of Fortran are to be closed before;
-// functions of atexit() are not called.
+// MPI is not finalised, and the other ranks, which wait in myriarch_enter(), end as well; MPI_Finalize() then does the same
+// with status 0. Streams of C are written; those of C++ and units of Fortran are to be closed before, and functions of atexit()
+// are not called.
 void myriarch_end(int status);
 
 // Talks to the other ranks without waiting. To be called every few milliseconds by a program that does something else for

@@ -169,7 +169,7 @@ impl Job {
             sync: self.sync,
             crash_limit: self.crash_limit,
             lost_after: self.lost_after,
-            manager_may_be_silent: false,
+            silent_manager: None,
             max_output: self.max_output,
             keep: self.keep,
             functions: self.bundle.functions().to_vec(),

@@ -102,7 +102,7 @@ fn share(reports: &[Vec<u8>], wanted: &NullRun) -> Result<Shared, DriveError> {
         sync: Duration::ZERO,
         crash_limit: 1,
         lost_after: None,
-        manager_may_be_silent: false,
+        silent_manager: None,
         max_output: 0,
         keep: Keep::None,
         functions: Vec::new(),

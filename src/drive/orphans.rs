@@ -2,6 +2,7 @@
 //! tasks that they run would run twice at the same time.
 
 use super::plan::{RankReport, Shared};
+use crate::execute::SLOT_PATIENCE;
 use crate::fabric::{Launcher, LossSurvival, launcher, loss_survival};
 use crate::ledger::{LaunchRecord, Orphans, Owner, OwnerError, RunDir};
 use crate::observe::text::whole;
@@ -13,25 +14,25 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Tasks of a rank that ends are killed, and have died within this where they do not hang in the kernel.
-const DYING: Duration = Duration::from_secs(2);
+const DYING: Duration = SLOT_PATIENCE.saturating_add(Duration::from_secs(1));
 
 /// What the next start has to know of these ranks.
 pub(super) fn launch_record(reports: &[RankReport], shared: &Shared) -> LaunchRecord {
     let is_ended_with_others = launcher() == Launcher::None || matches!(loss_survival(), LossSurvival::Ends(_));
     let after =
         |patience: Duration| DYING + Duration::from_micros(Watch::orphans_end_within_us(patience.as_micros() as u64));
-    let mut processes: Vec<_> = reports.iter().map(|report| report.process.clone()).collect();
-    let first = &reports[0].process;
-    if !processes.iter().all(|process| process.shares_numbers_with(&first.boot, &first.pid_namespace)) {
-        processes.clear();
-    }
-    // A rank 0 that may say nothing for as long as it likes is missed by nobody.
-    let ends_by_itself = shared.lost_after.filter(|_| !shared.manager_may_be_silent);
+    let first = &reports[0];
+    let processes: Option<Vec<_>> =
+        reports.iter().map(|report| report.processes_in(&first.host.boot_id, &first.pid_namespace)).collect();
+    let may_outlive_rank_0 = reports.len() > 1 && !is_ended_with_others;
+    // A rank 0 that may say nothing for long is not missed in a time that one could wait for.
+    let patience = shared.lost_after.filter(|_| shared.silent_manager.is_none());
+    let ended = if may_outlive_rank_0 { patience.map(after) } else { Some(DYING) };
     LaunchRecord {
         generation: shared.generation,
-        may_outlive_rank_0: reports.len() > 1 && !is_ended_with_others,
-        orphans_end_after_s: ends_by_itself.map(|patience| after(patience).as_secs_f64()),
-        processes,
+        may_outlive_rank_0,
+        orphans_end_after_s: ended.map(|after| after.as_secs_f64()),
+        processes: processes.into_iter().flatten().flatten().collect(),
     }
 }
 

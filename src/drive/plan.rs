@@ -1,7 +1,7 @@
 //! The start of a run: every rank says what it has, rank 0 decides who does what, and tells all.
 
 use crate::execute::functions::Recording;
-use crate::execute::{Pin, RankCores, RankPlan, plan_node};
+use crate::execute::{Pin, RankCores, RankPlan, Spawner, plan_node};
 use crate::fabric::{HostIdentity, host_identity};
 use crate::ledger::ProcessIdentity;
 use crate::schedule::{NodeRanks, Tree};
@@ -16,8 +16,11 @@ use std::time::Duration;
 pub struct RankReport {
     /// Its host.
     pub host: HostIdentity,
-    /// Its process.
-    pub process: ProcessIdentity,
+    /// Which numbering of processes on that host.
+    pub(super) pid_namespace: String,
+    /// Its process, and its spawner's, which outlives it until nothing is left of its tasks: each by its number and when it
+    /// started, in the kernel's ticks. As short as that, since there may be very many.
+    pub(super) processes: Vec<(u32, u64)>,
     /// Its cores and GPUs.
     pub cores: RankCores,
 }
@@ -25,7 +28,33 @@ pub struct RankReport {
 impl RankReport {
     /// Of this process. Asked before `MPI_Init` binds anything.
     pub fn of_this_process() -> Self {
-        Self { host: host_identity(), process: ProcessIdentity::of_this_process(), cores: RankCores::of_this_process() }
+        let ProcessIdentity { pid_namespace, pid, pid_started, .. } = ProcessIdentity::of_this_process();
+        let processes = vec![(pid, pid_started)];
+        Self { host: host_identity(), pid_namespace, processes, cores: RankCores::of_this_process() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn without_processes(host: HostIdentity, cores: RankCores) -> Self {
+        Self { host, pid_namespace: String::new(), processes: Vec::new(), cores }
+    }
+
+    /// Of its processes, where they are those of that boot and numbering.
+    pub(super) fn processes_in(&self, boot: &str, pid_namespace: &str) -> Option<Vec<ProcessIdentity>> {
+        let is_there =
+            (self.host.boot_id.as_str(), self.pid_namespace.as_str()) == (boot, pid_namespace) && !boot.is_empty();
+        let process = |(pid, pid_started): &(u32, u64)| ProcessIdentity {
+            boot: boot.to_owned(),
+            pid_namespace: pid_namespace.to_owned(),
+            pid: *pid,
+            pid_started: *pid_started,
+        };
+        is_there.then(|| self.processes.iter().map(process).collect())
+    }
+
+    pub(super) fn with_spawner(mut self, spawner: &Spawner) -> Self {
+        let ProcessIdentity { pid, pid_started, .. } = ProcessIdentity::of(spawner.pid());
+        self.processes.push((pid, pid_started));
+        self
     }
 }
 
@@ -164,8 +193,8 @@ pub(super) struct Shared {
     pub(super) crash_limit: u32,
     /// A rank that is silent for so long is given up; none: nobody ever is.
     pub(super) lost_after: Option<Duration>,
-    /// Rank 0 may be silent for longer: its program does something else meanwhile, and nobody talks for it.
-    pub(super) manager_may_be_silent: bool,
+    /// Rank 0 may be silent for so long: its program does something else meanwhile, and nobody talks for it.
+    pub(super) silent_manager: Option<Duration>,
     pub(super) max_output: u64,
     pub(super) keep: Keep,
     /// The functions that tasks call, by their numbers in the bundle.
@@ -208,7 +237,7 @@ mod tests {
         let host = HostIdentity { name: host.to_owned(), boot_id: "b".to_owned() };
         let cores =
             RankCores { mask: mask.to_vec(), numa: vec![0; mask.len()], machine_cores: 4, ..Default::default() };
-        RankReport { host, process: ProcessIdentity::default(), cores }
+        RankReport::without_processes(host, cores)
     }
 
     const OPTIONS: LayoutOptions =

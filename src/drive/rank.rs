@@ -156,7 +156,7 @@ impl<M: Root + Send + 'static> Play for RankLoop<M> {
         self.go_on(leave);
         if self.leaves_without_all() && self.is_all_of_the_process {
             // The other thread is in a call, which may never return.
-            crate::fabric::leave(0);
+            crate::fabric::leave_written(0);
         }
     }
 
@@ -177,7 +177,10 @@ impl<M: Root> RankLoop<M> {
         let me = fabric.rank();
         let patience_us = shared.lost_after.map(|patience| patience.as_micros() as u64);
         let watch = Watch::new(tree, me, fabric.size(), patience_us);
-        let watch = if shared.manager_may_be_silent { watch.with_silent_manager() } else { watch };
+        let watch = match shared.silent_manager {
+            Some(most) => watch.with_silent_manager(most.as_micros() as u64),
+            None => watch,
+        };
         fabric.connect(&tree.families_of(me))?;
         let children = tree.places(me).iter().map(|place| place.children.len()).max().unwrap_or(0);
         Ok(Self {
@@ -597,7 +600,10 @@ impl<M: Root> RankLoop<M> {
                 Pulse::Orphaned { parent, silent_us } => {
                     if self.speaks_for_siblings {
                         let silent = silent_us as f64 / 1e6;
-                        tracing::error!("nothing was heard of rank {parent} for {silent:.1} s: those below it end");
+                        let remedy = if parent == Rank::MANAGER { "; resume what they ran" } else { "" };
+                        tracing::error!(
+                            "nothing was heard of rank {parent} for {silent:.1} s: those below it end{remedy}"
+                        );
                     }
                     self.leave(Leaving::WithoutAll);
                 }

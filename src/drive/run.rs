@@ -27,7 +27,8 @@ pub fn run(
     report: &RankReport,
     job: Option<Job>,
 ) -> Result<Option<RunEnd>, DriveError> {
-    let reports = fabric.gather(encode(report))?;
+    let report = report.clone().with_spawner(&spawner);
+    let reports = fabric.gather(encode(&report))?;
     let start = match (reports, &job) {
         (Some(reports), Some(job)) => plan(&reports, job).map(|shared| Start::Go(Box::new(shared))),
         _ => Ok(Start::Leave),

@@ -76,7 +76,11 @@ pub fn enter(
 ) -> Result<Entered, DriveError> {
     let names = functions.keys().cloned().collect();
     let began = Instant::now();
-    let introduction = Introduction { report: report.clone(), spawns: spawner.is_some(), names };
+    let report = match &spawner {
+        Some(spawner) => report.clone().with_spawner(spawner),
+        None => report.clone(),
+    };
+    let introduction = Introduction { report, spawns: spawner.is_some(), names };
     let told = fabric.gather(encode(&introduction))?;
     let (mut spawns, mut dir) = (false, None);
     let plan: Option<Plan> = told.map(|told| {
@@ -202,7 +206,7 @@ fn plan(all: &[Introduction], settings: &SessionSettings, fabric: &dyn Fabric) -
         crash_limit: settings.crash_limit,
         // Threads end with the program.
         lost_after: settings.lost_after.filter(|_| fabric.is_own_process()),
-        manager_may_be_silent: !may_talk_on(fabric, settings.talks_on),
+        silent_manager: (!may_talk_on(fabric, settings.talks_on)).then_some(settings.longest_absence),
         max_output: settings.max_output.min(MAX_OUTPUT_BYTES),
         keep: Keep::All,
         functions: Vec::new(),
@@ -527,7 +531,7 @@ impl Session {
             if found.is_none() {
                 found = rank.manager.as_mut().and_then(&mut look);
             }
-            found.is_some() || manager_of(rank).unread_bytes() > self.max_unread_bytes
+            found.is_some() || rank.is_settled() || manager_of(rank).unread_bytes() > self.max_unread_bytes
         })?;
         // What the last turn told is found, too, where the rank is over upon it.
         match found.or_else(|| look(manager_of(rank))) {
@@ -603,7 +607,8 @@ impl Drop for Session {
 
 /// Takes up what is there, unless the session has ended.
 fn turn(rank: &mut RankLoop<MemoryManager>) -> Result<(), SessionError> {
-    match manager_of(rank).ends_early().filter(|_| rank.is_over()) {
+    let has_ended = rank.is_over() || rank.is_settled();
+    match manager_of(rank).ends_early().filter(|_| has_ended) {
         Some(why) => Err(why),
         None => Ok(rank.turn_once()?),
     }

@@ -478,7 +478,7 @@ mod tests {
             sync: Duration::ZERO,
             crash_limit: 1,
             lost_after: None,
-            manager_may_be_silent: false,
+            silent_manager: None,
             max_output: 0,
             keep: Keep::All,
             functions: Vec::new(),

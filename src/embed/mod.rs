@@ -41,7 +41,7 @@ mod session;
 mod tests;
 
 pub use crate::drive::{
-    DriveError as EnterError, MAX_ENTRY_BYTES, SessionError, SessionSettings as Settings, end_program,
+    DriveError as EnterError, MAX_ENTRY_BYTES, SessionError, SessionSettings as Settings, end_program, is_without_all,
 };
 pub use crate::execute::Pin;
 pub use crate::execute::functions::{Call, MAX_VALUE_BYTES, RawFunction, RawTask, Recording};

@@ -249,8 +249,8 @@ impl Session {
 
     /// Waits until all tasks of all bundles have ended, and ends the session; outcomes that nobody took are gone.
     ///
-    /// Where ranks are [lost](Self::lost), the program should say all that it has to, and then call
-    /// [`end_program`](super::end_program) or MPI_Finalize.
+    /// Where ranks are missing at this end ([`is_without_all`](super::is_without_all) says so behind it), the program should say
+    /// all that it has to, and then call [`end_program`](super::end_program) or MPI_Finalize.
     ///
     /// # Errors
     /// The session is broken.

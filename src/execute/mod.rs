@@ -42,7 +42,7 @@ mod tests;
 pub use cores::{Pin, RankCores, RankPlan, plan_node};
 pub use executor::{Ended, Executor, Settings, SlotCores};
 pub use gpus::Gpus;
-pub use spawner::Spawner;
+pub use spawner::{SLOT_PATIENCE, Spawner};
 
 use crate::task::io_cause;
 use std::io;

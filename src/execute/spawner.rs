@@ -17,8 +17,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long slot processes may take to clean up behind their tasks before the spawner does it.
-const SLOT_PATIENCE: Duration = Duration::from_secs(4);
+/// How long slot processes may take to clean up behind their tasks before the spawner does it: so long after its rank a task may
+/// still live.
+pub const SLOT_PATIENCE: Duration = Duration::from_secs(4);
 
 /// How long call processes may take to end by themselves: one that calls a function does not see that its rank is gone.
 const CALL_PATIENCE: Duration = Duration::from_secs(1);
@@ -65,6 +66,11 @@ impl Spawner {
             (4, errno) => Err(system("set up the spawner process")(io::Error::from_raw_os_error(errno))),
             _ => Err(ExecuteError::SpawnerGone),
         }
+    }
+
+    /// The number of its process, which outlives this one until nothing of its tasks is left.
+    pub fn pid(&self) -> u32 {
+        self.process.pid as u32
     }
 
     /// Has a slot process forked, and returns the rank's end of its socket. Does not wait for it.

@@ -25,7 +25,7 @@ pub use launcher::{
 };
 #[cfg(feature = "mpi")]
 pub use mpi::{MpiEnvironment, MpiFabric, MpiLibrary, ThreadLevel, environment, finalize, instead_of_finalizing};
-pub use system::{leave, leave_written};
+pub use system::{leave, leave_written, write_streams};
 pub use threads::ThreadFabric;
 
 use crate::task::Rank;

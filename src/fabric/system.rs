@@ -1,7 +1,8 @@
 //! The system calls of the fabrics: waiting for file descriptors, and leaving. Knows nothing of messages.
 
 use std::io;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 /// Waits until a descriptor has something or `at_most` is over, and says whether one has. A handled signal ends the
 /// wait early, as if time were up.
@@ -65,21 +66,36 @@ pub(super) fn clear(descriptors: &mut [libc::pollfd]) {
     }
 }
 
-/// As [`leave`], but what C and Rust have buffered is written before, for a program that knows nothing of the end. A thread that
-/// never lets go of a stream is not waited for.
+/// As [`leave`], but first what C and Rust have buffered for their streams is written, for a program that knows nothing of the end.
 pub fn leave_written(status: i32) -> ! {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let (told, written) = std::sync::mpsc::channel();
-    let write = move || {
-        let _ = io::Write::flush(&mut io::stdout());
-        // SAFETY: null stands for all streams.
-        unsafe { libc::fflush(std::ptr::null_mut()) };
-        let _ = told.send(());
-    };
-    if std::thread::Builder::new().spawn(write).is_ok() {
-        let _ = written.recv_timeout(PATIENCE);
-    }
+    write_streams();
     leave(status)
+}
+
+/// Writes what C and Rust have buffered for their streams. Of Rust that is a last line without an end. Where a thread does not let
+/// go of a stream it is not waited for.
+pub fn write_streams() {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    // SAFETY: null stands for all streams.
+    let of_c = || {
+        unsafe { libc::fflush(std::ptr::null_mut()) };
+    };
+    let of_rust = || drop(io::Write::flush(&mut io::stdout()));
+    let begun = [within_a_thread(of_c), within_a_thread(of_rust)];
+    let until = Instant::now() + PATIENCE;
+    for written in begun.into_iter().flatten() {
+        let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Gives what tells the end; none where there is no thread to be had.
+fn within_a_thread(work: fn()) -> Option<Receiver<()>> {
+    let (tell, told) = channel();
+    let work = move || {
+        work();
+        let _ = tell.send(());
+    };
+    std::thread::Builder::new().spawn(work).ok().map(|_| told)
 }
 
 /// Ends this process at once. No exit handler runs: an MPI library that waits there for a rank that is lost would hang.

@@ -20,7 +20,11 @@ pub struct ProcessIdentity {
 impl ProcessIdentity {
     /// Of this process.
     pub fn of_this_process() -> Self {
-        let pid = std::process::id();
+        Self::of(std::process::id())
+    }
+
+    /// Of a process that this one has started.
+    pub fn of(pid: u32) -> Self {
         Self {
             boot: boot_id().to_owned(),
             pid_namespace: pid_namespace(),
@@ -32,13 +36,8 @@ impl ProcessIdentity {
     /// Whether it lives; none where that cannot be seen from here, since it is on another host, in another container, or of
     /// another boot.
     pub fn lives(&self) -> Option<bool> {
-        self.shares_numbers_with(boot_id(), &pid_namespace())
-            .then(|| process_start(self.pid).is_some_and(|started| started == self.pid_started))
-    }
-
-    /// Whether its number is one of that boot and numbering.
-    pub fn shares_numbers_with(&self, boot: &str, pid_namespace: &str) -> bool {
-        !boot.is_empty() && (self.boot.as_str(), self.pid_namespace.as_str()) == (boot, pid_namespace)
+        let is_here = !self.boot.is_empty() && self.boot == boot_id() && self.pid_namespace == pid_namespace();
+        is_here.then(|| process_start(self.pid).is_some_and(|started| started == self.pid_started))
     }
 }
 

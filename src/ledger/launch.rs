@@ -16,9 +16,9 @@ pub struct LaunchRecord {
     pub generation: u32,
     /// The others may go on when rank 0 dies: the launcher does not end them, or that is not known.
     pub may_outlive_rank_0: bool,
-    /// They end so long after its last word, seconds; none where they do not end by themselves.
+    /// They, and all that they run, have ended so long after its last word, seconds; none where they do not end by themselves.
     pub orphans_end_after_s: Option<f64>,
-    /// All of them where they are on one host; otherwise none.
+    /// All of theirs where they are on one host, those that end their tasks included; otherwise none.
     pub processes: Vec<ProcessIdentity>,
 }
 
@@ -37,7 +37,8 @@ impl LaunchRecord {
     /// What may be left when rank 0 has been `silent` for so long. `live`: whether any of its processes does, where that can be
     /// seen.
     pub fn orphans(&self, silent: Duration, live: Option<bool>) -> Orphans {
-        if !self.may_outlive_rank_0 || live == Some(false) {
+        // What the launcher has ended may still end its tasks, where that can be seen.
+        if live == Some(false) || (live.is_none() && !self.may_outlive_rank_0) {
             return Orphans::Gone;
         }
         let Some(after) = self.orphans_end_after_s else { return Orphans::Stay };
@@ -104,6 +105,7 @@ mod tests {
         assert_eq!(orphans(&for_ever, 0.0, Some(false)), Orphans::Gone);
         let ended = LaunchRecord { may_outlive_rank_0: false, ..launch() };
         assert_eq!(orphans(&ended, 0.0, None), Orphans::Gone, "the launcher has ended them");
+        assert_eq!(orphans(&ended, 0.5, Some(true)), Orphans::EndWithin(seconds(97.0)), "not yet");
         let absurd = LaunchRecord { orphans_end_after_s: Some(f64::NAN), ..launch() };
         assert_eq!(orphans(&absurd, 0.0, None), Orphans::Gone);
     }

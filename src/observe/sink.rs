@@ -98,7 +98,11 @@ impl Write for Aside {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.ready()?;
         self.is_writing.store(true, Ordering::Release);
-        self.pieces.send(bytes.to_vec()).map_err(|_| ErrorKind::BrokenPipe)?;
+        // Without the thread nothing is under way.
+        self.pieces.send(bytes.to_vec()).map_err(|_| {
+            self.is_writing.store(false, Ordering::Release);
+            ErrorKind::BrokenPipe
+        })?;
         Ok(bytes.len())
     }
 

@@ -63,14 +63,15 @@ struct Link {
     is_doubted: bool,
     /// This parent says that it is cut off itself.
     is_cut_off: bool,
-    /// This parent says nothing for as long as it likes.
-    may_be_silent: bool,
+    /// This parent may say nothing for so long, and that tells nothing.
+    may_be_silent_us: Option<Micros>,
 }
 
 impl Link {
-    /// So many times as long as a child a parent may be silent.
-    fn patience(&self) -> u64 {
-        if self.has_spoken { PATIENCE_WITH_PARENTS } else { PATIENCE_WITH_NEW_PARENTS }
+    /// How long a parent may be silent where a child may be for `patience_us`.
+    fn patience_us(&self, patience_us: Micros) -> Micros {
+        let times = if self.has_spoken { PATIENCE_WITH_PARENTS } else { PATIENCE_WITH_NEW_PARENTS };
+        patience_us.saturating_mul(times).max(self.may_be_silent_us.unwrap_or(0))
     }
 }
 
@@ -101,7 +102,7 @@ impl Watch {
             is_silent: false,
             is_doubted: false,
             is_cut_off: false,
-            may_be_silent: false,
+            may_be_silent_us: None,
         };
         let parents = places.iter().filter_map(|place: &Place| Some((place.depth.checked_sub(1)?, place.parent?)));
         let mut links: Vec<Link> = parents.map(|(level, parent)| link(level, parent, Kind::Parent)).collect();
@@ -119,10 +120,11 @@ impl Watch {
         Self { patience_us: patience_us.filter(|_| !links.is_empty()), links, parents, last: 0, looked_us: 0 }
     }
 
-    /// Rank 0 is silent while its program does something else: that says nothing. Nobody notices its end then.
-    pub fn with_silent_manager(mut self) -> Self {
+    /// Rank 0 is silent while its program does something else, for so long at most: before that nobody notices its end.
+    pub fn with_silent_manager(mut self, most_us: Micros) -> Self {
         for parent in &self.parents {
-            self.links[*parent].may_be_silent = self.links[*parent].peer == Rank::MANAGER;
+            let link = &mut self.links[*parent];
+            link.may_be_silent_us = (link.peer == Rank::MANAGER).then_some(most_us);
         }
         self
     }
@@ -153,7 +155,8 @@ impl Watch {
     pub fn is_cut_off(&self, now: Micros) -> bool {
         let Some(patience) = self.patience_us else { return false };
         self.parents.iter().map(|at| &self.links[*at]).any(|link| {
-            let is_silent = !link.may_be_silent && link.has_spoken && now.saturating_sub(link.heard_us) > patience;
+            let is_silent =
+                link.may_be_silent_us.is_none() && link.has_spoken && now.saturating_sub(link.heard_us) > patience;
             link.is_doubted || link.is_cut_off || is_silent
         })
     }
@@ -182,11 +185,7 @@ impl Watch {
                     link.is_silent = true;
                     due.push(Pulse::Lost { level, child: peer });
                 }
-                Kind::Parent
-                    if !link.is_silent
-                        && !link.may_be_silent
-                        && silent_us > patience.saturating_mul(link.patience()) =>
-                {
+                Kind::Parent if !link.is_silent && silent_us > link.patience_us(patience) => {
                     link.is_silent = true;
                     due.push(Pulse::Orphaned { parent: peer, silent_us });
                 }
@@ -381,14 +380,16 @@ mod tests {
 
     #[test]
     fn rank_0_may_be_silent_where_its_program_comes_first() {
-        let mut of_node = watch(2).with_silent_manager();
+        let mut of_node = watch(2).with_silent_manager(99 * PATIENCE);
         of_node.heard(1, 0, Rank(0));
         let said = until(&mut of_node, 90 * PATIENCE, |_, _| {});
         assert!(!said.iter().any(|pulse| matches!(pulse, Pulse::Orphaned { .. })));
         assert!(!of_node.is_cut_off(90 * PATIENCE));
         assert_eq!(lost(&said), [(1, 3)], "its children may not");
+        let said = until(&mut of_node, 101 * PATIENCE, |_, _| {});
+        assert!(said.iter().any(|pulse| matches!(pulse, Pulse::Orphaned { parent: Rank(0), .. })), "nor it for ever");
         // A sub-manager has no program.
-        let mut below = watch(3).with_silent_manager();
+        let mut below = watch(3).with_silent_manager(99 * PATIENCE);
         below.heard(1, 1, Rank(2));
         assert!(below.is_cut_off(2 * PATIENCE));
         let said = until(&mut below, 90 * PATIENCE, |_, _| {});

@@ -191,6 +191,8 @@ int main(int argc, char **argv)
     check(myriarch_wait(session, bundle, &counts));
     check(lost = myriarch_lost(session, ranks, 8));
     check(myriarch_finish(session));
+    if (!myriarch_without_all() || myriarch_enter(program, MPI_COMM_WORLD, NULL, &session) != MYRIARCH_ERROR_STATE)
+        return 1;
     FILE *said = fopen("said", "w");
     fprintf(said, "%d of 600 ok, %d\n", (int)counts.ok, lost > 0 && ranks[0] > 1);
     if (argc > 1)

@@ -6,7 +6,9 @@
 use crate::common::processes::signal_all;
 use crate::common::{Launch, Random, Running, World, eventually, setting};
 use mpi::Threading;
-use myriarch::embed::{self, EnterError, Process, Program, RawOutcome, Session, Settings, Status, TaskOptions};
+use myriarch::embed::{
+    self, EnterError, Process, Program, RawOutcome, Session, SessionError, Settings, Status, TaskOptions,
+};
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Stdio;
@@ -37,30 +39,60 @@ fn the_program() {
         ranks_per_node: Some(2),
         lost_after: Some(Duration::from_secs(1)),
         talks_on: role == "talks on",
+        dir: (role == "is stopped").then(|| "session".into()),
         ..Settings::default()
     };
-    let level = if role == "is silent" { Threading::Funneled } else { Threading::Serialized };
+    let level = match role.as_str() {
+        "is silent" | "just exits" => Threading::Funneled,
+        "is shared" => Threading::Multiple,
+        _ => Threading::Serialized,
+    };
     let (universe, _) = mpi::initialize_with_threading(level).unwrap();
     let Some(session) = program.enter(&universe.world(), &settings).unwrap() else {
         // Without losses all come here.
         return;
     };
-    three_bundles(&session, &double).unwrap();
-    let lost: Vec<u32> = session.lost().into_iter().filter(|lost| !lost.came_back).map(|lost| lost.rank).collect();
-    session.finish().unwrap();
-    if !lost.is_empty() {
+    if role == "is stopped" {
+        is_stopped(&session, &double).unwrap();
+    } else {
+        three_bundles(&session, &double).unwrap();
+    }
+    match session.finish() {
+        Err(SessionError::Stopped) if role == "is stopped" => {}
+        ended => ended.unwrap(),
+    }
+    if embed::is_without_all() {
         let again = program.enter(&universe.world(), &settings);
         assert!(matches!(again, Err(EnterError::Lost)), "without all ranks nobody enters again");
     }
-    fs::write("ended", format!("{lost:?}")).unwrap();
-    if role == "talks on" {
-        // For longer than the others would wait for a rank 0 that is gone.
-        std::thread::sleep(Duration::from_secs(4));
-        fs::write("ends", "").unwrap();
-        embed::end_program(0);
+    fs::write("ended", if embed::is_without_all() { "without all" } else { "together" }).unwrap();
+    match role.as_str() {
+        "talks on" => {
+            // For longer than the others would wait for a rank 0 that is gone.
+            std::thread::sleep(Duration::from_secs(4));
+            fs::write("ends", "").unwrap();
+            embed::end_program(0);
+        }
+        "just exits" if embed::is_without_all() => std::process::exit(0),
+        // MPI_Finalize.
+        _ => drop(universe),
     }
-    // MPI_Finalize.
-    drop(universe);
+}
+
+/// A session that somebody stops when it has lost a rank.
+fn is_stopped(session: &Session, double: &embed::TaskFunction<u64, u64>) -> Anything {
+    let mut many = session.array(double, 0..1_000_000, &1)?;
+    fs::write("begun", "")?;
+    loop {
+        match many.next() {
+            Ok(outcome) => assert!(outcome.is_some(), "it cannot have run all"),
+            Err(SessionError::Stopped) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        if !session.lost().is_empty() {
+            fs::write("lost", "")?;
+        }
+    }
 }
 
 /// Three bundles at once, of which outcomes are taken as they come: each task has one, and the right one.
@@ -125,7 +157,7 @@ fn whatever_dies_in_a_session_each_task_of_each_bundle_has_one_outcome() {
     let launches = Launch::possible(&[Launch::OUTLIVES]);
     for number in 0..if launches.is_empty() { 0 } else { setting("MYRIARCH_TEST_FAULTS", 2) } {
         let mut random = Random::new(seed + number);
-        let role = *random.one_of(&["is silent", "talks on"]);
+        let role = *random.one_of(&["is silent", "talks on", "is shared", "just exits"]);
         let fault = *random.one_of(&[Fault::Kill, Fault::KillNode, Fault::KillTwo, Fault::Stop, Fault::StopBriefly]);
         // Before the session ends: after it a loss is the program's own affair. Not on the node of rank 0: Hydra mostly ends the
         // other ranks of a node.
@@ -157,6 +189,24 @@ fn whatever_dies_in_a_session_each_task_of_each_bundle_has_one_outcome() {
         // Nothing is left running: `wait` looks for it.
         let ended = running.wait();
         assert!(world.has("ended"), "{:?}, {:?}\n{}", ended.code, ended.signal, ended.stderr);
+        if matches!(fault, Fault::Kill | Fault::KillNode | Fault::KillTwo) {
+            assert_eq!(world.read("ended"), "without all");
+        }
         assert!(role != "talks on" || world.has("ends"), "rank 0 went on to its own end\n{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_session_that_lost_a_rank_can_be_stopped() {
+    for launch in Launch::possible(&[Launch::OUTLIVES]) {
+        let world = World::new();
+        let running = start(&world, launch, "is stopped");
+        eventually("the session begins", || world.has("begun").then_some(()));
+        let ranks = running.ranks_of(&std::env::current_exe().unwrap());
+        signal_all(ranks.iter().filter(|process| process.rank == Some(3)), "KILL");
+        eventually("the loss is noticed", || world.has("lost").then_some(()));
+        world.alone(&["stop", "session"]).with(0);
+        let ended = running.wait();
+        assert!(world.has("ended") && world.read("ended") == "without all", "{}", ended.stderr);
     }
 }

@@ -76,6 +76,13 @@ pub struct myriarch_options {
     /// A rank of which nothing was heard for so many seconds is given up, and what it had runs elsewhere; by default 30, at least
     /// half a second. Less than 0: nobody is. See myriarch_lost().
     pub lost_after_seconds: f64,
+    /// Other than 0: with MPI_THREAD_SERIALIZED another thread may talk for rank 0 while the program does something else. The program
+    /// makes no calls of MPI on rank 0 then until the session has ended, or, where it ended without some ranks, until
+    /// myriarch_end() or MPI_Finalize().
+    pub talks_on: c_int,
+    /// Where nobody talks for rank 0: the longest time that the program stays outside of the functions of the session, in seconds;
+    /// by default an hour. The other ranks end when they hear nothing of rank 0 for longer.
+    pub longest_absence_seconds: f64,
 }
 
 impl Default for myriarch_options {
@@ -91,6 +98,8 @@ impl Default for myriarch_options {
             retry_failed: 0,
             sync_seconds: 0.0,
             lost_after_seconds: 0.0,
+            talks_on: 0,
+            longest_absence_seconds: 0.0,
         }
     }
 }
@@ -193,6 +202,10 @@ impl myriarch_options {
             less if less < 0.0 => None,
             seconds => Some(duration("lost_after_seconds", seconds)?),
         };
+        let longest_absence = match self.longest_absence_seconds {
+            0.0 => defaults.longest_absence,
+            seconds => duration("longest_absence_seconds", seconds)?,
+        };
         let given = |number: u32| (number > 0).then_some(number);
         Ok(Settings {
             slots_per_node: given(self.slots_per_node),
@@ -205,6 +218,8 @@ impl myriarch_options {
             retry_failed: self.retry_failed != 0,
             sync,
             lost_after,
+            talks_on: self.talks_on != 0,
+            longest_absence,
             ..defaults
         })
     }

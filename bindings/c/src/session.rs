@@ -181,9 +181,9 @@ unsafe fn end(
     Ok(0)
 }
 
-/// How many ranks are lost: nothing was heard of them for longer than lost_after_seconds, or they are gone with such a rank; what
-/// they had runs elsewhere. Those that are there again do not count. The first `capacity` of them go to `ranks`, which may be NULL
-/// where that is 0. To be called before the session ends: if it gives more than 0, the program should end by myriarch_end().
+/// How many ranks are lost so far: nothing was heard of them for longer than lost_after_seconds, or they are gone with such a rank;
+/// what they had runs elsewhere. Those that are there again do not count. The first `capacity` of them go to `ranks`, which may be
+/// NULL where that is 0. What counts for the end of the program is myriarch_without_all().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn myriarch_lost(session: *mut myriarch_session, ranks: *mut u32, capacity: usize) -> c_int {
     guarded(|| {
@@ -199,10 +199,17 @@ pub unsafe extern "C" fn myriarch_lost(session: *mut myriarch_session, ranks: *m
     })
 }
 
+/// 1 where the last session of this process ended without some ranks, else 0. Calls of MPI that all ranks make would wait for those
+/// for ever then, no other session can be entered, and the program is to end by myriarch_end().
+#[unsafe(no_mangle)]
+pub extern "C" fn myriarch_without_all() -> c_int {
+    c_int::from(myriarch::embed::is_without_all())
+}
+
 /// Ends the process with this status, in place of MPI_Finalize() and exit(), on any rank. Where a session ended without some ranks,
-/// MPI is not finalised, since that would wait for them for ever, and the other ranks end in myriarch_enter(), before this
-/// one; MPI_Finalize() then does the same with status 0. Streams of C are written, units of Fortran are to be closed before;
-/// functions of atexit() are not called.
+/// MPI is not finalised, and the other ranks, which wait in myriarch_enter(), end as well; MPI_Finalize() then does the same
+/// with status 0. Streams of C are written; those of C++ and units of Fortran are to be closed before, and functions of atexit()
+/// are not called.
 #[unsafe(no_mangle)]
 pub extern "C" fn myriarch_end(status: c_int) -> ! {
     myriarch::embed::end_program(status)

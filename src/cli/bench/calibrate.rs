@@ -311,12 +311,11 @@ fn sampled<E>(length: Duration, mut sample: impl FnMut() -> Result<f64, E>) -> R
 mod tests {
     use super::*;
     use crate::execute::RankCores;
-    use crate::ledger::ProcessIdentity;
 
     fn report(host: &str, cores: &[u32]) -> RankReport {
         let host = HostIdentity { name: host.to_owned(), boot_id: String::new() };
         let cores = RankCores { mask: cores.to_vec(), ..RankCores::default() };
-        RankReport { host, process: ProcessIdentity::default(), cores }
+        RankReport::without_processes(host, cores)
     }
 
     #[test]

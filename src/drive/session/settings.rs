@@ -21,9 +21,11 @@ pub struct SessionSettings {
     /// Ranks that a task may take with it.
     pub crash_limit: u32,
     /// A rank of which nothing was heard for so long is given up, and what it had runs elsewhere; at least half a second. None:
-    /// nobody is. Whether a job outlives a rank at all is for its launcher to say. Where nobody
-    /// [talks on](super::Session::talks_on) for rank 0 the others wait for it for ever.
+    /// nobody is. Whether a job outlives a rank at all is for its launcher to say.
     pub lost_after: Option<Duration>,
+    /// Where nobody [talks on](super::Session::talks_on) for rank 0: the longest time that the program stays outside of the
+    /// session's methods. When rank 0 is silent for longer, and than three times `lost_after`, the others end.
+    pub longest_absence: Duration,
     /// What is recorded of calls.
     pub recording: Recording,
     /// Bytes kept of each stream of a process.
@@ -33,7 +35,8 @@ pub struct SessionSettings {
     /// Bytes of tasks that have not ended, above which [`Session::submit`](super::Session::submit) waits.
     pub max_waiting_bytes: u64,
     /// With `MPI_THREAD_SERIALIZED`: another thread may talk for rank 0 while the program does something else. The program
-    /// makes no calls of MPI on rank 0 then as long as the session is open. (With `MPI_THREAD_MULTIPLE` it may, and need not
+    /// makes no calls of MPI on rank 0 then as long as the session is open, or, where it ended without some ranks, but for
+    /// MPI_Finalize until the program ends. (With `MPI_THREAD_MULTIPLE` it may, and need not
     /// ask; with less than `SERIALIZED` nobody talks for it.)
     pub talks_on: bool,
     /// The folder in which tasks and outcomes are kept, so that a later start of the program can go on with them. Without one
@@ -59,6 +62,7 @@ impl Default for SessionSettings {
             fan_out: crate::schedule::FAN_OUT,
             crash_limit: 5,
             lost_after: Some(Duration::from_secs(30)),
+            longest_absence: Duration::from_secs(3600),
             recording: Recording::All,
             max_output: 64 << 20,
             max_unread_bytes: 1 << 30,
