@@ -245,7 +245,7 @@ fn lost(figures: &Figures, at: f64, after: f64) -> String {
     let nodes: Vec<String> = lost_nodes.iter().map(u32::to_string).collect();
     let noun = if nodes.len() == 1 { "node" } else { "nodes" };
     format!(
-        "{noun} {} after {at:.6} s, given up {after:.6} s later: {} ({} of orphans); {} put back, {} of them run again",
+        "{noun} {} after {at:.6} s, given up {after:.6} s later: {} ({} on nodes that they speak for); {} put back, {} of them run again",
         nodes.join(", "),
         of(*lost_slots, "slot"),
         count(*orphaned_slots),
@@ -280,6 +280,12 @@ fn tell(report: &Report) {
     }
     if let (Some(at), Some(after)) = (report.lost_at_seconds, report.lost_after_seconds) {
         println!("  lost         {}", lost(figures, at, after));
+        if after > figures.makespan_seconds / 10.0 {
+            let part = 100.0 * after / figures.makespan_seconds;
+            println!(
+                "               --lost-after is {part:.0} % of the makespan: a longer run says more of what a loss costs"
+            );
+        }
     }
     println!("  utilisation  {:.2} %", 100.0 * figures.utilisation);
     println!(

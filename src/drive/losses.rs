@@ -46,16 +46,15 @@ impl Losses {
     }
 
     /// A rank is given up, in words.
-    pub(super) fn note(&self, rank: Rank, nodes: &[String]) -> String {
+    pub(super) fn note(&self, rank: Rank, machine: &Manager, nodes: &[String]) -> String {
         let below = match self.tree.below(rank).len() as u64 {
             0 => String::new(),
             some => format!(", and with it {}", of(some, "rank")),
         };
         let silent = self.lost_after.unwrap_or_default().as_secs_f64();
-        let node = self.node(rank, nodes);
-        format!(
-            "rank {rank} on {node} is lost{below}: nothing was heard of it for {silent:.1} s; what it had runs elsewhere"
-        )
+        let had = if machine.ending().is_some() { "is not finished" } else { "runs elsewhere" };
+        let is_lost = format!("rank {rank} on {} is lost{below}", self.node(rank, nodes));
+        format!("{is_lost}: nothing was heard of it for {silent:.1} s; what it had {had}")
     }
 
     fn node(&self, rank: Rank, nodes: &[String]) -> String {

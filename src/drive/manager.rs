@@ -344,7 +344,7 @@ impl ManagerRole {
                     self.warn(&note);
                 }
                 ManagerAction::Lost(rank) => {
-                    let note = self.figures.losses.note(rank, &self.nodes);
+                    let note = self.figures.losses.note(rank, &self.machine, &self.nodes);
                     self.warn(&note);
                 }
                 ManagerAction::Back(rank) => self.warn(&back_note(rank)),

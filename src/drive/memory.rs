@@ -455,7 +455,7 @@ impl MemoryManager {
                         "{name} gets no more tasks: nearly all that it started failed, and elsewhere they do not"
                     );
                 }
-                ManagerAction::Lost(rank) => tracing::warn!("{}", self.losses.note(rank, &self.nodes)),
+                ManagerAction::Lost(rank) => tracing::warn!("{}", self.losses.note(rank, &self.machine, &self.nodes)),
                 ManagerAction::Back(rank) => tracing::warn!("{}", back_note(rank)),
                 ManagerAction::Done => self.done = true,
             }

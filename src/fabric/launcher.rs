@@ -13,6 +13,8 @@ pub enum Launcher {
     OpenMpi {
         /// `--enable-recovery` (version 5: `--rtos RECOVERABLE,CONTINUOUS`) was given. `None`: not to be seen from here.
         recovery: Option<bool>,
+        /// `--oversubscribe` was given, as far as can be seen.
+        oversubscribe: bool,
     },
     /// Hydra: the mpiexec of MPICH, Intel MPI and their kin.
     Hydra {
@@ -51,12 +53,21 @@ impl Launcher {
             Launcher::None => return String::new(),
             Launcher::Srun { .. } => "srun",
             Launcher::Other(name) if name == "aprun" => "aprun",
-            Launcher::OpenMpi { recovery: Some(true) } => "mpiexec --enable-recovery",
+            Launcher::OpenMpi { recovery, oversubscribe } => {
+                let recovery = if *recovery == Some(true) { " --enable-recovery" } else { "" };
+                let oversubscribe = if *oversubscribe { " --oversubscribe" } else { "" };
+                return format!("mpiexec{recovery}{oversubscribe} -n {ranks} ");
+            }
             Launcher::Hydra { auto_cleanup_disabled: Some(true) } => "mpiexec -disable-auto-cleanup",
-            Launcher::OpenMpi { .. } | Launcher::Hydra { .. } | Launcher::Other(_) => "mpiexec",
+            Launcher::Hydra { .. } | Launcher::Other(_) => "mpiexec",
         };
         format!("{name} -n {ranks} ")
     }
+}
+
+/// Of an option of Open MPI that its variable holds.
+fn is_set(value: &str) -> bool {
+    value != "0" && value != "false"
 }
 
 /// Whether the others go on when one rank dies.
@@ -191,7 +202,8 @@ impl Environment {
     /// The launcher, the innermost where one was started by another.
     pub(super) fn launcher(&self) -> Launcher {
         if self.text("OMPI_COMM_WORLD_SIZE").is_some() {
-            return Launcher::OpenMpi { recovery: self.open_mpi_recovery() };
+            let oversubscribe = self.text("OMPI_MCA_rmaps_base_oversubscribe").is_some_and(|value| is_set(&value));
+            return Launcher::OpenMpi { recovery: self.open_mpi_recovery(), oversubscribe };
         }
         if self.in_srun_step() && self.text("MPI_LOCALNRANKS").is_none() {
             let keeps_going = self.text("SLURM_KILL_BAD_EXIT").map(|value| value == "0");
@@ -219,13 +231,13 @@ impl Environment {
         let open_mpi = "start mpirun with --enable-recovery (Open MPI 5: --rtos RECOVERABLE,CONTINUOUS)";
         let hydra = "start mpiexec with -disable-auto-cleanup";
         match self.launcher() {
-            Launcher::OpenMpi { recovery: Some(true) } => Survives,
+            Launcher::OpenMpi { recovery: Some(true), .. } => Survives,
             // When Hydra reaps a process that a signal killed it kills the rest of its node, in most cases.
             Launcher::Hydra { auto_cleanup_disabled: Some(true) } => {
                 Unknown("ranks of other nodes go on, those of the same node may be ended too".to_owned())
             }
-            Launcher::OpenMpi { recovery: Some(false) } => Ends(open_mpi.to_owned()),
-            Launcher::OpenMpi { recovery: None } => Unknown(open_mpi.to_owned()),
+            Launcher::OpenMpi { recovery: Some(false), .. } => Ends(open_mpi.to_owned()),
+            Launcher::OpenMpi { recovery: None, .. } => Unknown(open_mpi.to_owned()),
             Launcher::Hydra { auto_cleanup_disabled: Some(false) } => Ends(hydra.to_owned()),
             Launcher::Hydra { auto_cleanup_disabled: None } => Unknown(hydra.to_owned()),
             Launcher::Srun { pmix: true, .. } => {
@@ -247,7 +259,7 @@ impl Environment {
                 found.push(Promise { variable, launcher, ranks, number: self.count(number) });
             }
         };
-        add("OMPI_COMM_WORLD_SIZE", Launcher::OpenMpi { recovery: None }, "OMPI_COMM_WORLD_RANK");
+        add("OMPI_COMM_WORLD_SIZE", Launcher::OpenMpi { recovery: None, oversubscribe: false }, "OMPI_COMM_WORLD_RANK");
         let pmi = match &launcher {
             Launcher::OpenMpi { .. } | Launcher::None => Launcher::Other("a PMI launcher".to_owned()),
             other => other.clone(),
@@ -272,7 +284,7 @@ impl Environment {
     }
 
     fn open_mpi_recovery(&self) -> Option<bool> {
-        if self.text("OMPI_MCA_orte_enable_recovery").is_some_and(|value| value != "0" && value != "false") {
+        if self.text("OMPI_MCA_orte_enable_recovery").is_some_and(|value| is_set(&value)) {
             return Some(true);
         }
         if let Some(words) = self.parent_named(&["mpirun", "mpiexec", "orterun", "prterun"]) {

@@ -121,3 +121,12 @@ fn a_command_is_started_again_by_the_launcher_that_started_it() {
     assert_eq!(prefix(&[("ALPS_APP_PE", "0")]), "aprun -n 4 ");
     assert_eq!(prefix(&[]), "");
 }
+
+#[test]
+fn what_stands_before_a_command_is_what_the_launcher_was_told() {
+    let prefix = |more: &[(&'static str, &'static str)]| with(&[OPEN_MPI, more].concat(), &[]).launcher().prefix(4);
+    assert_eq!(prefix(&[]), "mpiexec -n 4 ");
+    let given = [("OMPI_MCA_orte_enable_recovery", "1"), ("OMPI_MCA_rmaps_base_oversubscribe", "1")];
+    assert_eq!(prefix(&given), "mpiexec --enable-recovery --oversubscribe -n 4 ");
+    assert_eq!(prefix(&[("OMPI_MCA_rmaps_base_oversubscribe", "0")]), "mpiexec -n 4 ");
+}

@@ -3,7 +3,7 @@
 use super::Names;
 use super::text::{count, of, one_line, precise, rate, resume_command, word};
 use crate::ledger::{LostRank, Summary};
-use crate::task::{EndedBy, FailureDigest, FailureGroup};
+use crate::task::{EndedBy, FailureDigest, FailureGroup, Status};
 use std::cmp::Reverse;
 use std::path::Path;
 use std::time::Duration;
@@ -14,10 +14,21 @@ const GROUPS_SHOWN: usize = 10;
 /// A run's first failure.
 pub(super) fn first_failure(group: &FailureGroup, names: &Names<'_>, dir: &Path) -> String {
     let (status, last) = (one_line(&group.status), one_line(&group.last_line));
-    let said = if last.is_empty() { "(nothing on its stderr)" } else { &last };
     let (task, node) = ((names.describe)(group.example), (names.node)(group.node));
+    if took_ranks_along(group) {
+        let remedy = "--isolate runs functions in processes of their own, and costs no rank";
+        return format!(
+            "first failure: {task} on {node}: {status}\n    the ranks that ran it were lost, each time; {remedy}"
+        );
+    }
+    let said = if last.is_empty() { "(nothing on its stderr)" } else { &last };
     let see = see_stderr(group, names, dir);
     format!("first failure: {task} on {node}: {status}\n    {said}\n  its stderr: {see}")
+}
+
+/// Nobody is left then who could have kept what they said.
+fn took_ranks_along(group: &FailureGroup) -> bool {
+    group.status == Status::Lost.to_string()
 }
 
 fn see_stderr(group: &FailureGroup, names: &Names<'_>, dir: &Path) -> String {
@@ -39,7 +50,7 @@ pub(super) fn end(summary: &Summary, digest: &FailureDigest, names: &Names<'_>, 
     if summary.failed > 0 {
         next.push(("what failed:", format!("myriarch failed {dir_word}")));
     }
-    if let Some(group) = groups.first() {
+    if let Some(group) = groups.iter().find(|group| !took_ranks_along(group)) {
         next.push(("its stderr:", see_stderr(group, names, dir)));
     }
     if summary.unfinished > 0 {
@@ -87,7 +98,8 @@ fn lost_line(summary: &Summary) -> Option<String> {
         format!("{} ({}{back})", lost.rank, lost.node)
     };
     let names: Vec<String> = summary.lost.iter().map(name).collect();
-    Some(format!("  {} lost, whose tasks ran elsewhere: {}", of(names.len() as u64, "rank"), first_of(&names)?))
+    let elsewhere = if summary.unfinished > 0 { "" } else { ", whose tasks ran elsewhere" };
+    Some(format!("  {} lost{elsewhere}: {}", of(names.len() as u64, "rank"), first_of(&names)?))
 }
 
 /// The first of the names, and how many more there are; none where there is none.

@@ -40,7 +40,7 @@ fn facts() -> Facts {
         put_back: 0,
         dir: "runs/7".into(),
         source: "tasks.txt".into(),
-        launcher: Launcher::OpenMpi { recovery: Some(true) },
+        launcher: Launcher::OpenMpi { recovery: Some(true), oversubscribe: false },
         survival: LossSurvival::Ends("start srun with -K0".into()),
         gives_up: true,
         pinned: true,
@@ -150,7 +150,7 @@ fn less_than_half_of_the_cores_is_a_warning_that_names_the_missing_option() {
         third_line(bound(Launcher::Srun { keeps_going: None, pmix: false })).unwrap(),
         "myriarch: warning: only 4 cores of 256 of the machines are used: give srun -c 64 (srun does not take it over from sbatch)"
     );
-    let mpirun = third_line(bound(Launcher::OpenMpi { recovery: None })).unwrap();
+    let mpirun = third_line(bound(Launcher::OpenMpi { recovery: None, oversubscribe: false })).unwrap();
     assert!(mpirun.ends_with("give mpirun --bind-to none"), "{mpirun}");
     let aprun = third_line(bound(Launcher::Other("aprun".into()))).unwrap();
     assert!(aprun.ends_with("give aprun -d 64 -cc none"), "{aprun}");
@@ -163,7 +163,7 @@ fn less_than_half_of_the_cores_is_a_warning_that_names_the_missing_option() {
 #[test]
 fn the_first_line_says_what_becomes_of_the_run_when_a_rank_is_lost() {
     let told = |survival, gives_up| {
-        let launcher = Launcher::OpenMpi { recovery: None };
+        let launcher = Launcher::OpenMpi { recovery: None, oversubscribe: false };
         let lines = Facts { ranks: 4, launcher, survival, gives_up, ..facts() }.lines();
         lines[0].rsplit_once("; ").expect("it has several parts").1.to_owned()
     };
@@ -225,6 +225,15 @@ fn only_the_first_failure_is_told_at_once_and_all_are_grouped() {
     observer.failures(&digest(&[failure(9, "exit:3", "", 5)]), &NAMES);
     assert_eq!(paper.news(), "");
     assert_eq!(observer.groups().groups.iter().map(|group| group.count).collect::<Vec<_>>(), [1, 6]);
+}
+
+#[test]
+fn a_task_that_took_its_ranks_along_has_no_standard_error_to_look_at() {
+    let (mut observer, paper) = started();
+    observer.failures(&digest(&[failure(7, "lost", "", 1)]), &NAMES);
+    let said = paper.news();
+    assert!(said.contains(": lost\n    the ranks that ran it were lost, each time; --isolate"), "{said}");
+    assert!(!said.contains("--stderr"), "{said}");
 }
 
 #[test]

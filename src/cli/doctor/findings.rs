@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_becomes_of_a_run_whose_rank_dies_is_told() {
-        let launcher = Launcher::OpenMpi { recovery: Some(false) };
+        let launcher = Launcher::OpenMpi { recovery: Some(false), oversubscribe: false };
         let ends = loss(&launcher, &LossSurvival::Ends("use --enable-recovery".into()));
         assert!(ends.verdict == Verdict::Warning && ends.todo.contains("--enable-recovery"), "{}", ends.todo);
         assert_eq!(loss(&launcher, &LossSurvival::Survives).verdict, Verdict::Ok);
