@@ -210,3 +210,19 @@ fn a_session_that_lost_a_rank_can_be_stopped() {
         assert!(world.has("ended") && world.read("ended") == "without all", "{}", ended.stderr);
     }
 }
+
+#[test]
+fn all_end_when_the_program_of_rank_0_dies_and_somebody_talked_for_it() {
+    for launch in Launch::possible(&[Launch::OUTLIVES]) {
+        for role in ["talks on", "is shared"] {
+            let world = World::new();
+            let running = start(&world, launch, role);
+            eventually("the session begins", || world.has("begun").then_some(()));
+            let ranks = running.ranks_of(&std::env::current_exe().unwrap());
+            signal_all(ranks.iter().filter(|process| process.rank == Some(0)), "KILL");
+            // It would hang otherwise; and nothing is left running.
+            running.wait();
+            assert!(!world.has("ended"));
+        }
+    }
+}
