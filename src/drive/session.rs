@@ -106,6 +106,9 @@ pub fn enter(
             return Err(DriveError::Unfit(why));
         }
     };
+    if shared.lost_after.is_some() {
+        fabric.bound_the_start();
+    }
     let names: Vec<String> = functions.keys().cloned().collect();
     let is_manager = fabric.rank() == Rank::MANAGER;
     let made = Discarded(dir.as_ref().filter(|dir| dir.is_new).map(|dir| dir.dir.clone()));

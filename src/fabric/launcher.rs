@@ -244,7 +244,9 @@ impl Environment {
                 Ends("Slurm's PMIx plugin ends the step: use mpirun inside the allocation".to_owned())
             }
             Launcher::Srun { keeps_going: Some(true), .. } => Survives,
-            Launcher::Srun { keeps_going: _, .. } => Unknown("start srun with -K0 and --mpi=pmi2".to_owned()),
+            Launcher::Srun { keeps_going: _, .. } => {
+                Unknown("start srun with -K0 --no-kill --mpi=pmi2, in a job of sbatch --no-kill".to_owned())
+            }
             Launcher::Other(name) => Unknown(format!("see how {name} is told to keep a job whose process died")),
             Launcher::None => Unknown("a single process has no other rank to lose".to_owned()),
         }

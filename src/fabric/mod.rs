@@ -78,6 +78,10 @@ pub trait Fabric: Send {
     /// Whether others in this process may use what lies under the fabric at the same time.
     fn may_be_shared(&self) -> bool;
 
+    /// From now on this process ends when others do not take part in a collective call for minutes: what has to be begun together is
+    /// under way, and a rank that dies in it is waited for in vain otherwise.
+    fn bound_the_start(&mut self) {}
+
     /// Whether this rank is a process of its own.
     fn is_own_process(&self) -> bool;
 

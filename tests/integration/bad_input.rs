@@ -204,9 +204,7 @@ fn a_folder_that_holds_a_run_is_left_alone() {
     world.alone(&["run", "--out", "run", "--array", "0-3", "--", "echo", "{}"]).with(0);
     let before = outputs(&world, "run");
     for launch in Launch::each_kind() {
-        // Open MPI is told to oversubscribe here, and so is the user.
-        let started = if launch.is_mpi() { " -n 4 myriarch" } else { "`myriarch" };
-        let hint = format!("{started} run --resume --out run`");
+        let hint = format!("`{}myriarch run --resume --out run`", launch.printed());
         refused(&world, launch, &["good.txt", "--out", "run"], &["run holds a run already", &hint]);
     }
     assert_eq!(outputs(&world, "run"), before);

@@ -4,7 +4,7 @@
 //! `MYRIARCH_TEST_FAULTS`: how many random faults (2); `MYRIARCH_TEST_SEED` chooses them.
 
 use crate::common::launch::by_srun;
-use crate::common::processes::{Process, program_of, signal_all};
+use crate::common::processes::{Process, program_of, signal, signal_all};
 use crate::common::{BINARY, Ended, Launch, Random, Running, World, eventually, setting, summary, tasks};
 use crate::functions::plugin;
 use myriarch::fabric::{MpiLibrary, environment};
@@ -270,6 +270,40 @@ enum Fault {
     KillAll,
 }
 
+/// A node of Slurm that dies with all that runs there, until this is dropped.
+struct SlurmNode {
+    name: String,
+    step_daemon: u32,
+}
+
+impl SlurmNode {
+    /// That of a rank.
+    fn of(rank: &Process) -> Option<Self> {
+        let environment = std::fs::read(format!("/proc/{}/environ", rank.pid)).ok()?;
+        let name =
+            environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"SLURMD_NODENAME="))?;
+        Some(Self { name: String::from_utf8(name.to_vec()).ok()?, step_daemon: rank.parent })
+    }
+
+    /// Its step daemon dies, and Slurm finds the node to be down; by itself it would find out after some minutes.
+    fn goes_down(&self) {
+        signal(self.step_daemon, "KILL");
+        assert!(self.is_set_to("DOWN"), "scontrol does not do it");
+    }
+
+    fn is_set_to(&self, state: &str) -> bool {
+        let words = ["update", &format!("NodeName={}", self.name), &format!("State={state}"), "Reason=test"];
+        std::process::Command::new("scontrol").args(words).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for SlurmNode {
+    fn drop(&mut self) {
+        // By then it may be in use again by itself.
+        let _ = self.is_set_to("RESUME");
+    }
+}
+
 /// Spawners of a rank.
 fn spawners(running: &Running<'_>, of: &Process) -> Vec<Process> {
     let ours = |process: &Process| program_of(process.pid).is_some_and(|program| program == Path::new(BINARY));
@@ -324,11 +358,18 @@ fn whatever_dies_and_whenever_each_task_has_one_outcome() {
         let ranks = running.ranks();
         let of = |number: u32| ranks.iter().filter(move |process| process.rank == Some(number));
         let other = 1 + (victim + 2) % 7;
+        let mut down = None;
         match fault {
             Fault::Kill => signal_all(of(victim), "KILL"),
             // The manager's own node cannot be spared.
             Fault::KillNode => {
-                signal_all(of(2 * victim.div_ceil(2).min(3)).chain(of(2 * victim.div_ceil(2).min(3) + 1)), "KILL")
+                let first = 2 * victim.div_ceil(2).min(3);
+                let there: Vec<&Process> = of(first).chain(of(first + 1)).collect();
+                down = there.first().filter(|_| by_srun()).and_then(|rank| SlurmNode::of(rank));
+                signal_all(there.into_iter(), "KILL");
+                if let Some(node) = &down {
+                    node.goes_down();
+                }
             }
             Fault::KillSpawner => of(victim).for_each(|rank| signal_all(spawners(&running, rank).iter(), "KILL")),
             Fault::StopBriefly | Fault::Stop => {
@@ -349,6 +390,7 @@ fn whatever_dies_and_whenever_each_task_has_one_outcome() {
         }
         let recorded = Recorded::by_now(&world);
         let ended = running.wait();
+        drop(down);
         if !world.has("run/summary.json") {
             // Nothing outlives rank 0, and no start goes on without somebody.
             let rank_0 = matches!(fault, Fault::KillAll) || (ends_whole_nodes() && (victim == 1 || other == 1));

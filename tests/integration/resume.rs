@@ -105,7 +105,7 @@ fn the_command_that_goes_on_starts_as_many_ranks_with_the_launcher() {
         let world = World::new();
         let ended =
             world.run(launch, &["run", "--out", "run", "--max-fails", "1", "--array", "0-99", "--", "test -z {}"]);
-        let prefix = if launch.is_mpi() { " mpiexec -n 4 myriarch" } else { " myriarch" };
+        let prefix = format!(" {}myriarch", launch.printed());
         let resume = format!("{prefix} run --resume --out run\n");
         assert_eq!(ended.says(&resume), 2, "at the start and at the end of {}:\n{}", launch.name, ended.stderr);
         ended.says_once(&format!("{prefix} run --resume --retry-failed --out run\n"));

@@ -138,6 +138,8 @@ fn three_bundles(session: &Session, double: &embed::TaskFunction<u64, u64>) -> A
 fn start<'w>(world: &'w World, launch: Launch, role: &str) -> Running<'w> {
     let mut command = launch.command_of(&std::env::current_exe().unwrap(), &world.path("launches"));
     command.args(["--exact", "session_losses::the_program", "--ignored", "--nocapture", "--test-threads=1"]);
+    // A rank may die while others are still in the start.
+    command.env("MYRIARCH_START_PATIENCE", "5");
     command.env(ROLE, role).current_dir(world.path("")).stdin(Stdio::null());
     world.spawn(command)
 }

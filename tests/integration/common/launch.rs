@@ -96,6 +96,16 @@ impl Launch {
         self.mpi_ranks > 0
     }
 
+    /// What is printed before a command that is to be started like this.
+    pub fn printed(self) -> String {
+        if !self.is_mpi() {
+            return String::new();
+        }
+        // It is told so below, and so is the user.
+        let oversubscribes = self.command(Path::new("")).get_args().any(|word| word == "--oversubscribe");
+        format!("mpiexec {}-n {} ", if oversubscribes { "--oversubscribe " } else { "" }, self.mpi_ranks)
+    }
+
     /// Options of `myriarch run` that belong to it.
     pub fn options(self) -> &'static [&'static str] {
         self.options
@@ -144,7 +154,7 @@ impl Launch {
         let library = environment().library;
         if self.outlives && by_srun() {
             let mut command = Command::new("srun");
-            command.args(["-K0", "--mpi=pmi2", "-N4", "--ntasks-per-node=2", "-c1"]).arg(program);
+            command.args(["-K0", "--no-kill", "--mpi=pmi2", "-N4", "--ntasks-per-node=2", "-c1"]).arg(program);
             return command;
         }
         let mut command = mpiexec_of(library);
