@@ -322,8 +322,8 @@ fn tell(report: &Report) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod testing {
+    use super::Args;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -332,9 +332,16 @@ mod tests {
         args: Args,
     }
 
-    fn parsed(line: &str) -> Result<Args, clap::Error> {
+    /// The options of a line without its program.
+    pub(super) fn parsed(line: &str) -> Result<Args, clap::Error> {
         Line::try_parse_from(["simulate"].into_iter().chain(line.split_whitespace())).map(|line| line.args)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::parsed;
+    use super::*;
 
     #[test]
     fn nodes_that_cannot_be_lost_are_refused() {

@@ -78,16 +78,16 @@ fn notice(orphans: Orphans, silent: Duration, now: bool) -> Option<String> {
     match orphans {
         Orphans::Gone => None,
         Orphans::Stay => Some(
-            "other ranks of the last start may still run tasks: they do not end by themselves (--lost-after 0); make sure that \
-             they are gone"
+            "other ranks of the last start may still run tasks: they do not end by themselves (--lost-after 0), or only after \
+             long (a session for whose rank 0 nobody talks); make sure that they are gone"
                 .to_owned(),
         ),
         Orphans::EndWithin(rest) => {
             let (silent, rest) = (whole(silent), whole(rest));
-            let was_there = format!("rank 0 of the last start was there {silent} ago; its other ranks");
+            let was_there = format!("rank 0 of the last start was there {silent} ago; what is left of it");
             Some(match now {
-                false => format!("{was_there} end within {rest}: waiting (--resume-now does not wait)"),
-                true => format!("{was_there} may go on for {rest}, and what they run may run twice at the same time"),
+                false => format!("{was_there} ends within {rest}: waiting (--resume-now does not wait)"),
+                true => format!("{was_there} may go on for {rest}, and tasks may run twice at the same time"),
             })
         }
     }
@@ -153,7 +153,7 @@ mod tests {
     fn what_is_said_names_both_times_and_the_option() {
         let said = |orphans, now| notice(orphans, Duration::from_secs(3), now).unwrap_or_default();
         let rest = Orphans::EndWithin(Duration::from_secs(40));
-        let waiting = "was there 3 s ago; its other ranks end within 40 s: waiting (--resume-now does not wait)";
+        let waiting = "was there 3 s ago; what is left of it ends within 40 s: waiting (--resume-now does not wait)";
         assert!(said(rest, false).ends_with(waiting));
         assert!(said(rest, true).contains("may go on for 40 s"));
         assert!(said(Orphans::Stay, false).contains("--lost-after 0"));

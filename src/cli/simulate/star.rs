@@ -95,18 +95,8 @@ fn tell(report: &Report) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::parsed;
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn parsed(line: &str) -> Result<Args, clap::Error> {
-        Line::try_parse_from(line.split_whitespace()).map(|line| line.args)
-    }
 
     #[test]
     fn a_rate_is_a_number_above_zero() {
@@ -118,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_star_has_no_tree_and_only_a_star_has_a_hub() {
-        assert!(parsed("simulate --star --hub-rate 415 --nodes 3").expect("these are its options").star);
+        assert!(parsed("--star --hub-rate 415 --nodes 3").expect("these are its options").star);
         for wrong in [
             "--hub-rate 415",
             "--star --fan-out 3",
@@ -126,7 +116,7 @@ mod tests {
             "--star --faults 1",
             "--faults 1 --hub-rate 5",
         ] {
-            assert!(parsed(&format!("simulate {wrong}")).is_err(), "{wrong}");
+            assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }
 }
